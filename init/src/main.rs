@@ -1,0 +1,2 @@
+//! PID 1 inside a sandbox.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Converges sandboxes on a container engine.
