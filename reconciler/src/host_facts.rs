@@ -1,0 +1,60 @@
+//! Facts of the host that desired state depends on: gathered by I/O, read by pure code.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// What stands at a host path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PathKind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A socket.
+    Socket,
+    /// A block or character device.
+    Device,
+    /// A FIFO or anything else.
+    Other,
+}
+
+/// One file of an overlay tree.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OverlayFile {
+    /// Path relative to the tree.
+    pub path: PathBuf,
+}
+
+/// A fact, or why it could not be had.
+pub type Fact<T> = Result<T, String>;
+
+/// All of them. Keys are what the configuration says, in absolute form.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostFacts {
+    /// Bind sources, sockets, devices, host directories, `/etc` entries: what is there, links followed.
+    /// A path that is not there has no entry.
+    pub paths: BTreeMap<PathBuf, PathKind>,
+    /// Where a path really is, links resolved, when that differs: a bind source that hides an engine socket.
+    pub resolved: BTreeMap<PathBuf, PathBuf>,
+    /// Top-level links of the host's root that lead into a mounted directory: `/bin` to `usr/bin`.
+    pub root_links: BTreeMap<PathBuf, PathBuf>,
+    /// Content hash of build contexts (with their Containerfile), archives and root filesystems.
+    pub inputs: BTreeMap<PathBuf, Fact<String>>,
+    /// Files of overlay trees, sorted.
+    pub overlays: BTreeMap<PathBuf, Fact<Vec<OverlayFile>>>,
+    /// Salted hash of each secret that a sandbox uses.
+    pub secrets: BTreeMap<String, Fact<String>>,
+    /// Image reference to digest, from the lockfile.
+    pub locked: BTreeMap<String, String>,
+    /// CDI device names the host offers; `None` when no CDI directory exists.
+    pub cdi: Option<Vec<String>>,
+    /// Where `sbx-init` is on the host.
+    pub init: PathBuf,
+    /// The caller's runtime directory, for desktop sockets.
+    pub runtime_dir: Option<PathBuf>,
+    /// Desktop variables of the caller: `WAYLAND_DISPLAY`, `DBUS_SESSION_BUS_ADDRESS`, `PULSE_SERVER`, …
+    pub desktop: BTreeMap<String, String>,
+}

@@ -1,0 +1,157 @@
+//! The operations a plan is made of: each one call a backend can do, repeat and time out.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::resource::Labels;
+use crate::spec::{ContainerSpec, EngineNetworkSpec, ImageSpec, LimitSpec, NewObject, WorktreeSpec};
+
+/// One operation on the engine or on the host's git.
+///
+/// # Guarantees a backend gives
+/// - Repeating an operation that had taken effect succeeds without another effect: creating what is there with the
+///   same uid label, starting what runs, removing what is gone.
+/// - Creating under a name somebody else holds fails with [`crate::backend::ErrorKind::Conflict`].
+/// - Containers are addressed by id where the plan knew it, by name where the plan makes them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "kebab-case")]
+pub enum Op {
+    /// Makes `tag` stand for the image of `spec`: pulls, builds, loads, imports or runs setup commands.
+    CreateImage {
+        /// Name and labels; the name is a tag of ours, except for `Ref`, where it is the reference itself.
+        object: NewObject,
+        /// How.
+        spec: ImageSpec,
+    },
+    /// Removes a tag, and the image when nothing else uses it.
+    RemoveImage {
+        /// Tag or id.
+        image: String,
+    },
+    /// Creates a volume.
+    CreateVolume {
+        /// Name and labels.
+        object: NewObject,
+    },
+    /// Removes a volume.
+    RemoveVolume {
+        /// Name.
+        volume: String,
+    },
+    /// Creates a network.
+    CreateNetwork {
+        /// Name and labels.
+        object: NewObject,
+        /// Its specification.
+        spec: EngineNetworkSpec,
+    },
+    /// Removes a network that has no members.
+    RemoveNetwork {
+        /// Name.
+        network: String,
+    },
+    /// Creates a secret from a source of the configuration. The value is read when the operation runs.
+    CreateSecret {
+        /// Name and labels.
+        object: NewObject,
+        /// Key of [`schema::Config::secrets`].
+        secret: String,
+        /// Hash the value must have; another one means the plan is stale.
+        hash: String,
+    },
+    /// Removes a secret.
+    RemoveSecret {
+        /// Name.
+        secret: String,
+    },
+    /// Makes a bare clone.
+    CloneRepository {
+        /// Remote address.
+        repo: String,
+        /// Where.
+        clone: PathBuf,
+    },
+    /// Adds a worktree, making the branch when it is missing, and locks it.
+    AddWorktree {
+        /// Its specification.
+        spec: WorktreeSpec,
+        /// `project/sandbox`, kept in the lock's reason.
+        holder: String,
+    },
+    /// Locks a worktree that is there already.
+    LockWorktree {
+        /// Its specification.
+        spec: WorktreeSpec,
+        /// `project/sandbox`, kept in the lock's reason.
+        holder: String,
+    },
+    /// Unlocks and removes a worktree; refuses when it has something to lose, unless `force`.
+    RemoveWorktree {
+        /// Its specification.
+        spec: WorktreeSpec,
+        /// The user named it: lose what is there.
+        force: bool,
+    },
+    /// Creates a container, not started.
+    CreateContainer {
+        /// Name.
+        name: String,
+        /// Labels.
+        labels: Labels,
+        /// Its specification.
+        spec: Box<ContainerSpec>,
+    },
+    /// Starts a container.
+    StartContainer {
+        /// Id or name.
+        container: String,
+    },
+    /// Waits until PID 1 says that the main process runs.
+    AwaitReady {
+        /// Id or name.
+        container: String,
+    },
+    /// Stops a container.
+    StopContainer {
+        /// Id or name.
+        container: String,
+    },
+    /// Removes a stopped container with its anonymous volumes.
+    RemoveContainer {
+        /// Id or name.
+        container: String,
+    },
+    /// Renames a container.
+    RenameContainer {
+        /// Id or name.
+        container: String,
+        /// New name.
+        to: String,
+    },
+    /// Changes ceilings and restart policy in place.
+    UpdateContainer {
+        /// Id or name.
+        container: String,
+        /// New ceilings.
+        limits: LimitSpec,
+        /// New restart policy, where the engine can change it; `None` leaves it.
+        restart: Option<String>,
+    },
+    /// Attaches a container to a network.
+    ConnectNetwork {
+        /// Id or name.
+        container: String,
+        /// Network.
+        network: String,
+        /// Name on it.
+        alias: String,
+    },
+    /// Detaches a container from a network.
+    DisconnectNetwork {
+        /// Id or name.
+        container: String,
+        /// Network.
+        network: String,
+    },
+}
