@@ -234,6 +234,8 @@ pub struct ContainerProbe {
     pub exec_sessions: Vec<String>,
     /// tmpfs target to files and bytes, where there are any.
     pub tmpfs: BTreeMap<PathBuf, (u64, u64)>,
+    /// Restart policy in force.
+    pub restart: Option<String>,
     /// What could not be looked at.
     pub unknown: Vec<String>,
 }

@@ -39,6 +39,8 @@ pub struct HostFacts {
     pub paths: BTreeMap<PathBuf, PathKind>,
     /// Where a path really is, links resolved, when that differs: a bind source that hides an engine socket.
     pub resolved: BTreeMap<PathBuf, PathBuf>,
+    /// Sockets of container engines, links resolved; nothing that is or contains one may be mounted.
+    pub engine_sockets: Vec<PathBuf>,
     /// Top-level links of the host's root that lead into a mounted directory: `/bin` to `usr/bin`.
     pub root_links: BTreeMap<PathBuf, PathBuf>,
     /// Content hash of build contexts (with their Containerfile), archives and root filesystems.

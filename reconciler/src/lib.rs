@@ -10,10 +10,26 @@
 //! executor. This crate neither prints nor reads the environment.
 
 pub mod backend;
+pub mod desired;
+pub mod diff;
+pub mod executor;
 pub mod facts;
 pub mod host_facts;
+pub mod kinds;
 pub mod op;
 pub mod outcome;
+pub mod ownership;
 pub mod plan;
+pub mod planner;
+pub mod prepare;
+#[cfg(test)]
+mod properties;
 pub mod resource;
 pub mod spec;
+#[cfg(test)]
+mod testing;
+
+pub use desired::desire;
+pub use executor::{ExecuteOptions, execute};
+pub use planner::{Destroy, Intent, PlanOptions};
+pub use prepare::{Prepared, prepare};

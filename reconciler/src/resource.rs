@@ -48,7 +48,7 @@ impl<'de> Deserialize<'de> for ResourceId {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         let (kind, name) = text.split_once('/').ok_or_else(|| serde::de::Error::custom("expected kind/name"))?;
-        // Repositories and worktrees are named by paths and addresses, which may hold an '@' of their own.
+        // Repositories and worktrees are named by absolute paths, which may hold an '@' of their own.
         Ok(match name.rsplit_once('@') {
             Some((name, key)) if !name.contains('/') => Self::deposed(kind, name, key),
             _ => Self::new(kind, name),
@@ -164,7 +164,7 @@ mod tests {
         for id in [
             ResourceId::new("container", "api"),
             ResourceId::deposed("secret", "token", "0123456789ab"),
-            ResourceId::new("repository", "git@github.com:acme/api.git"),
+            ResourceId::new("repository", "/srv/git@host/api.git"),
             ResourceId::new("worktree", "/home/a@b/x"),
         ] {
             let text = serde_json::to_string(&id).expect("ids serialize");

@@ -145,8 +145,11 @@ pub struct LimitSpec {
 pub enum UsernsSpec {
     /// `keep-id` of a rootless engine.
     KeepId,
-    /// A private namespace of a rootful engine in which only the user's own id is a real one.
+    /// A private namespace of a rootful engine in which only the user's own id is a real one (Podman 5).
     Private,
+    /// A private namespace of a rootful engine with the same numbers inside (Podman 4: overlay refuses interleaved
+    /// maps there). Capabilities inside still mean nothing outside.
+    Identity,
     /// The engine's own.
     Host,
 }

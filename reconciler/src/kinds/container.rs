@@ -1,0 +1,454 @@
+//! Containers: one per sandbox.
+
+use serde_json::Value;
+
+use super::volume::held;
+use super::{Change, Kind, PlanContext, image, network, secret, volume, worktree};
+use crate::desired::{DesireContext, Desired, DesiredState, spec_hash, to_spec};
+use crate::diff;
+use crate::facts::{ContainerFacts, State};
+use crate::op::Op;
+use crate::ownership;
+use crate::plan::{Action, Step};
+use crate::planner::Intent;
+use crate::resource::{Labels, ResourceId, label};
+use crate::spec::{ContainerSpec, MountOrigin, NewObject};
+
+mod build;
+mod live;
+mod loss;
+mod mounts;
+
+pub use mounts::INIT;
+
+/// The kind.
+pub struct Containers;
+
+/// Its noun.
+pub const NOUN: &str = "container";
+
+impl Kind for Containers {
+    fn noun(&self) -> &'static str {
+        NOUN
+    }
+
+    fn desire(&self, context: &DesireContext<'_>, state: &mut DesiredState) {
+        for sandbox in context.config.sandboxes.values() {
+            let spec = build::container(context, sandbox, &mut state.notices);
+            let mut after = vec![ResourceId::new(image::NOUN, sandbox.image.as_str())];
+            let ours = |object: &str| {
+                let prefix = context.naming.object("");
+                object.strip_prefix(&prefix).map(str::to_owned)
+            };
+            after.extend(spec.mounts.iter().filter_map(|mount| match &mount.source {
+                MountOrigin::Volume { volume } => ours(volume).map(|name| ResourceId::new(volume::NOUN, name)),
+                _ => None,
+            }));
+            after.extend(sandbox.networks.iter().map(|name| ResourceId::new(network::NOUN, name.as_str())));
+            after.extend(sandbox.worktrees.iter().map(|tree| worktree::id(&tree.path)));
+            after.extend(sandbox.env.values().filter_map(|value| match value {
+                schema::config::EnvValue::Secret(name) => Some(ResourceId::new(secret::NOUN, name.as_str())),
+                schema::config::EnvValue::Text(_) => None,
+            }));
+            let spec = to_spec(&spec);
+            state.resources.push(Desired {
+                id: ResourceId::new(NOUN, sandbox.name.as_str()),
+                sandbox: Some(sandbox.name.to_string()),
+                origin: context.origin(&format!("sandboxes.{}", sandbox.name)),
+                after,
+                hash: spec_hash(&live::frozen(&spec)),
+                spec,
+            });
+        }
+    }
+
+    fn compare(&self, context: &mut PlanContext<'_>) -> Vec<Change> {
+        let mut changes: Vec<_> =
+            context.desired_of(NOUN).map(|desired| Comparison::of(context, desired).change(context)).collect();
+        changes.extend(leftovers(context));
+        changes
+    }
+}
+
+/// One desired container beside what is there of it.
+struct Comparison<'a> {
+    desired: &'a Desired,
+    spec: ContainerSpec,
+    name: &'a str,
+    object: String,
+    current: Option<&'a ContainerFacts>,
+    successor: Option<&'a ContainerFacts>,
+    marked: bool,
+    wanted: Intent,
+}
+
+impl<'a> Comparison<'a> {
+    fn of(context: &mut PlanContext<'a>, desired: &'a Desired) -> Self {
+        let name = desired.id.name.as_str();
+        let marked = is_marked(context, name);
+        let current = context.containers.current.get(name).copied();
+        let successor = context.containers.successor.get(name).copied();
+        let observed = [current, successor].into_iter().flatten().map(summary).collect::<Vec<_>>();
+        context.rests_on(
+            &desired.id,
+            Some(desired),
+            (!observed.is_empty() || marked).then(|| serde_json::json!({ "containers": observed, "stopped": marked })),
+        );
+        Self {
+            desired,
+            spec: serde_json::from_value(desired.spec.clone()).expect("made by `desire` of this kind"),
+            name,
+            object: context.naming.object(name),
+            current,
+            successor,
+            marked,
+            wanted: context.options.intents.get(name).copied().unwrap_or(if marked {
+                Intent::Stopped
+            } else {
+                Intent::Running
+            }),
+        }
+    }
+
+    fn change(&self, context: &mut PlanContext<'_>) -> Change {
+        if self.current.is_none_or(|current| current.name != self.object)
+            && let Some(forbidden) = self.name_is_held(context)
+        {
+            return forbidden;
+        }
+        let change = match (self.current, self.successor) {
+            (None, Some(successor)) if successor.labels.get(label::HASH) == Some(&self.desired.hash) => {
+                // A replacement was cut short between removing the old one and renaming the new one.
+                let change = Change::of(self.desired, Action::Update).because("a replacement was cut short").step(
+                    format!("rename {} to {}", successor.name, self.object),
+                    Op::RenameContainer { container: successor.id.clone(), to: self.object.clone() },
+                );
+                if self.wanted == Intent::Running && successor.state != State::Running {
+                    self.started(context, change, &successor.id)
+                } else {
+                    change
+                }
+            }
+            (None, _) => self.create(context),
+            (Some(current), _) => match self.replacement(context, current) {
+                Some(change) => change,
+                None => self.in_place(context, current),
+            },
+        };
+        self.marker(context, self.without_leftover(change))
+    }
+
+    /// Whether somebody else has the name this one needs.
+    fn name_is_held(&self, context: &mut PlanContext<'_>) -> Option<Change> {
+        context.wanted.container_names.insert(self.object.clone());
+        let holder = context.probes.held_containers.get(&self.object)?;
+        Some(Change::of(self.desired, Action::Forbidden).because(held(NOUN, &self.object, holder)))
+    }
+
+    /// A successor that a run left behind goes first, unless it takes over.
+    fn without_leftover(&self, mut change: Change) -> Change {
+        let Some(successor) = self.successor else { return change };
+        if change
+            .steps
+            .iter()
+            .any(|step| matches!(&step.op, Op::RenameContainer { container, .. } if *container == successor.id))
+        {
+            return change;
+        }
+        let remove = [
+            ("stop", Op::StopContainer { container: successor.id.clone() }),
+            ("remove", Op::RemoveContainer { container: successor.id.clone() }),
+        ];
+        for (index, (verb, op)) in remove.into_iter().enumerate() {
+            let title = format!("{verb} what a cut-short replacement left ({})", successor.name);
+            change.steps.insert(index, Step { title, op, undo: Vec::new(), commits: false });
+        }
+        if change.action == Action::Noop {
+            change.action = Action::Update;
+            change.because.push("a replacement was cut short".to_owned());
+        }
+        change
+    }
+
+    /// Records or forgets the wish to stay stopped.
+    fn marker(&self, context: &mut PlanContext<'_>, mut change: Change) -> Change {
+        if self.marked == (self.wanted == Intent::Stopped) || change.action == Action::Forbidden {
+            return change;
+        }
+        let name = context.naming.stop_marker(self.name);
+        let (title, op) = if self.marked {
+            ("forget that it was stopped on purpose", Op::RemoveVolume { volume: name })
+        } else {
+            let labels = ownership::labels(context.naming, ownership::STOP_MARKER, self.name, (context.new_uid)(), "");
+            ("record that it is stopped on purpose", Op::CreateVolume { object: NewObject { name, labels } })
+        };
+        // First of all: a run cut short after this converges to what was wished.
+        change.steps.insert(0, Step { title: title.to_owned(), op, undo: Vec::new(), commits: false });
+        if change.action == Action::Noop {
+            change.action = Action::Update;
+        }
+        change
+    }
+
+    fn labels(&self, context: &mut PlanContext<'_>) -> Labels {
+        let mut labels = ownership::labels(context.naming, NOUN, self.name, (context.new_uid)(), &self.desired.hash);
+        labels.insert(label::SPEC.to_owned(), self.desired.spec.to_string());
+        let owner = context.desired.owners.get(self.name).cloned().unwrap_or_default();
+        labels.extend([build::owner_label(&owner)]);
+        labels
+    }
+
+    fn create(&self, context: &mut PlanContext<'_>) -> Change {
+        let mut change = Change::of(self.desired, Action::Create).because("not there").step(
+            format!("create container {}", self.object),
+            Op::CreateContainer {
+                name: self.object.clone(),
+                labels: self.labels(context),
+                spec: Box::new(self.spec.clone()),
+            },
+        );
+        change.fields = diff::created(&self.desired.spec);
+        if self.wanted == Intent::Running { self.started(context, change, &self.object) } else { change }
+    }
+
+    /// Adds the steps that start `container` and see it ready.
+    fn started(&self, context: &PlanContext<'_>, change: Change, container: &str) -> Change {
+        let change =
+            change.step(format!("start {}", self.object), Op::StartContainer { container: container.to_owned() });
+        if !context.options.wait {
+            return change;
+        }
+        change.step(format!("wait until {} is ready", self.object), Op::AwaitReady { container: container.to_owned() })
+    }
+
+    /// The replacement, when something asks for one.
+    fn replacement(&self, context: &mut PlanContext<'_>, current: &ContainerFacts) -> Option<Change> {
+        let applied = applied_spec(current);
+        let (fields, unchanged) =
+            diff::fields(&applied, &self.desired.spec, |path| !live::is_live(path, &context.snapshot.engine));
+        let mut because: Vec<String> = if applied.is_null() {
+            vec!["its last-applied specification cannot be read".to_owned()]
+        } else {
+            fields
+                .iter()
+                .filter(|field| field.forces_replacement)
+                .map(|field| match field.path.as_str() {
+                    "image.key" | "image.reference" => "image: its inputs or digest changed".to_owned(),
+                    path => format!("{path} changed"),
+                })
+                .collect()
+        };
+        because.dedup();
+        if because.is_empty()
+            && let Some(id) = image::find(context.snapshot, &self.spec.image.reference)
+            && id != current.image_id
+        {
+            because.push("image: digest moved".to_owned());
+        }
+        if context.options.replace.contains(self.name) {
+            because.push("asked for with --replace".to_owned());
+        }
+        if because.is_empty() {
+            return None;
+        }
+        let next = context.naming.successor(self.name);
+        let mut change = Change::of(self.desired, Action::Replace);
+        change.because = because;
+        change.fields = fields;
+        change.unchanged = unchanged;
+        change.loses = loss::of_removal(context, &self.desired.id, current);
+        let was_running = current.state == State::Running;
+        let runs = self.wanted == Intent::Running;
+        let by_name = |op: fn(String) -> Op| op(next.clone());
+        let mut push =
+            |title: String, op: Op, undo: Vec<Op>, commits: bool| change.steps.push(Step { title, op, undo, commits });
+        push(
+            format!("create {next} beside {}", self.object),
+            Op::CreateContainer { name: next.clone(), labels: self.labels(context), spec: Box::new(self.spec.clone()) },
+            vec![by_name(|container| Op::RemoveContainer { container })],
+            false,
+        );
+        if current.state != State::Exited && current.state != State::Created {
+            // Both would write to the same home and worktrees: the old one rests while the new one proves itself.
+            let undo =
+                if was_running { vec![Op::StartContainer { container: current.id.clone() }] } else { Vec::new() };
+            push(format!("stop {}", current.name), Op::StopContainer { container: current.id.clone() }, undo, false);
+        }
+        if runs {
+            push(
+                format!("start {next}"),
+                by_name(|container| Op::StartContainer { container }),
+                vec![by_name(|container| Op::StopContainer { container })],
+                false,
+            );
+            push(
+                format!("wait until {next} is ready"),
+                by_name(|container| Op::AwaitReady { container }),
+                Vec::new(),
+                false,
+            );
+        }
+        push(
+            format!("remove {}", current.name),
+            Op::RemoveContainer { container: current.id.clone() },
+            Vec::new(),
+            true,
+        );
+        push(
+            format!("rename {next} to {}", self.object),
+            Op::RenameContainer { container: next.clone(), to: self.object.clone() },
+            Vec::new(),
+            false,
+        );
+        Some(change)
+    }
+
+    /// Everything that can be put right without a new container.
+    fn in_place(&self, context: &mut PlanContext<'_>, current: &ContainerFacts) -> Change {
+        let mut change = Change::of(self.desired, Action::Noop);
+        change.unchanged = diff::created(&self.desired.spec).len();
+        let id = current.id.clone();
+        if current.name != self.object {
+            change.drift = true;
+            change = change.because(format!("renamed to {} outside", current.name)).step(
+                format!("rename {} to {}", current.name, self.object),
+                Op::RenameContainer { container: id.clone(), to: self.object.clone() },
+            );
+        }
+        change = live::networks(&self.spec, current, change);
+        let asked = context.options.restart.contains(self.name) || context.options.intents.contains_key(self.name);
+        match (self.wanted, current.state) {
+            (Intent::Running, State::Running) if context.options.restart.contains(self.name) => {
+                change = change.because("restart asked for");
+                change = change.step(format!("stop {}", self.object), Op::StopContainer { container: id.clone() });
+                change = self.started(context, change, &id);
+                change = live::ceilings(context, &self.spec, current, change, true);
+            }
+            (Intent::Running, State::Running) if !current.replaced_binds.is_empty() => {
+                // A mount shows the file that was there at the start; only a new start shows its successor.
+                for target in &current.replaced_binds {
+                    change = change.because(format!("the file behind {} was replaced: restart", target.display()));
+                }
+                change.drift = true;
+                change.loses = loss::of_stop(context, &self.desired.id, current);
+                change = change.step(format!("stop {}", self.object), Op::StopContainer { container: id.clone() });
+                change = self.started(context, change, &id);
+                change = live::ceilings(context, &self.spec, current, change, true);
+            }
+            (Intent::Running, State::Running) => change = live::ceilings(context, &self.spec, current, change, false),
+            (Intent::Running, state) => {
+                change.drift |= !asked && state != State::Created;
+                change = change.because(match state {
+                    State::Created => "was never started".to_owned(),
+                    State::Exited => format!("not running (exit code {})", current.exit_code.unwrap_or_default()),
+                    _ => "paused".to_owned(),
+                });
+                if !matches!(state, State::Created | State::Exited) {
+                    change = change.step(format!("stop {}", self.object), Op::StopContainer { container: id.clone() });
+                }
+                change = self.started(context, change, &id);
+                change = live::ceilings(context, &self.spec, current, change, true);
+            }
+            (Intent::Stopped, State::Created | State::Exited) => {}
+            (Intent::Stopped, _) => {
+                change.drift |= !asked;
+                if !asked {
+                    change.loses = loss::of_stop(context, &self.desired.id, current);
+                }
+                change = change
+                    .because(if asked { "stop asked for" } else { "started outside, though stopped on purpose" })
+                    .step(format!("stop {}", self.object), Op::StopContainer { container: id.clone() });
+            }
+        }
+        change = live::restart(context, &self.spec, current, change);
+        if !change.steps.is_empty() {
+            change.action = Action::Update;
+            change.unchanged = change.unchanged.saturating_sub(change.fields.len());
+        }
+        change
+    }
+}
+
+/// Whether a sandbox is stopped on purpose.
+pub fn is_marked(context: &PlanContext<'_>, name: &str) -> bool {
+    let marker = context.naming.stop_marker(name);
+    context
+        .snapshot
+        .volumes
+        .iter()
+        .any(|volume| volume.name == marker && ownership::is_ours(volume, context.naming, ownership::STOP_MARKER))
+}
+
+/// The specification a container was made from; null when it cannot be read.
+pub fn applied_spec(container: &ContainerFacts) -> Value {
+    container.labels.get(label::SPEC).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+}
+
+/// What of a container a plan rests on: nothing that changes by itself.
+fn summary(container: &ContainerFacts) -> Value {
+    let ContainerFacts {
+        id,
+        name,
+        labels: _,
+        state,
+        exit_code: _,
+        image_id,
+        image: _,
+        networks,
+        mount_targets: _,
+        pid: _,
+        started_at: _,
+        limits,
+        replaced_binds,
+    } = container;
+    serde_json::json!({
+        "id": id, "name": name, "state": state, "image": image_id, "networks": networks, "limits": limits,
+        "replaced": replaced_binds,
+    })
+}
+
+/// Containers and stop markers of ours that nothing asks for.
+fn leftovers(context: &mut PlanContext<'_>) -> Vec<Change> {
+    let names = context.desired_names(NOUN);
+    let mut changes = Vec::new();
+    let owned = context.containers;
+    for (name, container) in owned.current.iter().chain(&owned.successor) {
+        if names.contains(name) {
+            continue;
+        }
+        let successor = owned.current.get(name).is_some_and(|current| current.id != container.id);
+        let id = if successor { ResourceId::deposed(NOUN, *name, "next") } else { ResourceId::new(NOUN, *name) };
+        let because = if context.options.destroy.is_some() { "destroyed" } else { "no longer in the configuration" };
+        context.rests_on(&id, None, Some(summary(container)));
+        let mut change = removal(id.clone(), because, container);
+        change.sandbox = Some((*name).to_owned());
+        change.loses = loss::of_removal(context, &id, container);
+        change.fields = diff::deleted(&applied_spec(container));
+        changes.push(change);
+    }
+    for builder in &owned.builders {
+        let key = builder.id.get(..12).unwrap_or(&builder.id);
+        let name = builder.labels.get(label::NAME).cloned().unwrap_or_default();
+        changes.push(removal(ResourceId::deposed(NOUN, name, key), "left by a build that was cut short", builder));
+    }
+    for volume in &context.snapshot.volumes {
+        let Some(name) = volume.labels.get(label::NAME) else { continue };
+        if names.contains(name.as_str()) || !ownership::is_ours(volume, context.naming, ownership::STOP_MARKER) {
+            continue;
+        }
+        let op = Op::RemoveVolume { volume: volume.name.clone() };
+        let title = "forget that it was stopped on purpose";
+        let id = ResourceId::new(NOUN, name.as_str());
+        match changes.iter_mut().find(|change| change.resource == id) {
+            Some(change) => change.steps.push(Step { title: title.to_owned(), op, undo: Vec::new(), commits: false }),
+            None => changes.push(Change::deletion(id, "no longer in the configuration").step(title, op)),
+        }
+    }
+    changes
+}
+
+fn removal(id: ResourceId, because: &str, container: &ContainerFacts) -> Change {
+    Change::deletion(id, because)
+        .step(format!("stop {}", container.name), Op::StopContainer { container: container.id.clone() })
+        .step(format!("remove {}", container.name), Op::RemoveContainer { container: container.id.clone() })
+}

@@ -1,0 +1,128 @@
+//! What changes in a running container without a new one: ceilings, restart policy, networks.
+
+use serde_json::{Value, json};
+
+use super::applied_spec;
+use crate::facts::{ContainerFacts, EngineFacts, Observed};
+use crate::kinds::PlanContext;
+use crate::op::Op;
+use crate::plan::{Change, FieldChange};
+use crate::spec::{ContainerSpec, LimitSpec, NetworkSpec};
+
+/// Whether a field of the specification changes in place.
+pub fn is_live(path: &str, engine: &EngineFacts) -> bool {
+    path.starts_with("limits") || path == "network.networks" || (path == "restart" && engine.updates_restart)
+}
+
+/// The specification without what changes in place; its hash decides nothing else.
+pub fn frozen(spec: &Value) -> Value {
+    let mut spec = spec.clone();
+    if let Some(fields) = spec.as_object_mut() {
+        fields.remove("limits");
+        fields.remove("restart");
+        if let Some(network) = fields.get_mut("network").and_then(Value::as_object_mut) {
+            network.remove("networks");
+        }
+    }
+    spec
+}
+
+fn field(path: &str, before: Value, after: Value) -> FieldChange {
+    FieldChange { path: path.to_owned(), before, after, forces_replacement: false }
+}
+
+/// Attaches and detaches. What the engine says is compared, not what was last applied.
+pub fn networks(spec: &ContainerSpec, current: &ContainerFacts, mut change: Change) -> Change {
+    let NetworkSpec::Bridge { networks, alias } = &spec.network else { return change };
+    if *networks == current.networks {
+        return change;
+    }
+    let applied = applied_spec(current);
+    change.drift |= applied["network"]["networks"] == json!(networks);
+    change.fields.push(field("network.networks", json!(current.networks), json!(networks)));
+    change = change.because("networks differ");
+    for name in networks.iter().filter(|name| !current.networks.contains(name)) {
+        change = change.step(
+            format!("attach to {name}"),
+            Op::ConnectNetwork { container: current.id.clone(), network: name.clone(), alias: alias.clone() },
+        );
+    }
+    for name in current.networks.iter().filter(|name| !networks.contains(name)) {
+        change = change.step(
+            format!("detach from {name}"),
+            Op::DisconnectNetwork { container: current.id.clone(), network: name.clone() },
+        );
+    }
+    change
+}
+
+/// Ceilings in force against ceilings wished for.
+///
+/// `fresh`: the container starts in this change. Podman 4 then falls back to the ceilings it was created with, so what
+/// was last applied counts, not what the kernel has now.
+pub fn ceilings(
+    context: &PlanContext<'_>,
+    spec: &ContainerSpec,
+    current: &ContainerFacts,
+    mut change: Change,
+    fresh: bool,
+) -> Change {
+    if context.snapshot.engine.limits.is_empty() {
+        return change;
+    }
+    let applied: LimitSpec = serde_json::from_value(applied_spec(current)["limits"].clone()).unwrap_or_default();
+    let in_force = match &current.limits {
+        Observed::Present(limits) if !fresh => *limits,
+        _ => applied,
+    };
+    let LimitSpec { cpus_milli, memory, pids } = spec.limits;
+    // Kernels keep memory in pages.
+    let page = |bytes: Option<u64>| bytes.map(|bytes| bytes / 4096);
+    let rows = [
+        ("limits.cpus_milli", applied.cpus_milli, in_force.cpus_milli, cpus_milli, in_force.cpus_milli == cpus_milli),
+        ("limits.memory", applied.memory, in_force.memory, memory, page(in_force.memory) == page(memory)),
+        ("limits.pids", applied.pids, in_force.pids, pids, in_force.pids == pids),
+    ];
+    let mut differs = false;
+    for (path, applied, before, after, same) in rows {
+        // Without a ceiling of ours the engine's own default holds, whatever it is.
+        if same || (after.is_none() && applied.is_none()) {
+            continue;
+        }
+        differs = true;
+        change.drift |= applied == after;
+        change.fields.push(field(path, json!(before), json!(after)));
+    }
+    if !differs {
+        return change;
+    }
+    let restart = None;
+    change
+        .because("ceilings differ")
+        .step("set ceilings", Op::UpdateContainer { container: current.id.clone(), limits: spec.limits, restart })
+}
+
+/// Restart policy, looked at closely only where the last-applied one is not the wished one.
+pub fn restart(
+    context: &mut PlanContext<'_>,
+    spec: &ContainerSpec,
+    current: &ContainerFacts,
+    mut change: Change,
+) -> Change {
+    let applied = applied_spec(current);
+    let applied = applied["restart"].as_str().unwrap_or_default();
+    if applied == spec.restart || !context.snapshot.engine.updates_restart {
+        return change;
+    }
+    context.wanted.containers.insert(current.id.clone());
+    let in_force = context.probes.containers.get(&current.id).and_then(|probe| probe.restart.as_deref());
+    let in_force = in_force.unwrap_or(applied);
+    if in_force == spec.restart {
+        return change;
+    }
+    change.fields.push(field("restart", json!(in_force), json!(spec.restart)));
+    change.because("restart policy differs").step(
+        format!("set restart policy {}", spec.restart),
+        Op::UpdateContainer { container: current.id.clone(), limits: spec.limits, restart: Some(spec.restart.clone()) },
+    )
+}

@@ -1,0 +1,74 @@
+//! What is lost with a container, and with a stop.
+
+use std::path::PathBuf;
+
+use super::applied_spec;
+use crate::facts::{ContainerFacts, ContainerProbe, State};
+use crate::kinds::PlanContext;
+use crate::plan::Loss;
+use crate::resource::ResourceId;
+use crate::spec::{ContainerSpec, MountOrigin};
+
+/// Writable layer, exec sessions and memory.
+pub fn of_removal(context: &mut PlanContext<'_>, id: &ResourceId, container: &ContainerFacts) -> Vec<Loss> {
+    let consent = id.to_string();
+    let mut losses = of_stop(context, id, container);
+    let loss = |detail: String| Loss { what: "writable layer".to_owned(), detail, consent: consent.clone() };
+    if let Some(probe) = context.probes.containers.get(&container.id) {
+        let ContainerProbe { changed_files, changed_bytes, exec_sessions: _, tmpfs: _, restart: _, unknown } = probe;
+        if *changed_files > 0 {
+            losses.insert(0, loss(format!("{}, {}", count(*changed_files, "file"), bytes(*changed_bytes))));
+        }
+        losses.extend(unknown.iter().map(|why| loss(why.clone())));
+    }
+    losses
+}
+
+/// Exec sessions and memory.
+pub fn of_stop(context: &mut PlanContext<'_>, id: &ResourceId, container: &ContainerFacts) -> Vec<Loss> {
+    context.wanted.containers.insert(container.id.clone());
+    let targets = tmpfs_targets(container);
+    if !targets.is_empty() && container.state == State::Running {
+        context.wanted.tmpfs.insert(container.id.clone(), targets);
+    }
+    let Some(probe) = context.probes.containers.get(&container.id) else { return Vec::new() };
+    let consent = id.to_string();
+    let sessions = probe.exec_sessions.iter().map(|command| Loss {
+        what: "exec session".to_owned(),
+        detail: command.clone(),
+        consent: consent.clone(),
+    });
+    let memory = probe.tmpfs.iter().filter(|(_, (files, _))| *files > 0).map(|(target, (files, size))| Loss {
+        what: "tmpfs".to_owned(),
+        detail: format!("{}: {}, {}", target.display(), count(*files, "file"), bytes(*size)),
+        consent: consent.clone(),
+    });
+    sessions.chain(memory).collect()
+}
+
+/// Memory mounts of a container that hold a user's files: `/run` holds only what engine and init put there.
+fn tmpfs_targets(container: &ContainerFacts) -> Vec<PathBuf> {
+    let Ok(spec) = serde_json::from_value::<ContainerSpec>(applied_spec(container)) else { return Vec::new() };
+    spec.mounts
+        .into_iter()
+        .filter(|mount| matches!(mount.source, MountOrigin::Tmpfs { .. }) && !mount.target.starts_with("/run"))
+        .map(|mount| mount.target)
+        .collect()
+}
+
+fn count(count: u64, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
+/// Binary units with one decimal.
+#[expect(clippy::cast_precision_loss, reason = "one decimal is shown")]
+fn bytes(size: u64) -> String {
+    let units = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut value = size as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < units.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{size} B") } else { format!("{value:.1} {}", units[unit]) }
+}

@@ -1,0 +1,266 @@
+//! What a sandbox sees: host tools, home, mounts, worktrees, desktop sockets, memory, and the overlay on top.
+
+use std::path::{Path, PathBuf};
+
+use schema::config::{Home, Image, Mode, MountSource, Relabel, Sandbox};
+
+use crate::desired::DesireContext;
+use crate::host_facts::PathKind;
+use crate::kinds::worktree;
+use crate::plan::Notice;
+use crate::spec::{MountOrigin, MountSpec};
+
+/// Where `sbx-init` is mounted inside.
+pub const INIT: &str = "/run/sbx/init";
+
+const MIB: u64 = 1 << 20;
+const TMP_BYTES: u64 = 512 * MIB;
+const HOME_BYTES: u64 = 1024 * MIB;
+const RUN_BYTES: u64 = 64 * MIB;
+
+/// Mounts, notices and environment gathered for one sandbox.
+pub struct Mounts<'a> {
+    context: &'a DesireContext<'a>,
+    sandbox: &'a Sandbox,
+    specs: Vec<MountSpec>,
+    /// What stands in the way.
+    pub notices: Vec<Notice>,
+    /// Variables that desktop sockets need.
+    pub env: Vec<(String, String)>,
+}
+
+impl<'a> Mounts<'a> {
+    /// All mounts of `sandbox`, each target once: what is listed later wins, and the overlay is last.
+    pub fn of(
+        context: &'a DesireContext<'a>,
+        sandbox: &'a Sandbox,
+    ) -> (Vec<MountSpec>, Vec<Notice>, Vec<(String, String)>) {
+        let mut all = Self { context, sandbox, specs: Vec::new(), notices: Vec::new(), env: Vec::new() };
+        all.memory();
+        all.image();
+        all.home();
+        all.configured();
+        all.worktrees();
+        all.desktop();
+        all.overlay();
+        all.add(bind(context.host.init.clone(), INIT.into(), true));
+        (all.specs, all.notices, all.env)
+    }
+
+    fn add(&mut self, mount: MountSpec) {
+        self.specs.retain(|earlier| earlier.target != mount.target);
+        self.specs.push(mount);
+    }
+
+    fn place(&self, field: &str) -> String {
+        format!("sandboxes.{}.{field}", self.sandbox.name)
+    }
+
+    fn fail(&mut self, code: &str, field: &str, message: String, help: &str) {
+        self.notices.push(self.context.error(code, &self.place(field), message, help));
+    }
+
+    /// A bind of a host path that has to be there and must not lead to a container engine.
+    fn bind_source(&mut self, source: &Path, field: &str) -> bool {
+        if !self.context.host.paths.contains_key(source) {
+            let message = format!("{} is not there", source.display());
+            self.fail("missing-source", field, message, "create it, or remove the mount");
+            return false;
+        }
+        let real = self.context.host.resolved.get(source).map_or(source, PathBuf::as_path);
+        if let Some(socket) = self.context.host.engine_sockets.iter().find(|socket| socket.starts_with(real)) {
+            let message = format!("{} leads to the engine's socket {}", source.display(), socket.display());
+            self.fail(
+                "engine-socket",
+                field,
+                message,
+                "whoever reaches that socket owns the host; mount something narrower",
+            );
+            return false;
+        }
+        true
+    }
+
+    fn memory(&mut self) {
+        let security = &self.sandbox.security;
+        if security.read_only {
+            self.add(tmpfs("/tmp".into(), TMP_BYTES, 0o1777));
+            // Without it, engines cannot give secrets to a container whose root is read-only.
+            self.add(tmpfs("/run".into(), RUN_BYTES, 0o755));
+            self.add(tmpfs("/var/tmp".into(), TMP_BYTES, 0o1777));
+            if self.sandbox.home == Home::Image {
+                self.add(tmpfs(self.sandbox.user.home.clone(), HOME_BYTES, 0o700));
+            }
+        }
+        for (target, bytes) in &security.tmpfs {
+            let mode = if target.starts_with("/tmp") || target.starts_with("/var/tmp") { 0o1777 } else { 0o755 };
+            self.add(tmpfs(target.clone(), *bytes, mode));
+        }
+    }
+
+    fn image(&mut self) {
+        let Some(Image::Host { dirs, etc }) = self.context.config.images.get(&self.sandbox.image) else { return };
+        for dir in dirs {
+            // A link of the host's root is a link in ours; its target is mounted.
+            if self.context.host.root_links.contains_key(dir) {
+                continue;
+            }
+            if self.bind_source(dir, "image") {
+                self.add(bind(dir.clone(), dir.clone(), true));
+            }
+        }
+        for entry in etc {
+            let path = Path::new("/etc").join(entry);
+            // An allowlist is an upper bound: distributions differ in what they have.
+            if self.context.host.paths.contains_key(&path) {
+                self.add(bind(path.clone(), path, true));
+            }
+        }
+    }
+
+    fn home(&mut self) {
+        let target = self.sandbox.user.home.clone();
+        match &self.sandbox.home {
+            Home::Image => {}
+            Home::Volume(name) => self.add(MountSpec {
+                source: MountOrigin::Volume { volume: self.context.naming.object(name.as_str()) },
+                target,
+                read_only: false,
+                relabel: None,
+            }),
+            Home::Workspace(path) => {
+                if self.bind_source(path, "home") {
+                    self.add(bind(path.clone(), target, false));
+                }
+            }
+            Home::Tmpfs(bytes) => self.add(tmpfs(target, *bytes, 0o700)),
+        }
+    }
+
+    fn configured(&mut self) {
+        let sandbox = self.sandbox;
+        for (index, mount) in sandbox.mounts.iter().enumerate() {
+            let schema::config::Mount { source, target, mode, relabel } = mount;
+            let source = match source {
+                MountSource::Path(path) => {
+                    if !self.bind_source(path, &format!("mounts.{index}")) {
+                        continue;
+                    }
+                    MountOrigin::Bind { source: path.clone() }
+                }
+                MountSource::Volume(name) => MountOrigin::Volume { volume: self.context.naming.object(name.as_str()) },
+            };
+            let relabel = relabel.map(|relabel| match relabel {
+                Relabel::Shared => "z".to_owned(),
+                Relabel::Private => "Z".to_owned(),
+            });
+            self.add(MountSpec { source, target: target.clone(), read_only: *mode == Mode::Ro, relabel });
+        }
+    }
+
+    fn worktrees(&mut self) {
+        for configured in &self.sandbox.worktrees {
+            for mount in worktree::mounts(self.context.snapshot, &worktree::spec(configured)) {
+                self.add(mount);
+            }
+        }
+    }
+
+    /// Desktop sockets keep their host names below `/run/user/UID`, which is where every client looks.
+    fn desktop(&mut self) {
+        let gui = self.sandbox.gui;
+        let inside = PathBuf::from(format!("/run/user/{}", self.sandbox.user.uid));
+        let desktop = |key: &str| self.context.host.desktop.get(key).cloned();
+        let mut wanted: Vec<(&str, PathBuf, Option<&str>)> = Vec::new();
+        if gui.wayland {
+            wanted.push((
+                "gui.wayland",
+                desktop("WAYLAND_DISPLAY").unwrap_or_else(|| "wayland-0".into()).into(),
+                Some("WAYLAND_DISPLAY"),
+            ));
+        }
+        if gui.audio {
+            wanted.push(("gui.audio", "pipewire-0".into(), None));
+            wanted.push(("gui.audio", "pulse/native".into(), Some("PULSE_SERVER")));
+        }
+        if gui.dbus {
+            wanted.push(("gui.dbus", "bus".into(), Some("DBUS_SESSION_BUS_ADDRESS")));
+        }
+        if wanted.is_empty() && !gui.dri {
+            return;
+        }
+        let mut audio = false;
+        for (field, name, variable) in wanted {
+            let Some(runtime) = &self.context.host.runtime_dir else {
+                self.fail(
+                    "missing-socket",
+                    field,
+                    "XDG_RUNTIME_DIR is not set: there is no desktop session to share".into(),
+                    "run sbx inside the desktop session, or switch this off",
+                );
+                continue;
+            };
+            let source = runtime.join(&name);
+            if self.context.host.paths.get(&source) != Some(&PathKind::Socket) {
+                // Either sound server will do.
+                if field != "gui.audio" {
+                    let message = format!("{} is not a socket", source.display());
+                    self.fail("missing-socket", field, message, "start the session's service, or switch this off");
+                }
+                continue;
+            }
+            audio |= field == "gui.audio";
+            let target =
+                inside.join(name.file_name().filter(|_| field == "gui.wayland").map_or(name.clone(), PathBuf::from));
+            if let Some(variable) = variable {
+                let value = match variable {
+                    "PULSE_SERVER" => format!("unix:{}", target.display()),
+                    "DBUS_SESSION_BUS_ADDRESS" => format!("unix:path={}", target.display()),
+                    _ => target.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+                };
+                self.env.push((variable.to_owned(), value));
+            }
+            self.add(bind(source, target, false));
+        }
+        if gui.audio && !audio && self.context.host.runtime_dir.is_some() {
+            self.fail(
+                "missing-socket",
+                "gui.audio",
+                "neither a PipeWire nor a PulseAudio socket is there".into(),
+                "start the sound server, or switch this off",
+            );
+        }
+        if gui.wayland || gui.audio || gui.dbus {
+            self.env.push(("XDG_RUNTIME_DIR".to_owned(), inside.display().to_string()));
+        }
+    }
+
+    /// File by file, so that directories keep what the overlay does not name. `home/user` stands for the real home.
+    fn overlay(&mut self) {
+        let Some(tree) = &self.sandbox.overlay else { return };
+        match self.context.host.overlays.get(tree) {
+            Some(Ok(files)) => {
+                for file in files {
+                    let target = match file.path.strip_prefix("home/user") {
+                        Ok(rest) => self.sandbox.user.home.join(rest),
+                        Err(_) => Path::new("/").join(&file.path),
+                    };
+                    self.add(bind(tree.join(&file.path), target, true));
+                }
+            }
+            Some(Err(why)) => {
+                let message = format!("overlay {}: {why}", tree.display());
+                self.fail("overlay", "overlay", message, "correct the path or its content");
+            }
+            None => self.fail("overlay", "overlay", format!("overlay {} was not looked at", tree.display()), ""),
+        }
+    }
+}
+
+fn bind(source: PathBuf, target: PathBuf, read_only: bool) -> MountSpec {
+    MountSpec { source: MountOrigin::Bind { source }, target, read_only, relabel: None }
+}
+
+fn tmpfs(target: PathBuf, size: u64, mode: u32) -> MountSpec {
+    MountSpec { source: MountOrigin::Tmpfs { size, mode }, target, read_only: false, relabel: None }
+}

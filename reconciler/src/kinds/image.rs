@@ -1,0 +1,240 @@
+//! Images: pulled, built, loaded, imported or derived; tagged by the hash of what they are made of.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use schema::Name;
+use schema::config::{Egress, Image, Pull};
+
+use super::{Change, Kind, PlanContext, fixed};
+use crate::desired::{DesireContext, Desired, DesiredState, to_spec};
+use crate::diff;
+use crate::facts::Snapshot;
+use crate::op::Op;
+use crate::ownership;
+use crate::plan::Action;
+use crate::resource::ResourceId;
+use crate::spec::{ImageSpec, ImageUse, NewObject};
+
+/// The kind.
+pub struct Images;
+
+/// Its noun.
+pub const NOUN: &str = "image";
+
+/// Every directory an empty root has, so that mounts and programs find what they expect.
+const HOST_DIRECTORIES: &[&str] =
+    &["/dev", "/etc", "/home", "/proc", "/root", "/run", "/sys", "/tmp", "/var", "/var/tmp", "/var/lib", "/var/cache"];
+
+impl Kind for Images {
+    fn noun(&self) -> &'static str {
+        NOUN
+    }
+
+    fn desire(&self, context: &DesireContext<'_>, state: &mut DesiredState) {
+        for name in used(context) {
+            let Some(image) = context.config.images.get(name) else { continue };
+            let place = format!("images.{name}");
+            match spec(context, image) {
+                Ok(spec) => {
+                    let mut desired = fixed(context, NOUN, name.as_str(), &place, &spec);
+                    if let Image::Setup { from, .. } = image {
+                        desired.after.push(ResourceId::new(NOUN, from.as_str()));
+                    }
+                    state.resources.push(desired);
+                }
+                Err(why) => state.notices.push(context.error(
+                    "image-input",
+                    &place,
+                    format!("image {name}: {why}"),
+                    "correct the path, or make what it names readable",
+                )),
+            }
+        }
+    }
+
+    fn compare(&self, context: &mut PlanContext<'_>) -> Vec<Change> {
+        let mut changes = Vec::new();
+        let mut current = BTreeSet::new();
+        for desired in context.desired_of(NOUN) {
+            let spec: ImageSpec = serde_json::from_value(desired.spec.clone()).expect("made by `desire` of this kind");
+            let reference = reference(context.naming, &desired.id.name, &spec, &desired.hash);
+            let found = find(context.snapshot, &reference);
+            context.rests_on(&desired.id, Some(desired), found.map(serde_json::Value::from));
+            current.insert(reference.clone());
+            changes.push(compare(context, desired, spec, reference, found.is_some()));
+        }
+        changes.extend(leftovers(context, &current));
+        changes
+    }
+}
+
+/// Images that sandboxes use, and what those are made from, sources first.
+fn used<'a>(context: &DesireContext<'a>) -> Vec<&'a Name> {
+    fn visit<'a>(images: &'a indexmap::IndexMap<Name, Image>, name: &'a Name, order: &mut Vec<&'a Name>) {
+        if order.contains(&name) {
+            return;
+        }
+        // Cycles are refused when the configuration is read.
+        if let Some(Image::Setup { from, .. }) = images.get(name) {
+            visit(images, from, order);
+        }
+        order.push(name);
+    }
+    let mut order = Vec::new();
+    for sandbox in context.config.sandboxes.values() {
+        visit(&context.config.images, &sandbox.image, &mut order);
+    }
+    order
+}
+
+/// How `name` is used by a container or by another image.
+pub fn image_use(context: &DesireContext<'_>, name: &Name) -> Result<ImageUse, String> {
+    let image = context.config.images.get(name).ok_or_else(|| format!("image {name} is not defined"))?;
+    let spec = spec(context, image)?;
+    let value = to_spec(&spec);
+    let hash = crate::desired::spec_hash(&value);
+    let reference = reference(context.naming, name.as_str(), &spec, &hash);
+    // An unpinned reference has no key: which image it stands for is compared by the engine's own id.
+    let key = match &spec {
+        ImageSpec::Ref { digest, .. } => digest.clone().unwrap_or_default(),
+        _ => hash,
+    };
+    Ok(ImageUse { name: name.to_string(), reference, key })
+}
+
+/// What the engine knows the image as.
+fn reference(naming: &crate::resource::Naming, name: &str, spec: &ImageSpec, hash: &str) -> String {
+    match spec {
+        ImageSpec::Ref { reference, digest: Some(digest), .. } => pinned(reference, digest),
+        ImageSpec::Ref { reference, digest: None, .. } => reference.clone(),
+        _ => naming.image(name, hash),
+    }
+}
+
+/// `reference` with its tag replaced by `digest`.
+pub fn pinned(reference: &str, digest: &str) -> String {
+    let repository = reference.split_once('@').map_or(reference, |(repository, _)| repository);
+    let slash = repository.rfind('/').map_or(0, |index| index + 1);
+    let end = repository[slash..].find(':').map_or(repository.len(), |index| slash + index);
+    format!("{}@{digest}", &repository[..end])
+}
+
+/// Id of the image that `reference` stands for.
+pub fn find<'a>(snapshot: &'a Snapshot, reference: &str) -> Option<&'a str> {
+    snapshot
+        .images
+        .iter()
+        .find(|image| image.tags.iter().chain(&image.digests).any(|name| name == reference) || image.id == reference)
+        .map(|image| image.id.as_str())
+}
+
+fn spec(context: &DesireContext<'_>, image: &Image) -> Result<ImageSpec, String> {
+    let inputs = |path: &PathBuf| match context.host.inputs.get(path) {
+        Some(Ok(hash)) => Ok(hash.clone()),
+        Some(Err(why)) => Err(format!("{}: {why}", path.display())),
+        None => Err(format!("{} was not looked at", path.display())),
+    };
+    Ok(match image {
+        Image::Host { dirs, etc: _ } => {
+            // What is mounted over the root decides which links of the host's root make sense in it.
+            let links: BTreeMap<_, _> = context
+                .host
+                .root_links
+                .iter()
+                .filter(|(link, _)| !dirs.contains(link))
+                .map(|(link, target)| (link.clone(), target.clone()))
+                .collect();
+            let mut directories: BTreeSet<PathBuf> = HOST_DIRECTORIES.iter().map(PathBuf::from).collect();
+            directories.extend(dirs.iter().filter(|dir| !is_link(context, dir)).cloned());
+            ImageSpec::Host { directories: directories.into_iter().collect(), links }
+        }
+        Image::Ref { reference, pull } => ImageSpec::Ref {
+            reference: reference.clone(),
+            digest: context.host.locked.get(reference).cloned(),
+            pull: match pull {
+                Pull::Missing => "missing",
+                Pull::Always => "always",
+                Pull::Never => "never",
+            }
+            .to_owned(),
+        },
+        Image::Build { context: directory, containerfile, args, target } => ImageSpec::Build {
+            context: directory.clone(),
+            containerfile: containerfile.clone(),
+            args: args.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
+            target: target.clone(),
+            inputs: inputs(directory)?,
+        },
+        Image::Archive { path } => ImageSpec::Archive { path: path.clone(), inputs: inputs(path)? },
+        Image::Rootfs { path } => ImageSpec::Rootfs { path: path.clone(), inputs: inputs(path)? },
+        Image::Setup { from, run, egress } => ImageSpec::Setup {
+            from: image_use(context, from)?,
+            run: run.clone(),
+            egress: match egress {
+                Egress::None => "none",
+                Egress::Open => "open",
+            }
+            .to_owned(),
+        },
+    })
+}
+
+fn is_link(context: &DesireContext<'_>, path: &std::path::Path) -> bool {
+    context.host.root_links.contains_key(path)
+}
+
+fn compare(
+    context: &mut PlanContext<'_>,
+    desired: &Desired,
+    spec: ImageSpec,
+    reference: String,
+    present: bool,
+) -> Change {
+    if present {
+        let mut change = Change::of(desired, Action::Noop);
+        change.unchanged = diff::created(&desired.spec).len();
+        return change;
+    }
+    if matches!(&spec, ImageSpec::Ref { pull, .. } if pull == "never") {
+        return Change::of(desired, Action::Forbidden)
+            .because(format!("{reference} is not on the engine and `pull: never` forbids to fetch it"));
+    }
+    let title = match &spec {
+        ImageSpec::Host { .. } => "make the empty root".to_owned(),
+        ImageSpec::Ref { .. } => format!("pull {reference}"),
+        ImageSpec::Build { context, .. } => format!("build {}", context.display()),
+        ImageSpec::Archive { path, .. } => format!("load {}", path.display()),
+        ImageSpec::Rootfs { path, .. } => format!("import {}", path.display()),
+        ImageSpec::Setup { from, .. } => format!("set up from {}", from.name),
+    };
+    let labels = ownership::labels(context.naming, NOUN, &desired.id.name, (context.new_uid)(), &desired.hash);
+    let mut change = Change::of(desired, Action::Create)
+        .because("not on the engine")
+        .step(title, Op::CreateImage { object: NewObject { name: reference, labels }, spec });
+    change.fields = diff::created(&desired.spec);
+    change
+}
+
+/// Tags of ours that nothing asks for and no container uses.
+fn leftovers(context: &mut PlanContext<'_>, current: &BTreeSet<String>) -> Vec<Change> {
+    let prefix = context.naming.image("", "");
+    let prefix = prefix.trim_end_matches(':').to_owned();
+    let mut changes = Vec::new();
+    for image in &context.snapshot.images {
+        for tag in &image.tags {
+            let Some(rest) = tag.strip_prefix(&prefix) else { continue };
+            if current.contains(tag) {
+                continue;
+            }
+            let (name, key) = rest.split_once(':').unwrap_or((rest, "latest"));
+            let id = ResourceId::deposed(NOUN, name, key);
+            context.rests_on(&id, None, Some(image.id.as_str().into()));
+            let mut change = Change::deletion(id, "no longer used")
+                .step(format!("remove image {tag}"), Op::RemoveImage { image: tag.clone() });
+            change.after = crate::planner::AFTER_CONTAINERS.to_vec();
+            changes.push(change);
+        }
+    }
+    changes
+}

@@ -1,0 +1,145 @@
+//! Bare clones that worktrees belong to. User data: made and adopted, never removed.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::{Change, Kind, PlanContext, fixed};
+use crate::desired::{DesireContext, DesiredState, to_spec};
+use crate::diff;
+use crate::facts::Observed;
+use crate::op::Op;
+use crate::plan::Action;
+use crate::resource::ResourceId;
+
+/// The kind.
+pub struct Repositories;
+
+/// Its noun.
+pub const NOUN: &str = "repository";
+
+/// Identity of a clone: its place, which is unique on the host.
+pub fn id(clone: &Path) -> ResourceId {
+    ResourceId::new(NOUN, clone.display().to_string())
+}
+
+impl Kind for Repositories {
+    fn noun(&self) -> &'static str {
+        NOUN
+    }
+
+    fn desire(&self, context: &DesireContext<'_>, state: &mut DesiredState) {
+        let mut seen: BTreeMap<&PathBuf, &str> = BTreeMap::new();
+        for sandbox in context.config.sandboxes.values() {
+            for (index, worktree) in sandbox.worktrees.iter().enumerate() {
+                let place = format!("sandboxes.{}.worktrees.{index}", sandbox.name);
+                match seen.insert(&worktree.clone, &worktree.repo) {
+                    None => {
+                        let spec = json!({ "remote": worktree.repo, "path": worktree.clone });
+                        let mut desired = fixed(context, NOUN, "", &place, &spec);
+                        desired.id = id(&worktree.clone);
+                        state.resources.push(desired);
+                    }
+                    Some(other) if other != worktree.repo => state.notices.push(context.error(
+                        "clone-conflict",
+                        &place,
+                        format!(
+                            "{} cannot hold clones of both {other} and {}",
+                            worktree.clone.display(),
+                            worktree.repo
+                        ),
+                        "give one of them another `clone:`",
+                    )),
+                    Some(_) => {}
+                }
+            }
+        }
+    }
+
+    fn compare(&self, context: &mut PlanContext<'_>) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for desired in context.desired_of(NOUN) {
+            let clone = PathBuf::from(&desired.id.name);
+            let remote = desired.spec["remote"].as_str().unwrap_or_default().to_owned();
+            let found = context.snapshot.repositories.get(&clone);
+            context.rests_on(&desired.id, Some(desired), found.map(to_spec));
+            changes.push(match found {
+                Some(Observed::Present(facts)) if !facts.bare => Change::of(desired, Action::Forbidden)
+                    .because(format!("{} is a repository with a work tree of its own", clone.display())),
+                Some(Observed::Present(facts)) if !same_remote(&facts.remote, &remote) => {
+                    Change::of(desired, Action::Forbidden).because(format!(
+                        "{} is a clone of {}, not of {remote}; give this one another `clone:`",
+                        clone.display(),
+                        facts.remote
+                    ))
+                }
+                Some(Observed::Present(_)) => {
+                    let mut change = Change::of(desired, Action::Noop);
+                    change.unchanged = 2;
+                    change
+                }
+                Some(Observed::Unknown(why)) => {
+                    Change::of(desired, Action::Forbidden).because(format!("{} cannot be read: {why}", clone.display()))
+                }
+                Some(Observed::Absent) | None => {
+                    let mut change = Change::of(desired, Action::Create)
+                        .because("not there")
+                        .step(format!("clone {remote}"), Op::CloneRepository { repo: remote, clone });
+                    change.fields = diff::created(&desired.spec);
+                    change
+                }
+            });
+        }
+        changes
+    }
+}
+
+/// Whether two addresses name the same repository: `git@host:path`, `ssh://git@host/path`, `.git`, a last slash.
+pub fn same_remote(one: &str, other: &str) -> bool {
+    canonical(one) == canonical(other)
+}
+
+fn canonical(remote: &str) -> String {
+    let remote = remote.trim_end_matches('/');
+    let remote = remote.strip_suffix(".git").unwrap_or(remote);
+    if let Some(path) = remote.strip_prefix("file://") {
+        return path.to_owned();
+    }
+    if let Some(rest) = remote.strip_prefix("ssh://") {
+        return rest.replacen(":22/", "/", 1);
+    }
+    // `user@host:path` has no `//` and a colon before the first slash.
+    if !remote.contains("://")
+        && let Some((host, path)) = remote.split_once(':')
+        && !host.contains('/')
+    {
+        return format!("{host}/{}", path.trim_start_matches('/'));
+    }
+    remote.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::same_remote;
+
+    #[test]
+    fn spellings_of_one_remote() {
+        let same = [
+            ("git@example.org:acme/api.git", "ssh://git@example.org/acme/api"),
+            ("https://example.org/a.git", "https://example.org/a/"),
+            ("file:///srv/git/a.git", "/srv/git/a"),
+        ];
+        for (one, other) in same {
+            assert!(same_remote(one, other), "{one} {other}");
+        }
+        let different = [
+            ("git@example.org:acme/api.git", "git@example.org:acme/web.git"),
+            ("https://example.org/a", "http://example.org/a"),
+            ("ssh://git@example.org:2222/a", "git@example.org:a"),
+        ];
+        for (one, other) in different {
+            assert!(!same_remote(one, other), "{one} {other}");
+        }
+    }
+}

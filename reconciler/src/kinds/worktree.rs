@@ -1,0 +1,204 @@
+//! Git worktrees: user data at the same path inside and outside.
+
+use std::path::Path;
+
+use super::{Change, Kind, PlanContext, repository};
+use crate::desired::{DesireContext, Desired, DesiredState, spec_hash, to_spec};
+use crate::diff;
+use crate::facts::{Observed, WorktreeFacts, WorktreePlace};
+use crate::op::Op;
+use crate::plan::{Action, Loss};
+use crate::resource::ResourceId;
+use crate::spec::WorktreeSpec;
+
+/// The kind.
+pub struct Worktrees;
+
+/// Its noun.
+pub const NOUN: &str = "worktree";
+
+/// Identity of a worktree: its place.
+pub fn id(path: &Path) -> ResourceId {
+    ResourceId::new(NOUN, path.display().to_string())
+}
+
+/// The specification of a configured worktree.
+pub fn spec(worktree: &schema::config::Worktree) -> WorktreeSpec {
+    let schema::config::Worktree { repo, branch, base, path, clone } = worktree;
+    WorktreeSpec {
+        repo: repo.clone(),
+        clone: clone.clone(),
+        branch: branch.clone(),
+        base: base.clone(),
+        path: path.clone(),
+    }
+}
+
+impl Kind for Worktrees {
+    fn noun(&self) -> &'static str {
+        NOUN
+    }
+
+    fn desire(&self, context: &DesireContext<'_>, state: &mut DesiredState) {
+        for sandbox in context.config.sandboxes.values() {
+            for (index, worktree) in sandbox.worktrees.iter().enumerate() {
+                let spec = to_spec(&spec(worktree));
+                state.resources.push(Desired {
+                    id: id(&worktree.path),
+                    sandbox: Some(sandbox.name.to_string()),
+                    origin: context.origin(&format!("sandboxes.{}.worktrees.{index}", sandbox.name)),
+                    after: vec![repository::id(&worktree.clone)],
+                    hash: spec_hash(&spec),
+                    spec,
+                });
+            }
+        }
+    }
+
+    fn compare(&self, context: &mut PlanContext<'_>) -> Vec<Change> {
+        if let Some(destroy) = &context.options.destroy {
+            return if destroy.worktrees { removals(context) } else { Vec::new() };
+        }
+        let mut changes = Vec::new();
+        for desired in context.desired_of(NOUN) {
+            let spec: WorktreeSpec =
+                serde_json::from_value(desired.spec.clone()).expect("made by `desire` of this kind");
+            let found = context.snapshot.worktrees.get(&spec.path);
+            // Dirty files and commits come and go while people work; a plan does not rest on them.
+            context.rests_on(&desired.id, Some(desired), found.map(|found| to_spec(&without_work(found))));
+            changes.push(compare(context, desired, spec, found));
+        }
+        changes
+    }
+}
+
+fn without_work(place: &Observed<WorktreePlace>) -> Observed<WorktreePlace> {
+    let strip = |facts: &WorktreeFacts| WorktreeFacts { dirty: None, unpushed: None, ..facts.clone() };
+    match place {
+        Observed::Present(WorktreePlace::Worktree(facts)) => Observed::Present(WorktreePlace::Worktree(strip(facts))),
+        Observed::Present(WorktreePlace::Missing(facts)) => Observed::Present(WorktreePlace::Missing(strip(facts))),
+        other => other.clone(),
+    }
+}
+
+fn holder(context: &PlanContext<'_>, desired: &Desired) -> String {
+    format!("{}/{}", context.naming.project(), desired.sandbox.as_deref().unwrap_or_default())
+}
+
+fn compare(
+    context: &mut PlanContext<'_>,
+    desired: &Desired,
+    spec: WorktreeSpec,
+    found: Option<&Observed<WorktreePlace>>,
+) -> Change {
+    let place = spec.path.display().to_string();
+    let holder = holder(context, desired);
+    let forbid = |why: String| Change::of(desired, Action::Forbidden).because(why);
+    match found {
+        Some(Observed::Unknown(why)) => forbid(format!("{place} cannot be read: {why}")),
+        Some(Observed::Present(WorktreePlace::Other(what))) => {
+            forbid(format!("{place} is {what}, not a worktree of {}", spec.clone.display()))
+        }
+        Some(Observed::Present(WorktreePlace::Worktree(facts))) if facts.clone != spec.clone => {
+            forbid(format!("{place} is a worktree of {}, not of {}", facts.clone.display(), spec.clone.display()))
+        }
+        Some(Observed::Present(WorktreePlace::Worktree(facts))) => {
+            let held_by = facts.lock.as_deref().and_then(|reason| reason.strip_prefix("sbx "));
+            if let Some(other) = held_by.filter(|other| *other != holder) {
+                return forbid(format!("{place} belongs to sandbox {other}"));
+            }
+            if facts.branch.as_deref() != Some(&spec.branch) {
+                let branch = facts.branch.as_deref().unwrap_or("a detached HEAD");
+                if held_by.is_none() {
+                    return forbid(format!("{place} has {branch} checked out, not {}", spec.branch));
+                }
+                // Switching branches is work: it is reported, never undone.
+                context.warn(
+                    "worktree-branch",
+                    format!("{place} has {branch} checked out; the configuration says {}", spec.branch),
+                    "check the branch out there, or change `branch:`",
+                );
+            }
+            if facts.lock.is_none() {
+                let mut change = Change::of(desired, Action::Update)
+                    .because("not locked against pruning")
+                    .step(format!("lock worktree {place}"), Op::LockWorktree { spec, holder });
+                change.drift = true;
+                return change;
+            }
+            let mut change = Change::of(desired, Action::Noop);
+            change.unchanged = 5;
+            change
+        }
+        Some(Observed::Absent | Observed::Present(WorktreePlace::Empty | WorktreePlace::Missing(_))) | None => {
+            let elsewhere = context
+                .snapshot
+                .checkouts
+                .get(&spec.clone)
+                .and_then(|branches| branches.get(&spec.branch))
+                .filter(|path| **path != spec.path);
+            if let Some(path) = elsewhere {
+                return forbid(format!("branch {} is checked out in {} already", spec.branch, path.display()));
+            }
+            let deleted = matches!(found, Some(Observed::Present(WorktreePlace::Missing(_))));
+            let mut change = Change::of(desired, Action::Create)
+                .because(if deleted { "its directory was deleted" } else { "not there" })
+                .step(format!("add worktree {place}"), Op::AddWorktree { spec, holder });
+            change.drift = deleted;
+            change.fields = diff::created(&desired.spec);
+            change
+        }
+    }
+}
+
+/// `destroy --worktrees`: those of the configuration that are there and ours.
+fn removals(context: &mut PlanContext<'_>) -> Vec<Change> {
+    let mut changes = Vec::new();
+    for desired in context.desired.resources.iter().filter(|resource| resource.id.kind == NOUN) {
+        let spec: WorktreeSpec = serde_json::from_value(desired.spec.clone()).expect("made by `desire` of this kind");
+        let Some(Observed::Present(WorktreePlace::Worktree(facts))) = context.snapshot.worktrees.get(&spec.path) else {
+            continue;
+        };
+        let ours = format!("sbx {}", holder(context, desired));
+        if facts.clone != spec.clone || facts.lock.as_deref() != Some(&ours) {
+            continue;
+        }
+        context.wanted.worktrees.insert(spec.path.clone(), spec.clone.clone());
+        let consent = desired.id.to_string();
+        let mut change = Change::of(desired, Action::Delete).because("destroyed by name");
+        change.after = crate::planner::AFTER_CONTAINERS.to_vec();
+        let look = match context.probes.worktrees.get(&spec.path) {
+            Some(Observed::Present(WorktreePlace::Worktree(facts))) => facts,
+            _ => facts,
+        };
+        let mut lose = |what: &str, count: Option<u32>, noun: &str| {
+            let detail = match count {
+                Some(0) => return,
+                Some(1) => format!("1 {noun}"),
+                Some(count) => format!("{count} {noun}s"),
+                None => format!("{noun}s could not be counted"),
+            };
+            change.loses.push(Loss { what: what.to_owned(), detail, consent: consent.clone() });
+        };
+        lose("uncommitted files", look.dirty, "file");
+        lose("unpushed commits", look.unpushed, "commit");
+        let force = context.accepts(&consent);
+        context.rests_on(&desired.id, None, Some(to_spec(facts)));
+        changes
+            .push(change.step(format!("remove worktree {}", spec.path.display()), Op::RemoveWorktree { spec, force }));
+    }
+    changes
+}
+
+/// What a sandbox sees of a worktree.
+pub fn mounts(_snapshot: &crate::facts::Snapshot, spec: &WorktreeSpec) -> Vec<crate::spec::MountSpec> {
+    [&spec.path, &spec.clone]
+        .into_iter()
+        .map(|path| crate::spec::MountSpec {
+            source: crate::spec::MountOrigin::Bind { source: path.clone() },
+            target: path.clone(),
+            read_only: false,
+            relabel: None,
+        })
+        .collect()
+}

@@ -1,0 +1,99 @@
+//! Which objects of the engine are ours. A label alone proves nothing: an image can carry it, a clone copies it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::facts::{ContainerFacts, ObjectFacts, Snapshot};
+use crate::resource::{Labels, Naming, label};
+
+/// Containers of one project that `sbx` made, by sandbox.
+#[derive(Debug, Default)]
+pub struct OwnedContainers<'a> {
+    /// Under its own name, or renamed by somebody.
+    pub current: BTreeMap<&'a str, &'a ContainerFacts>,
+    /// Made to take over, left by a run that was cut short.
+    pub successor: BTreeMap<&'a str, &'a ContainerFacts>,
+    /// Builders left by a run that was cut short.
+    pub builders: Vec<&'a ContainerFacts>,
+}
+
+/// Kind label of the throw-away container that runs setup commands.
+pub const BUILDER: &str = "builder";
+/// Kind label of the volume that records a stop on purpose.
+pub const STOP_MARKER: &str = "stop-marker";
+
+/// Whether `labels` were given to the object itself rather than inherited from its image.
+pub fn is_labelled(snapshot: &Snapshot, container: &ContainerFacts) -> bool {
+    let Some(uid) = container.labels.get(label::UID) else { return false };
+    let inherited = snapshot.images.iter().filter(|image| image.id == container.image_id);
+    !inherited.into_iter().any(|image| image.labels.get(label::UID) == Some(uid))
+}
+
+/// Sorts out the containers of `naming`'s project.
+///
+/// # Guarantees
+/// A container whose labels come from its image, or whose uid another container has under the proper name (a clone),
+/// is in none of the groups.
+pub fn containers<'a>(snapshot: &'a Snapshot, naming: &Naming) -> OwnedContainers<'a> {
+    let mut owned = OwnedContainers::default();
+    let mut strays = Vec::new();
+    let mut uids = BTreeSet::new();
+    for container in &snapshot.containers {
+        if container.labels.get(label::PROJECT).map(String::as_str) != Some(naming.project())
+            || !is_labelled(snapshot, container)
+        {
+            continue;
+        }
+        let (Some(name), Some(uid)) = (container.labels.get(label::NAME), container.labels.get(label::UID)) else {
+            continue;
+        };
+        match container.labels.get(label::KIND).map(String::as_str) {
+            Some(BUILDER) => owned.builders.push(container),
+            Some("container") if container.name == naming.object(name) => {
+                uids.insert(uid.as_str());
+                owned.current.insert(name, container);
+            }
+            Some("container") if container.name == naming.successor(name) => {
+                uids.insert(uid.as_str());
+                owned.successor.insert(name, container);
+            }
+            Some("container") => strays.push((name, uid, container)),
+            _ => {}
+        }
+    }
+    for (name, uid, container) in strays {
+        // Renamed: nobody else has its uid. The first one wins, so that a renamed clone of a renamed one stays foreign.
+        if uids.insert(uid) {
+            owned.current.entry(name).or_insert(container);
+        }
+    }
+    owned
+}
+
+/// Whether a volume, network or secret is ours: project, kind, a uid, and the name that these labels lead to.
+pub fn is_ours(object: &ObjectFacts, naming: &Naming, kind: &str) -> bool {
+    let get = |key| object.labels.get(key).map(String::as_str);
+    let Some(name) = get(label::NAME) else { return false };
+    let expected = match kind {
+        "secret" => object.name.starts_with(&format!("{}.", naming.object(name))),
+        STOP_MARKER => object.name == naming.stop_marker(name),
+        _ => object.name == naming.object(name),
+    };
+    get(label::PROJECT) == Some(naming.project())
+        && get(label::KIND) == Some(kind)
+        && get(label::UID).is_some()
+        && expected
+}
+
+/// Labels of a new object.
+pub fn labels(naming: &Naming, kind: &str, name: &str, uid: String, hash: &str) -> Labels {
+    [
+        (label::PROJECT, naming.project().to_owned()),
+        (label::KIND, kind.to_owned()),
+        (label::NAME, name.to_owned()),
+        (label::UID, uid),
+        (label::HASH, hash.to_owned()),
+    ]
+    .into_iter()
+    .map(|(key, value)| (key.to_owned(), value))
+    .collect()
+}

@@ -1,0 +1,306 @@
+//! From desired and observed to a plan. Pure: clock, ids and randomness are passed in.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::desired::DesiredState;
+use crate::facts::{ProbeQuery, Probes, Query, Snapshot};
+use crate::kinds::{PlanContext, REGISTRY, container, image};
+use crate::ownership;
+use crate::plan::{Action, Change, FORMAT_VERSION, Notice, Plan, PlanEngine, Summary};
+use crate::resource::{Naming, ResourceId, label};
+use schema::config::{Config, Image};
+
+/// Stands in `after` for every change of a container.
+pub static AFTER_CONTAINERS: std::sync::LazyLock<Vec<ResourceId>> =
+    std::sync::LazyLock::new(|| vec![ResourceId::new(container::NOUN, "*")]);
+
+/// Whether a sandbox should run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Intent {
+    /// It should.
+    Running,
+    /// It was stopped on purpose.
+    Stopped,
+}
+
+/// What `destroy` takes beyond containers, networks and images.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Destroy {
+    /// Volumes too.
+    pub volumes: bool,
+    /// Worktrees too.
+    pub worktrees: bool,
+    /// The engine's copies of secrets too.
+    pub secrets: bool,
+}
+
+/// The user's wishes beyond the file.
+#[derive(Debug, Clone)]
+pub struct PlanOptions {
+    /// Only these sandboxes and what they need; empty is everything.
+    pub targets: BTreeSet<String>,
+    /// Remove everything.
+    pub destroy: Option<Destroy>,
+    /// Sandboxes to make anew.
+    pub replace: BTreeSet<String>,
+    /// Sandboxes to stop and start.
+    pub restart: BTreeSet<String>,
+    /// Sandboxes to start or stop, recorded.
+    pub intents: BTreeMap<String, Intent>,
+    /// Losses consented to, as `kind/name`.
+    pub accepted: BTreeSet<String>,
+    /// Only what was changed from outside.
+    pub refresh_only: bool,
+    /// Wait until started sandboxes are ready.
+    pub wait: bool,
+}
+
+impl Default for PlanOptions {
+    fn default() -> Self {
+        Self {
+            targets: BTreeSet::new(),
+            destroy: None,
+            replace: BTreeSet::new(),
+            restart: BTreeSet::new(),
+            intents: BTreeMap::new(),
+            accepted: BTreeSet::new(),
+            refresh_only: false,
+            wait: true,
+        }
+    }
+}
+
+/// What a snapshot for `config` has to hold.
+pub fn query(config: &Config, host: &crate::host_facts::HostFacts) -> Query {
+    let mut query = Query { project: config.project.to_string(), ..Query::default() };
+    for sandbox in config.sandboxes.values() {
+        for tree in &sandbox.worktrees {
+            query.clones.insert(tree.clone.clone());
+            query.worktrees.insert(tree.path.clone(), tree.clone.clone());
+        }
+    }
+    for image in config.images.values() {
+        if let Image::Ref { reference, .. } = image {
+            query.images.insert(match host.locked.get(reference) {
+                Some(digest) => image::pinned(reference, digest),
+                None => reference.clone(),
+            });
+        }
+    }
+    query
+}
+
+/// A plan, and what has to be looked at before it is complete.
+#[derive(Debug)]
+pub struct Draft {
+    /// The plan as far as is known.
+    pub plan: Plan,
+    /// What to look at; empty when the plan is complete.
+    pub wanted: ProbeQuery,
+}
+
+/// Plans once. When [`Draft::wanted`] is not empty and has not been probed yet, probe it and plan again with `probes`.
+///
+/// # Guarantees
+/// Same arguments, same plan. Objects that are not ours are never in a step.
+pub fn plan(
+    desired: &DesiredState,
+    snapshot: &Snapshot,
+    probes: &Probes,
+    options: &PlanOptions,
+    generated_at: &str,
+    new_uid: &mut dyn FnMut() -> String,
+) -> Draft {
+    let project = desired.project.as_str();
+    let naming = Naming::new(project);
+    let containers = ownership::containers(snapshot, &naming);
+    let mut context = PlanContext {
+        desired,
+        snapshot,
+        probes,
+        options,
+        naming: &naming,
+        containers: &containers,
+        new_uid,
+        wanted: ProbeQuery::default(),
+        notices: Vec::new(),
+        basis: BTreeMap::new(),
+    };
+    let mut changes: Vec<Change> = REGISTRY.iter().flat_map(|kind| kind.compare(&mut context)).collect();
+    let wanted = std::mem::take(&mut context.wanted);
+    let mut warnings = if options.destroy.is_some() { Vec::new() } else { desired.notices.clone() };
+    warnings.append(&mut context.notices);
+    let basis = std::mem::take(&mut context.basis);
+    let partial = !options.targets.is_empty();
+    if partial {
+        changes = targeted(changes, &options.targets);
+    }
+    if options.refresh_only {
+        changes.retain(|change| change.drift || matches!(change.action, Action::Noop));
+    }
+    resolve_order(&mut changes);
+    if options.destroy.is_none() {
+        warnings.extend(exceeded(&changes, desired, snapshot, &naming));
+    }
+    let kept: BTreeSet<_> = changes.iter().map(|change| change.resource.clone()).collect();
+    let basis = basis.into_values().filter(|basis| kept.contains(&basis.resource)).collect();
+    Draft {
+        plan: Plan {
+            format_version: FORMAT_VERSION.to_owned(),
+            project: project.to_owned(),
+            generated_at: generated_at.to_owned(),
+            engine: PlanEngine { kind: snapshot.engine.kind.clone(), version: snapshot.engine.version.clone() },
+            summary: summarize(&changes),
+            changes,
+            warnings,
+            partial,
+            basis,
+        },
+        wanted,
+    }
+}
+
+fn summarize(changes: &[Change]) -> Summary {
+    let mut summary = Summary::default();
+    for change in changes {
+        *match change.action {
+            Action::Create => &mut summary.create,
+            Action::Update => &mut summary.update,
+            Action::Replace => &mut summary.replace,
+            Action::Delete => &mut summary.delete,
+            Action::Noop => &mut summary.noop,
+            Action::Forbidden => &mut summary.forbidden,
+        } += 1;
+    }
+    summary
+}
+
+/// The changes of the targets and, transitively, of what they wait for.
+fn targeted(changes: Vec<Change>, targets: &BTreeSet<String>) -> Vec<Change> {
+    let mut wanted: BTreeSet<ResourceId> = changes
+        .iter()
+        .filter(|change| change.sandbox.as_ref().is_some_and(|sandbox| targets.contains(sandbox)))
+        .map(|change| change.resource.clone())
+        .collect();
+    loop {
+        let more: BTreeSet<ResourceId> = changes
+            .iter()
+            .filter(|change| wanted.contains(&change.resource))
+            .flat_map(|change| change.after.iter().cloned())
+            .filter(|id| !wanted.contains(id))
+            .collect();
+        if more.is_empty() {
+            return changes.into_iter().filter(|change| wanted.contains(&change.resource)).collect();
+        }
+        wanted.extend(more);
+    }
+}
+
+/// Replaces [`AFTER_CONTAINERS`] by the container changes of this plan, and drops what the plan does not hold.
+fn resolve_order(changes: &mut [Change]) {
+    let containers: Vec<ResourceId> = changes
+        .iter()
+        .filter(|change| change.kind == container::NOUN && !change.steps.is_empty())
+        .map(|change| change.resource.clone())
+        .collect();
+    let present: BTreeSet<ResourceId> = changes.iter().map(|change| change.resource.clone()).collect();
+    for change in changes {
+        if change.after == *AFTER_CONTAINERS {
+            change.after.clone_from(&containers);
+        }
+        change.after.retain(|id| present.contains(id));
+        change.after.sort();
+        change.after.dedup();
+    }
+}
+
+/// Quotas, with who holds what. Checked only when the plan adds a sandbox: what runs is never held hostage.
+fn exceeded(changes: &[Change], desired: &DesiredState, snapshot: &Snapshot, naming: &Naming) -> Vec<Notice> {
+    let added: Vec<&Change> =
+        changes.iter().filter(|change| change.kind == container::NOUN && change.action == Action::Create).collect();
+    if added.is_empty() {
+        return Vec::new();
+    }
+    // Every sandbox there will be, as (project, name) to owner.
+    let mut held: BTreeMap<(String, String), String> = BTreeMap::new();
+    for facts in &snapshot.containers {
+        let get = |key| facts.labels.get(key).cloned().unwrap_or_default();
+        if get(label::KIND) == container::NOUN && ownership::is_labelled(snapshot, facts) {
+            held.insert((get(label::PROJECT), get(label::NAME)), get(label::OWNER));
+        }
+    }
+    let project = naming.project().to_owned();
+    for change in changes.iter().filter(|change| change.kind == container::NOUN) {
+        let key = (project.clone(), change.resource.name.clone());
+        if change.action == Action::Delete {
+            held.remove(&key);
+        } else if change.action != Action::Forbidden {
+            let owner = desired.owners.get(&change.resource.name).cloned().unwrap_or_default();
+            held.insert(key, owner);
+        }
+    }
+    let list = |owner: Option<&str>| {
+        held.iter()
+            .filter(|(_, holder)| owner.is_none_or(|owner| owner == holder.as_str()))
+            .map(|((project, name), holder)| match owner {
+                Some(_) => format!("{project}/{name}"),
+                None => format!("{project}/{name} ({holder})"),
+            })
+            .collect::<Vec<_>>()
+    };
+    let quotas = desired.quotas;
+    let mut notices = Vec::new();
+    let mut refuse = |message: String, field: &str| {
+        notices.push(Notice {
+            code: "sbx::quota".to_owned(),
+            severity: "error".to_owned(),
+            message,
+            help: Some(format!("destroy a sandbox, or raise quotas.{field}")),
+            origin: added.first().and_then(|change| change.origin.clone()),
+        });
+    };
+    let owners: BTreeSet<&str> =
+        added.iter().filter_map(|change| desired.owners.get(&change.resource.name)).map(String::as_str).collect();
+    for owner in owners {
+        let names = list(Some(owner));
+        if names.len() > quotas.per_owner as usize {
+            let ceiling = quotas.per_owner;
+            refuse(
+                format!("{owner} would hold {} sandboxes, {ceiling} are allowed: {}", names.len(), names.join(", ")),
+                "perOwner",
+            );
+        }
+    }
+    if held.len() > quotas.total as usize {
+        let names = list(None);
+        refuse(
+            format!("there would be {} sandboxes, {} are allowed: {}", names.len(), quotas.total, names.join(", ")),
+            "total",
+        );
+    }
+    notices
+}
+
+/// What moved between the making of `saved` and now: resources whose basis differs.
+pub fn moved(saved: &Plan, now: &Plan) -> Vec<String> {
+    let index = |plan: &Plan| -> BTreeMap<ResourceId, (Option<String>, Option<String>)> {
+        plan.basis
+            .iter()
+            .map(|basis| (basis.resource.clone(), (basis.desired.clone(), basis.observed.clone())))
+            .collect()
+    };
+    let (before, after) = (index(saved), index(now));
+    let ids: BTreeSet<_> = before.keys().chain(after.keys()).collect();
+    ids.into_iter()
+        .filter_map(|id| {
+            let what = match (before.get(id), after.get(id)) {
+                (Some(old), Some(new)) if old == new => return None,
+                (Some(old), Some(new)) if old.0 != new.0 => "its configuration changed",
+                (Some(_), Some(_)) => "its state changed",
+                (Some(_), None) => "it is no longer part of the plan",
+                (None, _) => "it is new",
+            };
+            Some(format!("{id}: {what}"))
+        })
+        .collect()
+}
