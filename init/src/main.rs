@@ -1,2 +1,109 @@
-//! PID 1 inside a sandbox.
-fn main() {}
+//! PID 1 inside a sandbox, mounted into any image, an empty one too.
+//!
+//! Runs one command, or idles; collects orphans; hands signals on; ends with the command's exit code. What the host may
+//! rely on is in [`protocol`].
+
+mod command;
+mod kernel;
+mod protocol;
+mod reap;
+
+use std::env;
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use rustix::process::Pid;
+
+use kernel::Signals;
+
+const USAGE: &str = "usage: sbx-init [--] [COMMAND [ARGUMENT...]]\n       sbx-init --version";
+
+fn main() -> ExitCode {
+    protocol::announce(protocol::STARTING);
+    let mut words: Vec<OsString> = env::args_os().skip(1).collect();
+    match words.first().map(|word| word.as_encoded_bytes()) {
+        Some(b"--version") => {
+            let printed = writeln!(io::stdout(), "sbx-init {}", env!("CARGO_PKG_VERSION"));
+            return if printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        }
+        Some(b"--") => drop(words.remove(0)),
+        Some([b'-', ..]) => {
+            complain(format_args!("unknown option {:?}\n{USAGE}", words[0].to_string_lossy()));
+            return ExitCode::from(protocol::EXIT_USAGE);
+        }
+        _ => {}
+    }
+    ExitCode::from(run(&words))
+}
+
+fn run(words: &[OsString]) -> u8 {
+    let signals = Signals::hold();
+    let code = match words.split_first() {
+        None => {
+            protocol::announce(protocol::READY);
+            idle(&signals);
+            0
+        }
+        Some((program, arguments)) => match command::start(program, arguments) {
+            Ok(command) => {
+                protocol::announce(protocol::READY);
+                attend(command, &signals)
+            }
+            Err(error) => {
+                complain(format_args!("{error}"));
+                error.exit_code()
+            }
+        },
+    };
+    dismiss(&signals);
+    code
+}
+
+/// Collects orphans until someone asks to stop.
+fn idle(signals: &Signals) {
+    loop {
+        match signals.next() {
+            libc::SIGTERM | libc::SIGINT | libc::SIGQUIT => return,
+            libc::SIGCHLD => drop(reap::reap(None)),
+            _ => {}
+        }
+    }
+}
+
+/// Hands signals to the command until it ends, and returns its exit code.
+fn attend(command: Pid, signals: &Signals) -> u8 {
+    loop {
+        match signals.next() {
+            libc::SIGCHLD => {
+                if let Some(code) = reap::reap(Some(command)).command {
+                    return code;
+                }
+            }
+            // The command is not collected yet, so its number still means it and nobody else.
+            signal => kernel::send(command, signal),
+        }
+    }
+}
+
+/// Asks what is left to end, and gives it a moment: the kernel kills the rest when PID 1 exits.
+///
+/// Only children, and by then that includes all orphans, are worth the wait. Processes an engine entered into the sandbox
+/// are not ours to collect; they get the same request.
+fn dismiss(signals: &Signals) {
+    kernel::send_to_all_others(libc::SIGTERM);
+    let deadline = Instant::now() + protocol::STOP_GRACE;
+    while reap::reap(None).others_run {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        signals.next_within(left);
+    }
+}
+
+fn complain(message: std::fmt::Arguments<'_>) {
+    // With stderr closed there is nobody to tell.
+    let _ = writeln!(io::stderr(), "sbx-init: {message}");
+}

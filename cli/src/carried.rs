@@ -1,0 +1,74 @@
+//! What `sbx` brings along for the inside of a sandbox.
+
+/// PID 1: a static program for this machine's architecture, to be mounted read-only at `/run/sbx/init`.
+pub static INIT: &[u8] = include_bytes!(env!("SBX_INIT"));
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
+    use std::process::{Command, Output};
+
+    use super::INIT;
+
+    /// Whether the program asks for a loader, which an empty image does not have.
+    fn asks_for_loader(program: &[u8]) -> bool {
+        const INTERPRETER: u32 = 3;
+        let at = |offset: usize, length: usize| {
+            let mut bytes = [0; 8];
+            bytes[..length].copy_from_slice(&program[offset..offset + length]);
+            usize::try_from(u64::from_le_bytes(bytes)).unwrap()
+        };
+        assert_eq!(&program[..5], b"\x7fELF\x02");
+        let (table, entry, count) = (at(32, 8), at(54, 2), at(56, 2));
+        (0..count).any(|index| at(table + index * entry, 4) == INTERPRETER as usize)
+    }
+
+    fn as_pid_1(options: &[&str], words: &[&str]) -> Output {
+        let mut command = Command::new("unshare");
+        if !rustix::process::geteuid().is_root() {
+            command.args(["--user", "--map-root-user"]);
+        }
+        command.args(["--pid", "--fork", "--kill-child"]).args(options).arg("--").args(words).output().unwrap()
+    }
+
+    fn install(program: &[u8], path: &Path) {
+        fs::write(path, program).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    #[test]
+    fn needs_no_loader() {
+        assert!(!asks_for_loader(INIT));
+        assert!(asks_for_loader(&fs::read("/bin/sh").unwrap()));
+    }
+
+    #[test]
+    fn runs_in_an_empty_root() {
+        let root = tempfile::tempdir().unwrap();
+        install(INIT, &root.path().join("init"));
+        install(&fs::read("/bin/sh").unwrap(), &root.path().join("sh"));
+        let root = format!("--root={}", root.path().display());
+        let output = as_pid_1(&[&root], &["/init", "--", "/init", "--version"]);
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), concat!("sbx-init ", env!("CARGO_PKG_VERSION"), "\n"));
+        assert!(output.status.success());
+        // A program that needs a loader does not run there.
+        assert_eq!(as_pid_1(&[&root], &["/init", "/sh", "-c", ":"]).status.code(), Some(127));
+    }
+
+    #[test]
+    fn stays_small() {
+        const LIMIT_KIB: u64 = 1536;
+        let directory = tempfile::tempdir().unwrap();
+        let init = directory.path().join("init");
+        install(INIT, &init);
+        let init = init.to_str().unwrap();
+        let output = as_pid_1(&["--mount-proc"], &[init, "sed", "-n", "s/^VmRSS:[^0-9]*//p", "/proc/1/status"]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        let resident: u64 = text.trim().trim_end_matches(" kB").parse().unwrap();
+        assert!((1..=LIMIT_KIB).contains(&resident), "{resident} KiB");
+    }
+}
