@@ -58,4 +58,17 @@ pub struct LocatedDiagnostic {
     /// Where; absent when no place exists, as for an unreadable file.
     #[serde(flatten)]
     pub location: Option<Location>,
+    /// Same as [`Diagnostic::related`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub related: Vec<RelatedPlace>,
+}
+
+/// A further place of a [`LocatedDiagnostic`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RelatedPlace {
+    /// What is there.
+    pub message: String,
+    /// Where.
+    #[serde(flatten)]
+    pub location: Location,
 }

@@ -10,12 +10,13 @@ mod diagnostic;
 pub mod document;
 mod merge;
 mod name;
+pub mod report;
 mod source;
 mod suggest;
 mod variables;
 
 pub use config::{Config, Location, Origins};
-pub use diagnostic::{Diagnostic, LocatedDiagnostic, Severity, Span};
+pub use diagnostic::{Diagnostic, LocatedDiagnostic, RelatedPlace, Severity, Span};
 pub use merge::{merge, merge_sandbox};
 pub use name::{Name, NameError};
 pub use source::{Caller, Source, Sources};
