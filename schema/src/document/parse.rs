@@ -3,18 +3,19 @@
 //! Events of the YAML parser become nodes as they come. What an anchor marks is also recorded, and an alias plays the
 //! record again; recording once keeps nested anchors from being copied once per level.
 
-use std::borrow::Cow;
 use std::collections::{HashMap, HashSet, hash_map};
 
-use granit_parser::{Event, Parser, ScalarStyle, StrInput, Tag};
+use granit_parser::{Event, Parser, StrInput};
 
-use super::scalar::{self, OutOfRange};
 use super::{Entry, Node, NodeKind};
 use crate::codes;
-use crate::suggest::did_you_mean;
 use crate::{Diagnostic, Span};
 
+mod complaints;
+mod items;
 mod syntax;
+
+use items::{Anchor, Item};
 
 /// Longest text that is read, in bytes. Callers need not read more than one byte further from a file.
 pub const MAX_TEXT: usize = 16 << 20;
@@ -55,6 +56,7 @@ pub fn parse(source: usize, text: &str, problems: &mut Vec<Diagnostic>) -> Optio
         tape: Vec::new(),
         recording: Vec::new(),
         level: 0,
+        brackets: Vec::new(),
         replay: None,
         nodes: 0,
         expanded: 0,
@@ -64,30 +66,6 @@ pub fn parse(source: usize, text: &str, problems: &mut Vec<Diagnostic>) -> Optio
 
 /// Reading cannot go on; the problem is recorded.
 struct Stop;
-
-/// One step of building, as the parser gives it or as it was recorded.
-#[derive(Clone)]
-enum Item {
-    Scalar(NodeKind, Span),
-    /// An unquoted `<<`: a merge as a key, text as a value.
-    Merge(Span),
-    Sequence(Span),
-    Mapping(Span),
-    /// The span of a closing bracket, empty for block collections.
-    End(Span),
-    Alias(usize, Span),
-    UnknownAlias(Span),
-}
-
-struct Anchor {
-    name: String,
-    /// `&name`.
-    span: Span,
-    /// Where its record starts on the tape.
-    start: usize,
-    /// Whether the value is still being read.
-    open: bool,
-}
 
 /// A record being played.
 #[derive(Clone, Copy)]
@@ -111,12 +89,14 @@ struct Reader<'t, 'p> {
     recording: Vec<(usize, usize)>,
     /// Collections being read from the text.
     level: usize,
+    /// Brackets that are open.
+    brackets: Vec<Span>,
     replay: Option<Replay>,
     nodes: usize,
     expanded: usize,
 }
 
-impl<'t> Reader<'t, '_> {
+impl Reader<'_, '_> {
     fn document(&mut self) -> Result<Option<Node>, Stop> {
         let mut root = None;
         while let Some((event, span)) = self.event()? {
@@ -235,10 +215,10 @@ impl<'t> Reader<'t, '_> {
             }
             NodeKind::Sequence(items) => {
                 for item in items.iter().filter(|item| !matches!(item.kind, NodeKind::Mapping(_))) {
-                    self.report_merge(item)?;
+                    self.report_merge(item, true)?;
                 }
             }
-            _ => self.report_merge(&value)?,
+            _ => self.report_merge(&value, false)?,
         }
         Ok(())
     }
@@ -253,159 +233,6 @@ impl<'t> Reader<'t, '_> {
         let (node, _) = self.node(item, depth)?;
         self.replay = outer;
         Ok(node)
-    }
-
-    fn item(&mut self) -> Result<Item, Stop> {
-        if let Some(replay) = &mut self.replay {
-            let item = self.tape.get(replay.next).cloned();
-            replay.next += 1;
-            return item.ok_or(Stop);
-        }
-        let Some((event, span)) = self.event()? else { return Err(Stop) };
-        let tag_span = span.tag_span().map(|span| self.span(span));
-        let span = self.span(span);
-        let (item, anchor) = match event {
-            Event::Scalar(text, style, anchor, tag) => {
-                let span = self.scalar_span(span, style);
-                if style == ScalarStyle::Plain && tag.is_none() && text == "<<" {
-                    (Item::Merge(span), anchor)
-                } else {
-                    (Item::Scalar(self.scalar(text, style, tag.as_deref(), tag_span, span)?, span), anchor)
-                }
-            }
-            Event::SequenceStart(_, anchor, tag) => {
-                self.check_collection_tag("seq", tag.as_deref(), tag_span.unwrap_or(span))?;
-                (Item::Sequence(span), anchor)
-            }
-            Event::MappingStart(_, anchor, tag) => {
-                self.check_collection_tag("map", tag.as_deref(), tag_span.unwrap_or(span))?;
-                (Item::Mapping(span), anchor)
-            }
-            Event::SequenceEnd | Event::MappingEnd => (Item::End(span), 0),
-            Event::Alias(id) => (self.check_cycle(id, span)?, 0),
-            Event::UnresolvedAlias(name) => {
-                self.report_unknown_alias(&name, span)?;
-                (Item::UnknownAlias(span), 0)
-            }
-            // The parser has no other events inside a document.
-            _ => return Err(Stop),
-        };
-        self.record(&item, anchor)?;
-        Ok(item)
-    }
-
-    /// Keeps what an anchor marks, and `item` when it is inside of something marked.
-    fn record(&mut self, item: &Item, anchor: usize) -> Result<(), Stop> {
-        let opens = matches!(item, Item::Sequence(_) | Item::Mapping(_));
-        if matches!(item, Item::End(_)) {
-            self.level -= 1;
-        }
-        if anchor != 0 {
-            // The name follows at once; its own span lies before the node.
-            if let Some((Event::Anchor(id, name), span)) = self.event()? {
-                let span = self.span(span);
-                let anchor = Anchor { name: name.into_owned(), span, start: self.tape.len(), open: opens };
-                self.anchors.insert(id, anchor);
-                if opens {
-                    self.recording.push((id, self.level));
-                } else {
-                    self.tape.push(item.clone());
-                    return Ok(());
-                }
-            }
-        }
-        if !self.recording.is_empty() {
-            self.tape.push(item.clone());
-        }
-        if opens {
-            self.level += 1;
-        } else if matches!(item, Item::End(_))
-            && let Some((id, _)) = self.recording.pop_if(|(_, level)| *level == self.level)
-            && let Some(anchor) = self.anchors.get_mut(&id)
-        {
-            anchor.open = false;
-        }
-        Ok(())
-    }
-
-    fn event(&mut self) -> Result<Option<(Event<'t>, granit_parser::Span)>, Stop> {
-        match self.events.next() {
-            Some(Ok(event)) => Ok(Some(event)),
-            Some(Err(error)) => {
-                self.problems.push(syntax::diagnose(self.source, self.text, &error));
-                Err(Stop)
-            }
-            None => Ok(None),
-        }
-    }
-
-    fn scalar(
-        &mut self,
-        text: Cow<'_, str>,
-        style: ScalarStyle,
-        tag: Option<&Tag>,
-        tag_span: Option<Span>,
-        span: Span,
-    ) -> Result<NodeKind, Stop> {
-        // The parser gives `~` for what is not written at all.
-        let text = if style == ScalarStyle::Plain && span.start == span.end { Cow::Borrowed("") } else { text };
-        let core = tag.and_then(Tag::core_suffix);
-        match tag {
-            Some(_) if core == Some("str") => return Ok(NodeKind::String(text.into_owned())),
-            Some(tag) if tag.parts() == ("!", "") || tag.parts() == ("", "!") => {
-                return Ok(NodeKind::String(text.into_owned()));
-            }
-            Some(tag) if core.is_none() => self.report_custom_tag(tag, tag_span.unwrap_or(span))?,
-            None if style != ScalarStyle::Plain => return Ok(NodeKind::String(text.into_owned())),
-            Some(_) | None => {}
-        }
-        if core.is_none() && style != ScalarStyle::Plain {
-            return Ok(NodeKind::String(text.into_owned()));
-        }
-        let kind = match scalar::resolve(&text) {
-            Ok(Some(kind)) => kind,
-            Ok(None) => NodeKind::String(text.into_owned()),
-            Err(OutOfRange) => {
-                let mut problem = codes::NUMBER_RANGE.at(span, "the number does not fit into 64 bits");
-                problem.help = Some("quote it if it is text".to_owned());
-                self.report(problem)?;
-                NodeKind::String(text.into_owned())
-            }
-        };
-        match (core, kind) {
-            #[expect(clippy::cast_precision_loss, reason = "the tag asks for it")]
-            (Some("float"), NodeKind::Integer(value)) => Ok(NodeKind::Float(value as f64)),
-            (None, kind)
-            | (Some("null"), kind @ NodeKind::Null)
-            | (Some("bool"), kind @ NodeKind::Bool(_))
-            | (Some("int"), kind @ NodeKind::Integer(_))
-            | (Some("float"), kind @ NodeKind::Float(_)) => Ok(kind),
-            (Some(tag), kind) => {
-                self.report(codes::TAG_MISMATCH.at(tag_span.unwrap_or(span), format!("the value is not !!{tag}")))?;
-                Ok(kind)
-            }
-        }
-    }
-
-    fn check_collection_tag(&mut self, own: &str, tag: Option<&Tag>, span: Span) -> Result<(), Stop> {
-        match tag {
-            None => Ok(()),
-            Some(tag) => match tag.core_suffix() {
-                Some(core) if core == own => Ok(()),
-                Some(core) => self.report(codes::TAG_MISMATCH.at(span, format!("the value is not !!{core}"))),
-                None if tag.original() == "!" => Ok(()),
-                None => self.report_custom_tag(tag, span),
-            },
-        }
-    }
-
-    fn check_cycle(&mut self, id: usize, span: Span) -> Result<Item, Stop> {
-        let Some(anchor) = self.anchors.get(&id).filter(|anchor| anchor.open) else { return Ok(Item::Alias(id, span)) };
-        let mut problem = codes::ALIAS_CYCLE.at(span, format!("`*{}` stands inside what it repeats", anchor.name));
-        problem.related.push((anchor.span, "the alias is part of this anchor's value".to_owned()));
-        problem.help = Some("move the shared part into an anchor of its own".to_owned());
-        self.report(problem)?;
-        Ok(Item::UnknownAlias(span))
     }
 
     /// Counts a node against the budgets.
@@ -481,96 +308,6 @@ impl<'t> Reader<'t, '_> {
         }
         Ok(())
     }
-
-    /// Records a problem, once however often an alias repeats its place, and stops when there are too many.
-    fn report(&mut self, problem: Diagnostic) -> Result<(), Stop> {
-        if self.replay.is_none() {
-            self.problems.push(problem);
-        }
-        if self.problems.len() < self.most_problems { Ok(()) } else { Err(Stop) }
-    }
-
-    fn report_duplicate(&mut self, key: &str, span: Span, first: Span) -> Result<(), Stop> {
-        let mut problem = codes::DUPLICATE_KEY.at(span, format!("the key `{}` is there twice", shorten(key)));
-        problem.label = Some("again here".to_owned());
-        problem.related.push((first, "first here".to_owned()));
-        problem.help = Some(match key {
-            "<<" => "merge several with a list: `<<: [*a, *b]`".to_owned(),
-            _ => "keep one of the two".to_owned(),
-        });
-        self.report(problem)
-    }
-
-    fn report_key(&mut self, key: &Node) -> Result<(), Stop> {
-        let span = key.used_at().unwrap_or(key.span);
-        let mut problem = codes::KEY_NOT_TEXT.at(span, format!("a key must be text, this is {}", key.describe()));
-        if key.used_at().is_some() {
-            problem.related.push((key.span, "what the alias repeats".to_owned()));
-        }
-        problem.help = match self.text.get(span.start..span.end) {
-            Some(written)
-                if !matches!(key.kind, NodeKind::Sequence(_) | NodeKind::Mapping(_)) && !written.is_empty() =>
-            {
-                Some(format!("put it into quotes: \"{}\"", shorten(written)))
-            }
-            _ => Some("write a text key".to_owned()),
-        };
-        self.report(problem)
-    }
-
-    fn report_merge(&mut self, value: &Node) -> Result<(), Stop> {
-        let span = value.used_at().unwrap_or(value.span);
-        let message = format!("`<<` merges a mapping or a list of mappings, this is {}", value.describe());
-        let mut problem = codes::MERGE_NOT_MAPPING.at(span, message);
-        if value.used_at().is_some() {
-            problem.related.push((value.span, format!("the alias repeats {}", value.describe())));
-        }
-        problem.help = Some("a key that is really called `<<` needs quotes".to_owned());
-        self.report(problem)
-    }
-
-    fn report_unknown_alias(&mut self, name: &str, span: Span) -> Result<(), Stop> {
-        let message = format!("no anchor `&{}` comes before this alias", shorten(name));
-        let mut problem = codes::UNKNOWN_ALIAS.at(span, message);
-        // Bounded, because a hostile file may have very many of both.
-        let names = self.anchors.values().take(1000);
-        let nearest = did_you_mean(name, names.map(|anchor| anchor.name.as_str()));
-        problem.help = Some(match nearest {
-            Some(name) => format!("did you mean `*{name}`?"),
-            None => format!("mark the value with `&{}` above, or quote text that starts with `*`", shorten(name)),
-        });
-        if let Some(anchor) = nearest.and_then(|name| self.anchors.values().find(|anchor| anchor.name == name)) {
-            problem.related.push((anchor.span, "this anchor is near".to_owned()));
-        }
-        self.report(problem)
-    }
-
-    fn report_custom_tag(&mut self, tag: &Tag, span: Span) -> Result<(), Stop> {
-        let message = format!("the tag `{}` means nothing here", shorten(&tag.original()));
-        let mut problem = codes::CUSTOM_TAG.at(span, message);
-        problem.help = Some("remove the tag; text that starts with `!` needs quotes".to_owned());
-        self.report(problem)
-    }
-
-    /// The place in the text, made safe to slice with.
-    fn span(&self, span: granit_parser::Span) -> Span {
-        let range = span.byte_range().unwrap_or_default();
-        let start = self.text.floor_char_boundary(range.start);
-        Span { source: self.source, start, end: self.text.floor_char_boundary(range.end).max(start) }
-    }
-
-    /// Where a scalar is written: block scalars without the line breaks that end them; what is not written stands right
-    /// after what comes before, not where the parser noticed.
-    fn scalar_span(&self, span: Span, style: ScalarStyle) -> Span {
-        let (start, mut end) = (span.start, span.end);
-        if matches!(style, ScalarStyle::Literal | ScalarStyle::Folded) {
-            end = start + self.text[start..end].trim_end().len();
-        } else if start == end {
-            let place = self.text[..start].trim_end().len();
-            return Span { start: place, end: place, ..span };
-        }
-        Span { start, end, ..span }
-    }
 }
 
 /// Adds what `<<` brought and neither the mapping itself nor an earlier merge has.
@@ -587,16 +324,4 @@ fn add_merged(entries: &mut Vec<Entry>, merged: Vec<Entry>) {
 fn enclose(open: Span, end: usize, close: Span) -> Span {
     let end = if close.start < close.end { close.end } else { end };
     Span { end: end.max(open.end), ..open }
-}
-
-/// Names in messages stay readable, whatever the file holds.
-fn shorten(name: &str) -> String {
-    const MOST: usize = 40;
-    let escaped =
-        name.chars().take(MOST + 1).flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] });
-    let mut short: String = escaped.take(MOST).collect();
-    if name.chars().nth(MOST).is_some() {
-        short.push('…');
-    }
-    short
 }
