@@ -1,5 +1,7 @@
 //! What documents mean, where their parts are, and what hostile ones cost.
 
+use std::fmt::Write as _;
+
 use schema::document::{MAX_EXPANDED, MAX_NODES, MAX_TEXT, Node, NodeKind, parse};
 use schema::{Diagnostic, Span};
 
@@ -115,7 +117,9 @@ fn what_an_alias_brings_says_where_it_is_written_and_where_it_is_used() {
 
 #[test]
 fn problems_of_documents_have_codes_and_both_places() {
-    let cases: &[(&str, &[(&str, &str, &[&str])])] = &[
+    // Code, what is marked, what is marked besides.
+    type Problem = (&'static str, &'static str, &'static [&'static str]);
+    let cases: &[(&str, &[Problem])] = &[
         ("a: 1\nb: 2\na: 3\na: 4", &[("duplicate-key", "a", &["a"]), ("duplicate-key", "a", &["a"])]),
         ("a: &x {k: 1, k: 2}\nb: *x", &[("duplicate-key", "k", &["k"])]),
         ("x: &a {}\nb: {<<: *a, <<: *a}", &[("duplicate-key", "<<", &["<<"])]),
@@ -173,7 +177,6 @@ fn problems_of_documents_have_codes_and_both_places() {
 
 #[test]
 fn bombs_end_at_the_budget() {
-    use std::fmt::Write as _;
     let mut laughs = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
     for level in 1..20 {
         let aliases = vec![format!("*a{}", level - 1); 10].join(", ");
@@ -220,7 +223,7 @@ fn hostile_texts_are_refused() {
     // Depth made of aliases.
     let mut chain = String::from("a0: &a0 [x]\n");
     for level in 1..80 {
-        chain.push_str(&format!("a{level}: &a{level} [*a{}]\n", level - 1));
+        writeln!(chain, "a{level}: &a{level} [*a{}]", level - 1).expect("a String takes everything");
     }
     assert_eq!(codes(&chain), ["too-deep"]);
     // Very many problems.
