@@ -14,6 +14,8 @@ pub mod desired;
 pub mod diff;
 pub mod executor;
 pub mod facts;
+#[cfg(feature = "failpoints")]
+pub mod failpoint;
 pub mod host_facts;
 pub mod kinds;
 pub mod op;
