@@ -6,11 +6,17 @@ use std::fmt::Write as _;
 
 use crate::{Diagnostic, Severity, Span};
 
+mod advice;
 mod config;
 mod document;
+mod meaning;
+mod structure;
 
+pub use advice::*;
 pub use config::*;
 pub use document::*;
+pub use meaning::*;
+pub use structure::*;
 
 /// One kind of problem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +68,12 @@ impl Code {
 
 /// Every code, in the order of the documentation.
 pub fn catalogue() -> impl Iterator<Item = &'static Code> {
-    document::ENTRIES.iter().chain(config::ENTRIES)
+    document::ENTRIES
+        .iter()
+        .chain(config::ENTRIES)
+        .chain(structure::ENTRIES)
+        .chain(meaning::ENTRIES)
+        .chain(advice::ENTRIES)
 }
 
 /// The entry of `code`.

@@ -72,3 +72,19 @@ pub struct RelatedPlace {
     #[serde(flatten)]
     pub location: Location,
 }
+
+impl Diagnostic {
+    /// The same with a help line.
+    #[must_use]
+    pub fn with_help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// The same with another place and what it says there.
+    #[must_use]
+    pub fn with_related(mut self, span: Span, label: impl Into<String>) -> Self {
+        self.related.push((span, label.into()));
+        self
+    }
+}

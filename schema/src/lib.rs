@@ -8,15 +8,23 @@ pub mod codes;
 pub mod config;
 mod diagnostic;
 pub mod document;
+mod json_schema;
+mod load;
 mod merge;
 mod name;
+#[expect(dead_code, reason = "fields whose exact text matters are read from the tree; the type still describes them")]
+mod raw;
 pub mod report;
+mod resolve;
 mod source;
+mod structure;
 mod suggest;
 mod variables;
 
 pub use config::{Config, Location, Origins};
 pub use diagnostic::{Diagnostic, LocatedDiagnostic, RelatedPlace, Severity, Span};
+pub use json_schema::json_schema;
+pub use load::{Loaded, load};
 pub use merge::{merge, merge_sandbox};
 pub use name::{Name, NameError};
 pub use source::{Caller, Source, Sources};

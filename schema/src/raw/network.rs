@@ -1,0 +1,11 @@
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// A network between sandboxes. Its members reach each other by name.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Network {
+    /// Without a way out. `true` is the only value available yet.
+    #[schemars(extend("default" = true, "examples" = [true]))]
+    pub internal: Option<bool>,
+}

@@ -1,0 +1,118 @@
+use indexmap::IndexMap;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{Egress, EnvValue, Gui, Home, Lifecycle, Limits, Mount, OneOrMany, Security, User, Worktree};
+use crate::config;
+
+/// A sandbox, or with `defaults` and `profiles` what sandboxes have in common.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend(
+    "x-later" = ["runtimes", "addons", "services", "session", "ready", "schedule"],
+    "x-meant" = {
+        "environment": "env", "volumes": "mounts", "binds": "mounts", "bind": "mounts", "entrypoint": "command",
+        "cmd": "command", "run": "command", "working_dir": "workdir", "cwd": "workdir", "cpus": "limits",
+        "memory": "limits", "pids": "limits", "cap_drop": "security", "cap_add": "security", "capDrop": "security",
+        "capAdd": "security", "read_only": "security", "readOnly": "security", "tmpfs": "security",
+        "userns": "security", "userns_mode": "security", "scale": "replicas", "deploy": "replicas",
+        "workspace": "home", "wayland": "gui", "audio": "gui", "dbus": "gui", "network": "networks",
+        "network_mode": "egress", "profile": "extends", "profiles": "extends", "build": "image", "ref": "image"
+    }
+))]
+pub(crate) struct Sandbox {
+    /// Profiles beneath this one, later ones over earlier ones.
+    #[schemars(extend("examples" = ["hardened", ["hardened", "desktop"]]))]
+    pub extends: Option<OneOrMany>,
+
+    /// Who holds the sandbox, for quotas. Default the caller's login name; `${VAR}` is expanded.
+    #[schemars(extend("minLength" = 1, "examples" = ["${USER}"]))]
+    pub owner: Option<String>,
+
+    /// Name of the root filesystem: an entry of `images`, or the built-in `host`.
+    #[schemars(extend("examples" = ["host"]))]
+    pub image: Option<String>,
+
+    /// The user processes run as. Default the caller.
+    #[schemars(extend("examples" = [{"name": "dev", "uid": "caller", "home": "/home/dev"}]))]
+    pub user: Option<User>,
+
+    /// What the home directory is made of. Default what the image has there.
+    #[schemars(extend("examples" = [{"volume": "api-data"}]))]
+    pub home: Option<Home>,
+
+    /// The main process and its arguments; no shell reads them. Default: the sandbox idles.
+    #[schemars(extend("minItems" = 1, "examples" = [["python3", "-m", "http.server"]]))]
+    pub command: Option<Vec<String>>,
+
+    /// Working directory, absolute. Default the home directory.
+    #[schemars(extend("minLength" = 1, "examples" = ["/srv"]))]
+    pub workdir: Option<String>,
+
+    /// Host paths and volumes shown inside, in order.
+    #[schemars(extend("examples" = [[{"source": "~/.cargo", "mode": "rw"}]]))]
+    pub mounts: Option<Vec<Mount>>,
+
+    /// A host directory whose files are mounted last, one by one, over everything else; `home/user` in it stands for the
+    /// user's home.
+    #[schemars(extend("minLength" = 1, "examples" = ["./overlay"]))]
+    pub overlay: Option<String>,
+
+    /// Git worktrees, at the same absolute path inside and outside.
+    #[schemars(extend("examples" = [[{"repo": "https://github.com/acme/api.git", "branch": "main", "path": "~/worktrees/api/main"}]]))]
+    pub worktrees: Option<Vec<Worktree>>,
+
+    /// Networks this sandbox is in, by name.
+    #[schemars(extend("examples" = [["backend"]]))]
+    pub networks: Option<Vec<String>>,
+
+    /// What leaves the sandbox. Default nothing.
+    #[schemars(extend("examples" = [{"mode": "none"}]))]
+    pub egress: Option<Egress>,
+
+    /// Ceilings for CPU, memory and processes.
+    #[schemars(extend("examples" = [{"cpus": 2, "memory": "4GiB", "pids": 2048}]))]
+    pub limits: Option<Limits>,
+
+    /// What the engine does when the main process ends.
+    #[schemars(with = "Option<Restart>", extend("default" = "no", "examples" = ["on-failure"]))]
+    pub restart: Option<config::Restart>,
+
+    /// When an unused sandbox is stopped and destroyed.
+    #[schemars(extend("examples" = [{"idleStop": "7d", "destroyAfter": "14d"}]))]
+    pub lifecycle: Option<Lifecycle>,
+
+    /// Hardening. The defaults drop every capability and forbid new privileges.
+    #[schemars(extend("examples" = [{"readOnly": true}]))]
+    pub security: Option<Security>,
+
+    /// Desktop access.
+    #[schemars(extend("examples" = [{"wayland": true}]))]
+    pub gui: Option<Gui>,
+
+    /// CDI names (`vendor/class=name`) or device paths.
+    #[schemars(extend("examples" = [["nvidia.com/gpu=all"], ["/dev/kvm"]]))]
+    pub devices: Option<Vec<String>>,
+
+    /// Environment variables: text, or `{ secret: NAME }`.
+    #[schemars(extend("propertyNames" = {"pattern": ENV_NAME}, "examples" = [{"RUST_LOG": "debug", "TOKEN": {"secret": "gh-token"}}]))]
+    pub env: Option<IndexMap<String, EnvValue>>,
+
+    /// How many of it; more than one are named `NAME-1` to `NAME-n`.
+    #[schemars(range(min = 1, max = 1000), extend("default" = 1, "examples" = [3]))]
+    pub replicas: Option<u32>,
+}
+
+const ENV_NAME: &str = "^[A-Za-z_][A-Za-z0-9_]*$";
+
+/// When the engine starts the main process again.
+#[derive(JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+enum Restart {
+    /// Never.
+    No,
+    /// After a failure.
+    OnFailure,
+    /// Always.
+    Always,
+}

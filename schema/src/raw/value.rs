@@ -1,0 +1,85 @@
+//! Values that may be written in more than one way.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+pub(super) const DURATION: &str = "^(never|([0-9]+[smhdw])+)$";
+
+/// Bytes, or a number with a unit: `512MiB`, `4GiB`, `4G`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum Size {
+    /// Bytes.
+    Bytes(u64),
+    /// A number with a unit; `K`, `M`, `G` and `T` are powers of 1024 too.
+    Text(#[schemars(extend("pattern" = r"^([0-9]+(\.[0-9]+)?([KMGT](iB)?|B)?|unlimited)$"))] String),
+}
+
+/// A number of CPUs.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum Cpus {
+    /// A number.
+    Number(#[schemars(extend("minimum" = 0.01, "maximum" = 8192))] f64),
+    /// A number as text, or `unlimited`.
+    Text(#[schemars(extend("pattern" = r"^([0-9]+(\.[0-9]{1,3})?|unlimited)$"))] String),
+}
+
+/// A user or group id.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum Id {
+    /// The id itself.
+    Number(#[schemars(extend("maximum" = 4_294_967_294_u64))] u32),
+    /// The id of whoever runs `sbx`.
+    Caller(Caller),
+}
+
+/// The id of whoever runs `sbx`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Caller {
+    /// The id of whoever runs `sbx`.
+    Caller,
+}
+
+/// A name or a list of names.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum OneOrMany {
+    /// One.
+    One(String),
+    /// Several.
+    Many(Vec<String>),
+}
+
+/// Text; numbers and booleans are taken as they are written.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum Scalar {
+    /// Text.
+    Text(String),
+    /// A number, taken as it is written.
+    Number(f64),
+    /// A boolean, taken as it is written.
+    Boolean(bool),
+}
+
+/// An environment variable's value.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum EnvValue {
+    /// The value of a secret, given by the engine when the process starts.
+    Secret(SecretReference),
+    /// The text itself; `${VAR}` is expanded.
+    Plain(Scalar),
+}
+
+/// A reference to a secret.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SecretReference {
+    /// Name of an entry of `secrets`.
+    #[schemars(extend("examples" = ["gh-token"]))]
+    pub secret: String,
+}

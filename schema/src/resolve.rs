@@ -1,0 +1,234 @@
+//! From the checked tree to [`Config`]: layers merged, variables and paths expanded, references followed, and everything
+//! said that can be said without looking at the host.
+//!
+//! Every function reports what is wrong and goes on with a stand-in, so that one run finds everything; the result counts
+//! only when there were no errors.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use indexmap::IndexMap;
+use serde::de::DeserializeOwned;
+
+use crate::codes::{INVALID_NAME, UNSUPPORTED_VERSION, WRONG_TYPE};
+use crate::config::{Config, Origins, Quotas, Sandbox, Volume};
+use crate::document::{Entry, Node};
+use crate::report::Locator;
+use crate::structure::{Check, Extent, show};
+use crate::{Caller, Diagnostic, Name, Sources, Span, raw};
+
+mod advice;
+mod device;
+mod environment;
+mod image;
+mod layers;
+mod mount;
+mod network;
+mod path;
+mod quantity;
+mod reference;
+mod sandbox;
+mod secret;
+mod security;
+mod user;
+mod worktree;
+
+use layers::Layers;
+use reference::Known;
+use worktree::Claims;
+
+/// State of one run.
+pub(crate) struct Resolver<'a> {
+    sources: &'a Sources,
+    caller: &'a Caller,
+    root: &'a Node,
+    places: Locator<'a>,
+    problems: Vec<Diagnostic>,
+    known: Known<'a>,
+    layers: Layers<'a>,
+    claims: Claims,
+    origins: Origins,
+    /// Engine sockets, lexically clean.
+    sockets: Vec<PathBuf>,
+}
+
+impl<'a> Resolver<'a> {
+    pub(crate) fn new(sources: &'a Sources, caller: &'a Caller, root: &'a Node) -> Self {
+        Self {
+            sources,
+            caller,
+            root,
+            places: Locator::new(sources),
+            problems: Vec::new(),
+            known: Known::of(root),
+            layers: Layers::of(root),
+            claims: Claims::default(),
+            origins: Origins::default(),
+            sockets: path::engine_sockets(caller),
+        }
+    }
+
+    pub(crate) fn into_problems(self) -> Vec<Diagnostic> {
+        self.problems
+    }
+
+    /// The configuration, as far as it could be made out; `None` when not even the project has a name.
+    pub(crate) fn config(&mut self) -> Option<Config> {
+        let root = self.root;
+        Check::new(Extent::Whole, &mut self.problems).top(root);
+        self.version();
+        let project = root.entry("project").and_then(|entry| {
+            self.origin("project", entry.key_span);
+            self.name("project", entry.value.as_str()?, entry.value.span)
+        });
+        let quotas = self.quotas();
+        self.check_layers();
+
+        let mut images = self.section("images", Self::image);
+        let secrets = self.section("secrets", Self::secret);
+        let volumes = self.section("volumes", |resolver, entry| {
+            resolver.typed::<raw::Volume>("Volume", entry);
+            Volume {}
+        });
+        let networks = self.section("networks", Self::network);
+        self.check_image_chains(&images);
+        let sandboxes = self.sandboxes();
+        image::add_built_in(&mut images, &sandboxes);
+        self.warn_of_unused();
+        let origins = std::mem::take(&mut self.origins);
+        Some(Config { project: project?, quotas, images, secrets, volumes, networks, sandboxes, origins })
+    }
+
+    fn version(&mut self) {
+        const CURRENT: &str = "sbx/v1";
+        if let Some(node) = self.root.get("apiVersion")
+            && let Some(text) = node.as_str()
+            && text != CURRENT
+        {
+            // The structural check sees a constant; that it is a version is worth a word of its own.
+            self.problems.retain(|problem| problem.span != Some(node.span));
+            self.problems.push(
+                UNSUPPORTED_VERSION
+                    .at(node.span, format!("version `{}` of the language is not known", show(text)))
+                    .with_help(format!("Write `apiVersion: {CURRENT}`; a newer version needs a newer `sbx`.")),
+            );
+        }
+    }
+
+    fn quotas(&mut self) -> Quotas {
+        let entry = self.root.entry("quotas");
+        let raw = entry.and_then(|entry| {
+            self.origin("quotas", entry.key_span);
+            self.typed::<raw::Quotas>("Quotas", entry)
+        });
+        let raw = raw.unwrap_or_default();
+        Quotas { per_owner: raw.per_owner.unwrap_or(5), total: raw.total.unwrap_or(7) }
+    }
+
+    /// Every entry of a top-level mapping under its checked name.
+    fn section<T>(
+        &mut self,
+        key: &'static str,
+        mut resolve: impl FnMut(&mut Self, &'a Entry) -> T,
+    ) -> IndexMap<Name, T> {
+        let entries = self.root.get(key).map(Node::entries).unwrap_or_default();
+        let mut resolved = IndexMap::with_capacity(entries.len());
+        for entry in entries {
+            let name = self.name(kind_of(key), &entry.key, entry.key_span);
+            let value = resolve(self, entry);
+            if let Some(name) = name {
+                self.origin(format!("{key}.{name}"), entry.key_span);
+                resolved.insert(name, value);
+            }
+        }
+        resolved
+    }
+
+    fn sandboxes(&mut self) -> IndexMap<Name, Sandbox> {
+        let entries = self.root.get("sandboxes").map(Node::entries).unwrap_or_default();
+        let mut sandboxes = IndexMap::with_capacity(entries.len());
+        let mut written: HashMap<Name, Span> = HashMap::with_capacity(entries.len());
+        for entry in entries {
+            let name = self.name("sandbox", &entry.key, entry.key_span);
+            for sandbox in self.sandbox(entry, name) {
+                self.claim_name(&mut written, &sandbox.name, entry.key_span);
+                sandboxes.insert(sandbox.name.clone(), sandbox);
+            }
+        }
+        sandboxes
+    }
+
+    /// The value of `entry` as a type of `raw`: the fields that are right.
+    fn typed<T: DeserializeOwned>(&mut self, definition: &str, entry: &Entry) -> Option<T> {
+        self.typed_node(definition, &entry.key, entry.key_span, &entry.value)
+    }
+
+    fn typed_node<T: DeserializeOwned>(
+        &mut self,
+        definition: &str,
+        key: &str,
+        key_span: Span,
+        node: &Node,
+    ) -> Option<T> {
+        let value = Check::new(Extent::Whole, &mut self.problems).definition(definition, key, key_span, node)?;
+        match serde_yaml::from_value(value) {
+            Ok(typed) => Some(typed),
+            // The check is made from the same types; should they ever disagree, nothing is taken on trust.
+            Err(error) => {
+                self.problems.push(WRONG_TYPE.at(key_span, format!("`{}`: {error}", show(key))));
+                None
+            }
+        }
+    }
+
+    /// `text` as a name of a `kind`.
+    fn name(&mut self, kind: &str, text: &str, span: Span) -> Option<Name> {
+        match Name::new(text) {
+            Ok(name) => Some(name),
+            Err(error) => {
+                let help = match like_a_name(text) {
+                    Some(name) => format!("For example `{name}`."),
+                    None => "3 to 63 of a-z, 0-9 and -, first a letter, last not a -, no --.".to_owned(),
+                };
+                self.problems.push(
+                    INVALID_NAME.at(span, format!("`{}` cannot name a {kind}: {error}", show(text))).with_help(help),
+                );
+                None
+            }
+        }
+    }
+
+    fn origin(&mut self, path: impl Into<String>, span: Span) {
+        if let Some(location) = self.places.locate(span) {
+            self.origins.insert(path, location);
+        }
+    }
+
+    fn problem(&mut self, problem: Diagnostic) {
+        self.problems.push(problem);
+    }
+}
+
+/// The nearest text that is a name.
+fn like_a_name(text: &str) -> Option<Name> {
+    let mut name = String::new();
+    for c in text.chars().take(63) {
+        let c = c.to_ascii_lowercase();
+        if c.is_ascii_lowercase() || c.is_ascii_digit() {
+            name.push(c);
+        } else if !name.is_empty() && !name.ends_with('-') {
+            name.push('-');
+        }
+    }
+    let name = name.trim_start_matches(|c: char| !c.is_ascii_lowercase()).trim_end_matches('-');
+    Name::new(name).ok()
+}
+
+fn kind_of(section: &str) -> &str {
+    section.strip_suffix('s').unwrap_or(section)
+}
+
+/// The node of a field, or the mapping it would be in.
+fn child<'n>(node: &'n Node, key: &str) -> &'n Node {
+    node.get(key).unwrap_or(node)
+}

@@ -1,0 +1,40 @@
+use indexmap::IndexMap;
+
+use super::Resolver;
+use super::reference::Kind;
+use crate::Span;
+use crate::codes::WRONG_VALUE;
+use crate::config::EnvValue;
+use crate::document::Node;
+use crate::structure::show;
+
+impl Resolver<'_> {
+    /// The variables under `env`.
+    pub(super) fn environment(&mut self, node: Option<&Node>) -> IndexMap<String, EnvValue> {
+        let entries = node.map(Node::entries).unwrap_or_default();
+        let mut environment = IndexMap::with_capacity(entries.len());
+        for entry in entries {
+            self.env_name(&entry.key, entry.key_span);
+            let value = match entry.value.get("secret") {
+                Some(secret) => {
+                    let Some(name) = secret.as_str() else { continue };
+                    self.reference(Kind::Secret, name, secret.span).map(EnvValue::Secret)
+                }
+                None => self.scalar(&entry.value).map(EnvValue::Text),
+            };
+            environment.extend(value.map(|value| (entry.key.clone(), value)));
+        }
+        environment
+    }
+
+    pub(super) fn env_name(&mut self, name: &str, span: Span) {
+        let first = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+        if !first || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+            self.problem(
+                WRONG_VALUE
+                    .at(span, format!("`{}` is not the name of an environment variable", show(name)))
+                    .with_help("Use letters, digits and `_`; the first is no digit."),
+            );
+        }
+    }
+}

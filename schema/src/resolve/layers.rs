@@ -1,0 +1,156 @@
+//! `defaults`, `profiles` and `extends`: what lies beneath a sandbox.
+
+use std::collections::HashMap;
+
+use super::Resolver;
+use super::reference::Kind;
+use crate::codes::EXTENDS_CYCLE;
+use crate::document::{Entry, Node, NodeKind};
+use crate::structure::{Check, Extent, show};
+use crate::{Span, merge_sandbox};
+
+/// The layers of the file, and what was laid together already.
+pub(super) struct Layers<'a> {
+    defaults: Option<&'a Node>,
+    profiles: HashMap<&'a str, &'a Entry>,
+    /// What lies beneath a sandbox, by the profiles it names. Fleets name few combinations.
+    beneath: HashMap<Vec<String>, Option<Node>>,
+}
+
+impl<'a> Layers<'a> {
+    pub(super) fn of(root: &'a Node) -> Self {
+        let profiles = root.get("profiles").map(Node::entries).unwrap_or_default();
+        Self {
+            defaults: root.get("defaults").filter(|node| matches!(node.kind, NodeKind::Mapping(_))),
+            profiles: profiles.iter().map(|entry| (entry.key.as_str(), entry)).collect(),
+            beneath: HashMap::new(),
+        }
+    }
+}
+
+impl<'a> Resolver<'a> {
+    /// Checks each layer by itself: one that nothing uses is checked too, and so is what a sandbox overrides.
+    pub(super) fn check_layers(&mut self) {
+        let defaults = self.root.entry("defaults");
+        let profiles = self.root.get("profiles").map(Node::entries).unwrap_or_default();
+        for entry in defaults.into_iter().chain(profiles) {
+            let mut check = Check::new(Extent::Layer, &mut self.problems);
+            check.definition("Sandbox", &entry.key, entry.key_span, &entry.value);
+        }
+        for entry in profiles {
+            self.name("profile", &entry.key, entry.key_span);
+        }
+        self.find_cycles();
+        if let Some(defaults) = self.layers.defaults {
+            for (name, span) in extends(defaults) {
+                self.reference(Kind::Profile, name, span);
+            }
+        }
+    }
+
+    /// What `node`, the body of a sandbox, comes to with everything beneath it.
+    pub(super) fn effective(&mut self, node: &Node) -> Node {
+        let mut names = Vec::new();
+        for (name, span) in extends(node) {
+            self.reference(Kind::Profile, name, span);
+            names.push(name.to_owned());
+        }
+        if !self.layers.beneath.contains_key(&names) {
+            let beneath = self.lay_out(&names);
+            self.layers.beneath.insert(names.clone(), beneath);
+        }
+        match self.layers.beneath.get(&names).and_then(Option::as_ref) {
+            Some(beneath) if matches!(node.kind, NodeKind::Mapping(_)) => merge_sandbox(beneath.clone(), node.clone()),
+            _ => node.clone(),
+        }
+    }
+
+    fn lay_out(&mut self, names: &[String]) -> Option<Node> {
+        let mut order = Vec::new();
+        if let Some(defaults) = self.layers.defaults {
+            for (name, _) in extends(defaults) {
+                self.linearize(name, &mut Vec::new(), &mut order);
+            }
+        }
+        let mut layers: Vec<&Node> = order.drain(..).map(|entry| &entry.value).collect();
+        layers.extend(self.layers.defaults);
+        for name in names {
+            self.linearize(name, &mut Vec::new(), &mut order);
+        }
+        layers.extend(order.into_iter().map(|entry| &entry.value));
+        let layers = layers.into_iter().filter(|node| matches!(node.kind, NodeKind::Mapping(_))).cloned();
+        layers.reduce(merge_sandbox).map(without_extends)
+    }
+
+    /// The profile and those it extends, lowest first, each once.
+    fn linearize(&mut self, name: &str, above: &mut Vec<&'a str>, order: &mut Vec<&'a Entry>) {
+        let Some(entry) = self.layers.profiles.get(name).copied() else { return };
+        // A cycle is reported by `find_cycles`; here it only must not run for ever.
+        if above.contains(&entry.key.as_str()) || order.iter().any(|known| known.key == entry.key) {
+            return;
+        }
+        above.push(&entry.key);
+        for (name, _) in extends(&entry.value) {
+            self.linearize(name, above, order);
+        }
+        above.pop();
+        self.known.take(Kind::Profile, &entry.key);
+        order.push(entry);
+    }
+
+    fn find_cycles(&mut self) {
+        let mut state: HashMap<&'a str, bool> = HashMap::new();
+        let profiles = self.root.get("profiles").map(Node::entries).unwrap_or_default();
+        for entry in profiles {
+            self.visit(entry, &mut Vec::new(), &mut state);
+        }
+    }
+
+    /// `state` tells visited profiles from those being visited. Deep chains are bounded by an explicit stack of names.
+    fn visit(&mut self, entry: &'a Entry, path: &mut Vec<&'a str>, state: &mut HashMap<&'a str, bool>) {
+        const LONGEST_CHAIN: usize = 64;
+        if state.contains_key(entry.key.as_str()) {
+            return;
+        }
+        state.insert(&entry.key, false);
+        path.push(&entry.key);
+        for (name, span) in extends(&entry.value) {
+            let Some(next) = self.layers.profiles.get(name).copied() else {
+                self.reference(Kind::Profile, name, span);
+                continue;
+            };
+            let being_visited = state.get(name) == Some(&false);
+            if being_visited || path.len() >= LONGEST_CHAIN {
+                let start = path.iter().position(|known| *known == name).unwrap_or_default();
+                let chain: Vec<&str> = path[start..].iter().copied().chain([name]).collect();
+                let message = if being_visited {
+                    format!("profiles extend each other in a circle: {}", show(&chain.join(" → ")))
+                } else {
+                    format!("a chain of profiles is longer than {LONGEST_CHAIN}")
+                };
+                self.problem(EXTENDS_CYCLE.at(span, message).with_help("Remove one `extends` of the circle."));
+            } else {
+                self.visit(next, path, state);
+            }
+        }
+        path.pop();
+        state.insert(&entry.key, true);
+    }
+}
+
+/// The names `node` extends, with their places.
+fn extends(node: &Node) -> Vec<(&str, Span)> {
+    let Some(value) = node.get("extends") else { return Vec::new() };
+    match value.as_str() {
+        Some(name) => vec![(name, value.span)],
+        None => value.items().iter().filter_map(|item| Some((item.as_str()?, item.span))).collect(),
+    }
+}
+
+/// Followed already: a sandbox does not extend what its profiles extend.
+fn without_extends(mut node: Node) -> Node {
+    if let NodeKind::Mapping(entries) = &mut node.kind {
+        entries.retain(|entry| entry.key != "extends");
+    }
+    node
+}

@@ -1,0 +1,126 @@
+use indexmap::IndexMap;
+
+use super::{Resolver, child};
+use crate::codes::{CAPABILITY_ADDED, PRIVILEGES_ALLOWED, WRONG_VALUE};
+use crate::config::Security;
+use crate::document::Node;
+use crate::raw;
+use crate::structure::show;
+use crate::suggest::did_you_mean;
+
+const CAPABILITIES: &[&str] = &[
+    "AUDIT_CONTROL",
+    "AUDIT_READ",
+    "AUDIT_WRITE",
+    "BLOCK_SUSPEND",
+    "BPF",
+    "CHECKPOINT_RESTORE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "KILL",
+    "LEASE",
+    "LINUX_IMMUTABLE",
+    "MAC_ADMIN",
+    "MAC_OVERRIDE",
+    "MKNOD",
+    "NET_ADMIN",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_RAW",
+    "PERFMON",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYSLOG",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_CHROOT",
+    "SYS_MODULE",
+    "SYS_NICE",
+    "SYS_PACCT",
+    "SYS_PTRACE",
+    "SYS_RAWIO",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "WAKE_ALARM",
+];
+
+const ALL: &str = "ALL";
+
+impl Resolver<'_> {
+    /// Hardening; by default every capability dropped and no new privileges.
+    pub(super) fn security(&mut self, raw: Option<raw::Security>, sandbox: &Node) -> Security {
+        let node = child(sandbox, "security");
+        let raw = raw.unwrap_or_default();
+        let cap_drop = match &raw.cap_drop {
+            Some(_) => self.capabilities(child(node, "capDrop")),
+            None => vec![ALL.to_owned()],
+        };
+        let mut cap_add = Vec::new();
+        if raw.cap_add.is_some() {
+            let added = child(node, "capAdd");
+            cap_add = self.capabilities(added);
+            for (item, capability) in added.items().iter().zip(&cap_add) {
+                self.problem(
+                    CAPABILITY_ADDED
+                        .at(item.span, format!("capability {capability} widens what the sandbox can do to the host"))
+                        .with_help("Remove it unless the sandbox does not work without."),
+                );
+            }
+        }
+        if raw.no_new_privileges == Some(false) {
+            self.problem(
+                PRIVILEGES_ALLOWED
+                    .at(child(node, "noNewPrivileges").span, "setuid programs may gain privileges in this sandbox")
+                    .with_help("Remove the line: the default is `true`."),
+            );
+        }
+        let mut tmpfs = IndexMap::new();
+        if let Some(sizes) = &raw.tmpfs {
+            for entry in child(node, "tmpfs").entries() {
+                // Keys have no variables: what is mounted should be readable at a glance.
+                let key = Node::new(entry.key_span, crate::document::NodeKind::String(entry.key.clone()));
+                let target = self.inside_path(&key);
+                let size = sizes.get(&entry.key).and_then(|size| self.size(size, &entry.value, 4096));
+                if let (Some(target), Some(size)) = (target, size) {
+                    tmpfs.insert(target, size);
+                }
+            }
+        }
+        Security {
+            read_only: raw.read_only.unwrap_or(false),
+            no_new_privileges: raw.no_new_privileges.unwrap_or(true),
+            cap_drop,
+            cap_add,
+            tmpfs,
+            userns: raw.userns.unwrap_or_default(),
+        }
+    }
+
+    fn capabilities(&mut self, list: &Node) -> Vec<String> {
+        let mut capabilities = Vec::new();
+        for item in list.items() {
+            let Some(text) = item.as_str() else { continue };
+            let upper = text.to_ascii_uppercase();
+            let name = upper.strip_prefix("CAP_").unwrap_or(&upper);
+            if name != ALL && !CAPABILITIES.contains(&name) {
+                let help = match did_you_mean(name, CAPABILITIES.iter().copied()) {
+                    Some(near) => format!("Did you mean `{near}`?"),
+                    None => "See capabilities(7) for their names; `all` is all of them.".to_owned(),
+                };
+                self.problem(
+                    WRONG_VALUE.at(item.span, format!("there is no capability `{}`", show(text))).with_help(help),
+                );
+            }
+            capabilities.push(name.to_owned());
+        }
+        capabilities
+    }
+}

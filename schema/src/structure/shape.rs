@@ -1,0 +1,230 @@
+//! What a value may look like, compiled from JSON Schema.
+
+use std::collections::HashMap;
+
+use serde_json::Value as Json;
+
+use crate::document::{Node, NodeKind};
+
+/// A compiled schema.
+pub(crate) struct Structure {
+    definitions: Vec<Shape>,
+    names: HashMap<String, usize>,
+    /// The shape of a document.
+    pub root: Shape,
+}
+
+/// What one value may look like.
+pub(crate) enum Shape {
+    /// Anything.
+    Any,
+    /// `true` or `false`.
+    Boolean,
+    /// A whole number within bounds.
+    Integer { least: f64, most: f64 },
+    /// A number within bounds.
+    Number { least: f64, most: f64 },
+    /// Text: one of `values`, unless there are none; `later` are values that are not available yet.
+    Text { values: Vec<String>, later: Vec<String>, least: usize },
+    /// A list.
+    Sequence { items: Box<Shape>, least: usize },
+    /// A mapping.
+    Mapping(Fields),
+    /// The first of these that fits.
+    AnyOf(Vec<Shape>),
+    /// An entry of the definitions.
+    Reference(usize),
+}
+
+/// The fields of a mapping.
+pub(crate) struct Fields {
+    known: Vec<(String, Shape, Option<String>)>,
+    /// What values of other keys look like; `None`: there are no other keys.
+    pub rest: Option<Box<Shape>>,
+    /// Keys that must be there.
+    pub required: Vec<String>,
+    /// Exactly one of these key sets must be there, told apart by their first key.
+    pub choices: Vec<Vec<String>>,
+    /// Keys that need others.
+    pub needs: Vec<(String, Vec<String>)>,
+    /// Keys that are reserved.
+    pub later: Vec<String>,
+    meant: HashMap<String, String>,
+}
+
+impl Structure {
+    /// Compiles what the language's own schema uses of JSON Schema; anything else would be accepted by the check and
+    /// refused by editors, which the fixtures show.
+    pub(super) fn of(schema: &Json) -> Self {
+        let empty = serde_json::Map::new();
+        let definitions = schema.get("definitions").and_then(Json::as_object).unwrap_or(&empty);
+        let names: HashMap<String, usize> =
+            definitions.keys().enumerate().map(|(index, name)| (name.clone(), index)).collect();
+        let compiled = definitions.values().map(|definition| compile(definition, &names)).collect();
+        Self { root: compile(schema, &names), definitions: compiled, names }
+    }
+
+    /// The definition of that name.
+    pub(super) fn definition(&self, name: &str) -> Option<&Shape> {
+        self.definitions.get(*self.names.get(name)?)
+    }
+
+    /// `shape`, or what it refers to.
+    pub(super) fn resolve<'a>(&'a self, mut shape: &'a Shape) -> &'a Shape {
+        while let Shape::Reference(index) = shape {
+            shape = &self.definitions[*index];
+        }
+        shape
+    }
+
+    /// Whether `node` is of the kind that `shape` describes, right in detail or not.
+    pub(super) fn fits(&self, shape: &Shape, node: &Node) -> bool {
+        match (self.resolve(shape), &node.kind) {
+            (Shape::Any, _)
+            | (Shape::Boolean, NodeKind::Bool(_))
+            | (Shape::Integer { .. } | Shape::Number { .. }, NodeKind::Integer(_))
+            | (Shape::Number { .. }, NodeKind::Float(_))
+            | (Shape::Text { .. }, NodeKind::String(_))
+            | (Shape::Sequence { .. }, NodeKind::Sequence(_))
+            | (Shape::Mapping(_), NodeKind::Mapping(_)) => true,
+            (Shape::AnyOf(choices), _) => choices.iter().any(|choice| self.fits(choice, node)),
+            _ => false,
+        }
+    }
+
+    /// What `shape` takes, in words.
+    pub(super) fn expected(&self, shape: &Shape) -> String {
+        let mut words = Vec::new();
+        self.collect_words(shape, &mut words);
+        match words.as_slice() {
+            [] => "something else".to_owned(),
+            [only] => only.clone(),
+            [rest @ .., last] => format!("{} or {last}", rest.join(", ")),
+        }
+    }
+
+    fn collect_words(&self, shape: &Shape, words: &mut Vec<String>) {
+        let word = match self.resolve(shape) {
+            Shape::AnyOf(choices) => {
+                for choice in choices {
+                    self.collect_words(choice, words);
+                }
+                return;
+            }
+            Shape::Text { values, .. } if !values.is_empty() => {
+                words.extend(values.iter().map(|value| format!("`{value}`")));
+                return;
+            }
+            Shape::Any => "anything",
+            Shape::Boolean => "`true` or `false`",
+            Shape::Integer { .. } => "a whole number",
+            Shape::Number { .. } => "a number",
+            Shape::Text { .. } => "text",
+            Shape::Sequence { .. } => "a list",
+            Shape::Mapping(_) | Shape::Reference(_) => "a mapping",
+        };
+        words.push(word.to_owned());
+    }
+}
+
+impl Fields {
+    /// The shape of a known field.
+    pub(super) fn get(&self, key: &str) -> Option<&Shape> {
+        self.known.iter().find(|(name, ..)| name == key).map(|(_, shape, _)| shape)
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.known.iter().map(|(name, ..)| name.as_str())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
+    /// The first line of a field's description.
+    pub(super) fn describe(&self, key: &str) -> Option<&str> {
+        self.known.iter().find(|(name, ..)| name == key)?.2.as_deref()
+    }
+
+    /// What people who write `key` mean.
+    pub(super) fn meant(&self, key: &str) -> Option<&str> {
+        self.meant.get(key).map(String::as_str)
+    }
+
+    /// The keys of `node` that decide between the choices.
+    pub(super) fn chosen<'a>(&'a self, node: &'a Node) -> impl Iterator<Item = &'a str> {
+        self.choices.iter().map(|choice| choice[0].as_str()).filter(|key| node.get(key).is_some())
+    }
+}
+
+fn compile(schema: &Json, names: &HashMap<String, usize>) -> Shape {
+    if let Some(reference) = schema.get("$ref").and_then(Json::as_str) {
+        let name = reference.rsplit('/').next().unwrap_or_default();
+        return names.get(name).map_or(Shape::Any, |index| Shape::Reference(*index));
+    }
+    if let Some([only]) = schema.get("allOf").and_then(Json::as_array).map(Vec::as_slice) {
+        return compile(only, names);
+    }
+    if let Some(choices) = schema.get("anyOf").and_then(Json::as_array) {
+        return Shape::AnyOf(choices.iter().map(|choice| compile(choice, names)).collect());
+    }
+    let later = texts(schema.get("x-later"));
+    let least = |key: &str| schema.get(key).and_then(Json::as_u64).and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
+    let bound = |key: &str, default: f64| schema.get(key).and_then(Json::as_f64).unwrap_or(default);
+    let bounds = (bound("minimum", f64::NEG_INFINITY), bound("maximum", f64::INFINITY));
+    match schema.get("type").and_then(Json::as_str) {
+        Some("boolean") => Shape::Boolean,
+        Some("integer") => Shape::Integer { least: bounds.0, most: bounds.1 },
+        Some("number") => Shape::Number { least: bounds.0, most: bounds.1 },
+        Some("string") => {
+            let values = schema.get("const").and_then(Json::as_str).map(str::to_owned).into_iter();
+            Shape::Text { values: values.chain(texts(schema.get("enum"))).collect(), later, least: least("minLength") }
+        }
+        Some("array") => Shape::Sequence {
+            items: Box::new(schema.get("items").map_or(Shape::Any, |items| compile(items, names))),
+            least: least("minItems"),
+        },
+        Some("object") => Shape::Mapping(fields(schema, later, names)),
+        _ => match schema.get("oneOf").and_then(Json::as_array) {
+            Some(constants) => Shape::Text {
+                values: constants.iter().filter_map(|c| c.get("const")?.as_str().map(str::to_owned)).collect(),
+                later,
+                least: 0,
+            },
+            None => Shape::Any,
+        },
+    }
+}
+
+fn fields(schema: &Json, later: Vec<String>, names: &HashMap<String, usize>) -> Fields {
+    let object = |key: &str| schema.get(key).and_then(Json::as_object).into_iter().flatten();
+    Fields {
+        known: object("properties")
+            .map(|(name, schema)| {
+                let description = schema.get("description").and_then(Json::as_str);
+                (name.clone(), compile(schema, names), description.map(str::to_owned))
+            })
+            .collect(),
+        rest: schema
+            .get("additionalProperties")
+            .filter(|rest| rest.is_object())
+            .map(|rest| Box::new(compile(rest, names))),
+        required: texts(schema.get("required")),
+        choices: schema
+            .get("oneOf")
+            .and_then(Json::as_array)
+            .into_iter()
+            .flatten()
+            .map(|choice| texts(choice.get("required")))
+            .filter(|choice| !choice.is_empty())
+            .collect(),
+        needs: object("dependencies").map(|(key, needed)| (key.clone(), texts(Some(needed)))).collect(),
+        later,
+        meant: object("x-meant").filter_map(|(key, name)| Some((key.clone(), name.as_str()?.to_owned()))).collect(),
+    }
+}
+
+fn texts(list: Option<&Json>) -> Vec<String> {
+    let items = list.and_then(Json::as_array).into_iter().flatten();
+    items.filter_map(|item| item.as_str().map(str::to_owned)).collect()
+}
