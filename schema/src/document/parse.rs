@@ -19,13 +19,17 @@ use items::{Anchor, Item};
 
 /// Longest text that is read, in bytes. Callers need not read more than one byte further from a file.
 pub const MAX_TEXT: usize = 16 << 20;
-/// Most keys and values written in one text. Bounds the memory of hostile files; 10,000 sandboxes may have 100 each.
+/// Most keys and values written in one text. Bounds the memory of hostile files; 10,000 sandboxes may have 100 each. What
+/// an anchor marks is kept twice and counts twice, and an anchor itself counts as [`ANCHOR`].
 pub const MAX_NODES: usize = 1_000_000;
 /// Most keys and values produced by aliases and `<<`, where few bytes can ask for exponentially many. Long text counts as one
 /// value per started 160 bytes, so that the budget bounds memory too.
 pub const MAX_EXPANDED: usize = 100_000;
 /// Deepest nesting, after expansion. Recursion over nodes relies on it.
 pub const MAX_DEPTH: usize = 64;
+
+/// What an anchor costs, in nodes.
+const ANCHOR: usize = 8;
 
 /// Problems after which the rest of a text is not looked at: somebody who has 200 to mend will run again.
 const MAX_PROBLEMS: usize = 200;
@@ -145,6 +149,7 @@ impl Reader<'_, '_> {
                     match self.item()? {
                         Item::End(close) => {
                             let span = enclose(span, end, close);
+                            items.shrink_to_fit();
                             break (Node::new(span, NodeKind::Sequence(items)), span.end);
                         }
                         item => {
@@ -176,6 +181,8 @@ impl Reader<'_, '_> {
             if let Item::End(close) = item {
                 self.reject_duplicates(&mut entries)?;
                 add_merged(&mut entries, merged);
+                // A vector grows to four at first, and most mappings of a large file are smaller.
+                entries.shrink_to_fit();
                 return Ok((entries, end, close));
             }
             if let Item::Merge(key_span) = item {
@@ -237,22 +244,7 @@ impl Reader<'_, '_> {
 
     /// Counts a node against the budgets.
     fn charge(&mut self, item: &Item) -> Result<(), Stop> {
-        let Some(replay) = self.replay else {
-            self.nodes += 1;
-            if self.nodes <= MAX_NODES {
-                return Ok(());
-            }
-            let (Item::Scalar(_, span)
-            | Item::Merge(span)
-            | Item::Sequence(span)
-            | Item::Mapping(span)
-            | Item::End(span)
-            | Item::Alias(_, span)
-            | Item::UnknownAlias(span)) = item;
-            let message = format!("the file has more than {MAX_NODES} keys and values");
-            self.problems.push(codes::TOO_LARGE.at(*span, message));
-            return Err(Stop);
-        };
+        let Some(replay) = self.replay else { return self.charge_written(item.span(), 1) };
         self.expanded += 1;
         if let Item::Scalar(NodeKind::String(text), _) = item {
             self.expanded += text.len() / 160;
@@ -266,6 +258,17 @@ impl Reader<'_, '_> {
         problem.related.push((replay.anchor, "what it repeats".to_owned()));
         problem.help = Some("use `defaults:` or `profiles:` for what sandboxes share".to_owned());
         self.problems.push(problem);
+        Err(Stop)
+    }
+
+    /// Counts `nodes` written at `span`.
+    fn charge_written(&mut self, span: Span, nodes: usize) -> Result<(), Stop> {
+        self.nodes += nodes;
+        if self.nodes <= MAX_NODES {
+            return Ok(());
+        }
+        let message = format!("the file has more than {MAX_NODES} keys and values");
+        self.problems.push(codes::TOO_LARGE.at(span, message));
         Err(Stop)
     }
 

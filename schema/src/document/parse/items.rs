@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use granit_parser::{Event, ScalarStyle, StructureStyle, Tag};
 
-use super::{Reader, Stop, syntax};
+use super::{ANCHOR, Reader, Stop, syntax};
 use crate::Span;
 use crate::codes;
 use crate::document::NodeKind;
@@ -22,6 +22,20 @@ pub(super) enum Item {
     End(Span),
     Alias(usize, Span),
     UnknownAlias(Span),
+}
+
+impl Item {
+    pub(super) fn span(&self) -> Span {
+        match self {
+            Self::Scalar(_, span)
+            | Self::Merge(span)
+            | Self::Sequence(span)
+            | Self::Mapping(span)
+            | Self::End(span)
+            | Self::Alias(_, span)
+            | Self::UnknownAlias(span) => *span,
+        }
+    }
 }
 
 pub(super) struct Anchor {
@@ -92,6 +106,7 @@ impl<'t> Reader<'t, '_> {
             // The name follows at once; its own span lies before the node.
             if let Some((Event::Anchor(id, name), span)) = self.event()? {
                 let span = self.span(span);
+                self.charge_written(span, ANCHOR)?;
                 let anchor = Anchor { name: name.into_owned(), span, start: self.tape.len(), open: opens };
                 self.anchors.insert(id, anchor);
                 if opens {
@@ -103,6 +118,7 @@ impl<'t> Reader<'t, '_> {
             }
         }
         if !self.recording.is_empty() {
+            self.charge_written(item.span(), 1)?;
             self.tape.push(item.clone());
         }
         if opens {
