@@ -1,0 +1,51 @@
+//! End-to-end tests of `sbx` on a real Podman: 4 and 5, rootful and rootless.
+//!
+//! Every test starts an engine of its own ([`engine::Engine`]) in private namespaces, so tests see no containers but
+//! their own, may kill anything, and leave nothing behind. They need root and the packages that `./dev` installs; they
+//! fail, never skip, where something is missing.
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
+
+#[allow(dead_code, reason = "what tests may use, used today or not")]
+mod engine;
+#[allow(dead_code, reason = "what tests may use, used today or not")]
+mod image;
+#[allow(dead_code, reason = "what tests may use, used today or not")]
+mod invocation;
+mod namespaces;
+mod smoke;
+#[allow(dead_code, reason = "what tests may use, used today or not")]
+mod wait;
+
+/// One test per engine from one body: `on_every_engine! { fn name(engine) { ... } }` gives `name::rootful_4`,
+/// `name::rootless_4`, `name::rootful_5` and `name::rootless_5`; `engine` is a fresh `&Engine` in each.
+#[macro_export]
+macro_rules! on_every_engine {
+    ($($(#[$meta:meta])* fn $name:ident($engine:ident) $body:block)+) => {$(
+        $(#[$meta])*
+        mod $name {
+            #[allow(unused_imports)]
+            use super::*;
+            #[allow(unused_imports)]
+            use $crate::engine::{Engine, Kind};
+
+            fn check($engine: &Engine) $body
+
+            #[test]
+            fn rootful_4() {
+                check(&Engine::start(Kind::Rootful4));
+            }
+            #[test]
+            fn rootless_4() {
+                check(&Engine::start(Kind::Rootless4));
+            }
+            #[test]
+            fn rootful_5() {
+                check(&Engine::start(Kind::Rootful5));
+            }
+            #[test]
+            fn rootless_5() {
+                check(&Engine::start(Kind::Rootless5));
+            }
+        }
+    )+};
+}
