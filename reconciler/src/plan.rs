@@ -190,6 +190,11 @@ impl Plan {
             .filter(|(_, loss)| !accepted.contains(&loss.consent))
     }
 
+    /// What forbids applying.
+    pub fn errors(&self) -> impl Iterator<Item = &Notice> {
+        self.warnings.iter().filter(|notice| notice.severity == "error")
+    }
+
     /// What is forbidden.
     pub fn forbidden(&self) -> impl Iterator<Item = &Change> {
         self.changes.iter().filter(|change| change.action == Action::Forbidden)

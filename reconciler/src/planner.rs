@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::desired::DesiredState;
 use crate::facts::{ProbeQuery, Probes, Query, Snapshot};
 use crate::kinds::{PlanContext, REGISTRY, container, image};
+use crate::op::Op;
 use crate::ownership;
 use crate::plan::{Action, Change, FORMAT_VERSION, Notice, Plan, PlanEngine, Summary};
-use crate::resource::{Naming, ResourceId, label};
-use schema::config::{Config, Image};
+use crate::resource::{Labels, Naming, ResourceId, label};
+use crate::spec::{ImageSpec, NewObject};
+use schema::config::{Config, Image, Pull};
 
 /// Stands in `after` for every change of a container.
 pub static AFTER_CONTAINERS: std::sync::LazyLock<Vec<ResourceId>> =
@@ -53,6 +55,8 @@ pub struct PlanOptions {
     pub refresh_only: bool,
     /// Wait until started sandboxes are ready.
     pub wait: bool,
+    /// Start, stop or restart the targets and change nothing else, whatever the file says by now.
+    pub state_only: bool,
 }
 
 impl Default for PlanOptions {
@@ -66,6 +70,7 @@ impl Default for PlanOptions {
             accepted: BTreeSet::new(),
             refresh_only: false,
             wait: true,
+            state_only: false,
         }
     }
 }
@@ -88,6 +93,24 @@ pub fn query(config: &Config, host: &crate::host_facts::HostFacts) -> Query {
         }
     }
     query
+}
+
+/// What `apply` does before it plans: `pull: always` asks the registry each time, and only a pulled image can move.
+pub fn pulls(config: &Config, host: &crate::host_facts::HostFacts) -> Vec<Op> {
+    let used: BTreeSet<_> = config.sandboxes.values().map(|sandbox| &sandbox.image).collect();
+    config
+        .images
+        .iter()
+        .filter(|(name, _)| used.contains(name))
+        .filter_map(|(_, image)| match image {
+            Image::Ref { reference, pull: Pull::Always } if !host.locked.contains_key(reference) => {
+                let object = NewObject { name: reference.clone(), labels: Labels::new() };
+                let spec = ImageSpec::Ref { reference: reference.clone(), digest: None, pull: "always".to_owned() };
+                Some(Op::CreateImage { object, spec })
+            }
+            _ => None,
+        })
+        .collect()
 }
 
 /// A plan, and what has to be looked at before it is complete.
@@ -128,11 +151,15 @@ pub fn plan(
     };
     let mut changes: Vec<Change> = REGISTRY.iter().flat_map(|kind| kind.compare(&mut context)).collect();
     let wanted = std::mem::take(&mut context.wanted);
-    let mut warnings = if options.destroy.is_some() { Vec::new() } else { desired.notices.clone() };
+    let mut warnings =
+        if options.destroy.is_some() || options.state_only { Vec::new() } else { desired.notices.clone() };
     warnings.append(&mut context.notices);
     let basis = std::mem::take(&mut context.basis);
     let partial = !options.targets.is_empty();
-    if partial {
+    if options.state_only {
+        changes.retain(|change| change.sandbox.as_ref().is_some_and(|sandbox| options.targets.contains(sandbox)));
+        changes.retain(|change| change.kind == container::NOUN);
+    } else if partial {
         changes = targeted(changes, &options.targets);
     }
     if options.refresh_only {

@@ -275,7 +275,11 @@ impl MemoryBackend {
     fn apply(&self, world: &mut World, op: &Op) -> Result<(), BackendError> {
         match op {
             Op::CreateImage { object, spec } => {
-                let id = world.id();
+                // A registry answers the same reference with the same image.
+                let id = match spec {
+                    ImageSpec::Ref { reference, .. } => crate::resource::sha256(reference.as_bytes()),
+                    _ => world.id(),
+                };
                 // A pulled image has the labels of whoever built it.
                 let labels = if matches!(spec, ImageSpec::Ref { .. }) { Labels::new() } else { object.labels.clone() };
                 let (tags, digests) = (vec![object.name.clone()], Vec::new());
@@ -342,7 +346,11 @@ impl MemoryBackend {
                 let broken = spec.command.first().is_some_and(|command| self.broken_commands.contains(command));
                 world.create(name, labels, spec, broken)?;
             }
-            Op::StartContainer { container } => world.container(container)?.facts.state = State::Running,
+            Op::StartContainer { container } => {
+                let container = world.container(container)?;
+                container.facts.state = State::Running;
+                container.facts.replaced_binds.clear();
+            }
             Op::AwaitReady { container } => {
                 let container = world.container(container)?;
                 if container.broken {

@@ -111,6 +111,9 @@ impl<'a> Comparison<'a> {
     }
 
     fn change(&self, context: &mut PlanContext<'_>) -> Change {
+        if context.options.state_only {
+            return self.state_only(context);
+        }
         if self.current.is_none_or(|current| current.name != self.object)
             && let Some(forbidden) = self.name_is_held(context)
         {
@@ -136,6 +139,15 @@ impl<'a> Comparison<'a> {
             },
         };
         self.marker(context, self.without_leftover(change))
+    }
+
+    /// Starts, stops or restarts what is there, and changes nothing else of it.
+    fn state_only(&self, context: &mut PlanContext<'_>) -> Change {
+        let Some(current) = self.current else {
+            return Change::of(self.desired, Action::Forbidden).because("it does not exist yet; run: sbx apply");
+        };
+        let change = self.state(context, current, Change::of(self.desired, Action::Noop));
+        self.marker(context, with_action(change))
     }
 
     /// Whether somebody else has the name this one needs.
@@ -239,7 +251,9 @@ impl<'a> Comparison<'a> {
                 .collect()
         };
         because.dedup();
+        // An image made from known inputs is what its key says, whatever became of its tag.
         if because.is_empty()
+            && self.spec.image.key.is_empty()
             && let Some(id) = image::find(context.snapshot, &self.spec.image.reference)
             && id != current.image_id
         {
@@ -316,6 +330,14 @@ impl<'a> Comparison<'a> {
             );
         }
         change = live::networks(&self.spec, current, change);
+        change = self.state(context, current, change);
+        change = live::restart(context, &self.spec, current, change);
+        with_action(change)
+    }
+
+    /// Running or stopped as wished, with the ceilings that hold while it runs.
+    fn state(&self, context: &mut PlanContext<'_>, current: &ContainerFacts, mut change: Change) -> Change {
+        let id = current.id.clone();
         let asked = context.options.restart.contains(self.name) || context.options.intents.contains_key(self.name);
         match (self.wanted, current.state) {
             (Intent::Running, State::Running) if context.options.restart.contains(self.name) => {
@@ -360,13 +382,17 @@ impl<'a> Comparison<'a> {
                     .step(format!("stop {}", self.object), Op::StopContainer { container: id.clone() });
             }
         }
-        change = live::restart(context, &self.spec, current, change);
-        if !change.steps.is_empty() {
-            change.action = Action::Update;
-            change.unchanged = change.unchanged.saturating_sub(change.fields.len());
-        }
         change
     }
+}
+
+/// An update, when there is something to do.
+fn with_action(mut change: Change) -> Change {
+    if !change.steps.is_empty() {
+        change.action = Action::Update;
+        change.unchanged = change.unchanged.saturating_sub(change.fields.len());
+    }
+    change
 }
 
 /// Whether a sandbox is stopped on purpose.

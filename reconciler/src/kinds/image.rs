@@ -1,7 +1,7 @@
 //! Images: pulled, built, loaded, imported or derived; tagged by the hash of what they are made of.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use schema::Name;
 use schema::config::{Egress, Image, Pull};
@@ -137,16 +137,9 @@ fn spec(context: &DesireContext<'_>, image: &Image) -> Result<ImageSpec, String>
     };
     Ok(match image {
         Image::Host { dirs, etc: _ } => {
-            // What is mounted over the root decides which links of the host's root make sense in it.
-            let links: BTreeMap<_, _> = context
-                .host
-                .root_links
-                .iter()
-                .filter(|(link, _)| !dirs.contains(link))
-                .map(|(link, target)| (link.clone(), target.clone()))
-                .collect();
+            let links = host_links(context, dirs);
             let mut directories: BTreeSet<PathBuf> = HOST_DIRECTORIES.iter().map(PathBuf::from).collect();
-            directories.extend(dirs.iter().filter(|dir| !is_link(context, dir)).cloned());
+            directories.extend(dirs.iter().filter(|dir| !links.contains_key(*dir)).cloned());
             ImageSpec::Host { directories: directories.into_iter().collect(), links }
         }
         Image::Ref { reference, pull } => ImageSpec::Ref {
@@ -180,8 +173,18 @@ fn spec(context: &DesireContext<'_>, image: &Image) -> Result<ImageSpec, String>
     })
 }
 
-fn is_link(context: &DesireContext<'_>, path: &std::path::Path) -> bool {
-    context.host.root_links.contains_key(path)
+/// Links of the host's root that lead into one of `dirs`: they are links inside too, and need no mount of their own.
+pub fn host_links(context: &DesireContext<'_>, dirs: &[PathBuf]) -> BTreeMap<PathBuf, PathBuf> {
+    let links = &context.host.root_links;
+    let leads_inside = |link: &Path, target: &Path| {
+        let target = Path::new("/").join(target);
+        dirs.iter().any(|dir| dir != link && !links.contains_key(dir) && target.starts_with(dir))
+    };
+    links
+        .iter()
+        .filter(|(link, target)| leads_inside(link, target))
+        .map(|(link, target)| (link.clone(), target.clone()))
+        .collect()
 }
 
 fn compare(

@@ -6,7 +6,7 @@ use schema::config::{Home, Image, Mode, MountSource, Relabel, Sandbox};
 
 use crate::desired::DesireContext;
 use crate::host_facts::PathKind;
-use crate::kinds::worktree;
+use crate::kinds::{image, worktree};
 use crate::plan::Notice;
 use crate::spec::{MountOrigin, MountSpec};
 
@@ -100,11 +100,8 @@ impl<'a> Mounts<'a> {
 
     fn image(&mut self) {
         let Some(Image::Host { dirs, etc }) = self.context.config.images.get(&self.sandbox.image) else { return };
-        for dir in dirs {
-            // A link of the host's root is a link in ours; its target is mounted.
-            if self.context.host.root_links.contains_key(dir) {
-                continue;
-            }
+        let links = image::host_links(self.context, dirs);
+        for dir in dirs.iter().filter(|dir| !links.contains_key(*dir)) {
             if self.bind_source(dir, "image") {
                 self.add(bind(dir.clone(), dir.clone(), true));
             }
