@@ -124,9 +124,11 @@ pub struct RepositoryFacts {
 pub struct WorktreeFacts {
     /// Common directory it belongs to.
     pub clone: PathBuf,
+    /// Name of its administrative directory in there.
+    pub admin: String,
     /// Branch checked out; `None` when detached.
     pub branch: Option<String>,
-    /// Reason of its lock; `None` when it is not locked.
+    /// Reason of its lock; `None` when it is not locked, or not ready to be shown to a sandbox: locking sees to both.
     pub lock: Option<String>,
     /// Files changed or not tracked; `None` when not looked at.
     pub dirty: Option<u32>,

@@ -16,6 +16,7 @@ pub mod executor;
 pub mod facts;
 #[cfg(feature = "failpoints")]
 pub mod failpoint;
+pub mod git;
 pub mod host_facts;
 pub mod kinds;
 pub mod op;

@@ -1,0 +1,108 @@
+//! Removes worktrees.
+
+use std::path::Path;
+
+use super::admin::{registration as registered, same_path};
+use super::failure::file;
+use super::mount::{OURS, root};
+use super::observe::{look_closer, place};
+use super::{Git, guard, tree, worktree};
+use crate::backend::{BackendError, ErrorKind};
+use crate::facts::{Observed, WorktreeFacts, WorktreePlace};
+use crate::spec::WorktreeSpec;
+
+/// Unlocks and removes the worktree of `spec`; the branch stays in the clone.
+///
+/// # Errors
+/// `Conflict` when something would be lost and not `force`, when the place holds something else, when somebody other
+/// than `sbx` has locked it, and when the branch is checked out at another place.
+pub(super) async fn remove(git: &Git, spec: &WorktreeSpec, force: bool) -> Result<(), BackendError> {
+    let _lock = guard::lock(&spec.clone).await?;
+    let trash = guard::sibling(&spec.path, "removed");
+    match place(&spec.path, &spec.clone) {
+        Observed::Unknown(why) => return Err(BackendError::new(ErrorKind::Failed, why)),
+        // Nothing of ours: an empty directory may be anybody's.
+        Observed::Absent | Observed::Present(WorktreePlace::Empty) => refuse_elsewhere(spec)?,
+        Observed::Present(WorktreePlace::Other(what)) => {
+            let message = format!("{} is {what}", spec.path.display());
+            return Err(
+                BackendError::new(ErrorKind::Conflict, message).with_help("remove it by hand if nobody needs it")
+            );
+        }
+        Observed::Present(WorktreePlace::Missing(facts)) => {
+            // Killed after the first of the two steps below, or deleted by somebody: no files are lost here.
+            refuse_foreign_lock(spec, &facts)?;
+            registration(&spec.clone, &facts.admin)?;
+        }
+        Observed::Present(WorktreePlace::Worktree(mut facts)) => {
+            if !same_path(&facts.clone, &spec.clone) {
+                let message = format!("{} is a worktree of {}", spec.path.display(), facts.clone.display());
+                return Err(BackendError::new(ErrorKind::Conflict, message));
+            }
+            refuse_foreign_lock(spec, &facts)?;
+            if !force {
+                look_closer(git, &spec.path, &mut facts).await?;
+                refuse_loss(spec, &facts)?;
+            }
+            // The place is free at once; what was there goes at leisure.
+            tree::remove(&trash)?;
+            std::fs::rename(&spec.path, &trash).map_err(|error| file("remove", &spec.path, &error))?;
+            registration(&spec.clone, &facts.admin)?;
+        }
+    }
+    tree::remove(&trash)
+}
+
+/// Removes an administrative directory, and the root its sandbox saw.
+pub(super) fn registration(clone: &Path, name: &str) -> Result<(), BackendError> {
+    let (admin, trash) = (clone.join("worktrees").join(name), clone.join(OURS).join(format!("removed-{name}")));
+    let ours = clone.join(OURS);
+    std::fs::create_dir_all(&ours).map_err(|error| file("create", &ours, &error))?;
+    tree::remove(&trash)?;
+    std::fs::rename(&admin, &trash).map_err(|error| file("remove", &admin, &error))?;
+    tree::remove(&trash)?;
+    tree::remove(&root(clone, name))
+}
+
+fn refuse_loss(spec: &WorktreeSpec, facts: &WorktreeFacts) -> Result<(), BackendError> {
+    let count = |count: Option<u32>, one: &str, many: &str| match count {
+        Some(0) => None,
+        Some(1) => Some(format!("1 {one}")),
+        Some(count) => Some(format!("{count} {many}")),
+        None => Some(format!("an unknown number of {many}")),
+    };
+    let losses = [
+        count(facts.dirty, "changed or untracked file", "changed or untracked files"),
+        count(facts.unpushed, "commit that is on no remote", "commits that are on no remote"),
+    ];
+    let losses: Vec<String> = losses.into_iter().flatten().collect();
+    if losses.is_empty() {
+        return Ok(());
+    }
+    let message = format!("{} has {}", spec.path.display(), losses.join(" and "));
+    Err(BackendError::new(ErrorKind::Conflict, message).with_help("commit and push, or consent to the loss by name"))
+}
+
+fn refuse_foreign_lock(spec: &WorktreeSpec, facts: &WorktreeFacts) -> Result<(), BackendError> {
+    // Read again: facts show a lock only when the worktree is ready for a sandbox.
+    let lock = registered(&spec.clone, &facts.admin).and_then(|registration| registration.lock);
+    match lock {
+        Some(reason) if !reason.starts_with("sbx ") => {
+            let why = if reason.is_empty() { "without a reason".to_owned() } else { format!("because: {reason}") };
+            let message = format!("{} was locked by somebody else, {why}", spec.path.display());
+            Err(BackendError::new(ErrorKind::Conflict, message).with_help("unlock it with `git worktree unlock`"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn refuse_elsewhere(spec: &WorktreeSpec) -> Result<(), BackendError> {
+    let taken = super::observe::checkouts(&worktree::list(&spec.clone)?);
+    match taken.get(&spec.branch) {
+        Some(path) => {
+            let message = format!("the branch {:?} is checked out at {}, not here", spec.branch, path.display());
+            Err(BackendError::new(ErrorKind::Conflict, message).with_help("remove it there with `git worktree remove`"))
+        }
+        None => Ok(()),
+    }
+}
