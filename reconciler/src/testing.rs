@@ -331,6 +331,7 @@ impl MemoryBackend {
                     return Err(BackendError::new(ErrorKind::NotFound, "no clone"));
                 }
                 let facts = WorktreeFacts {
+                    admin: crate::git::admin_name(&spec.path),
                     clone: spec.clone.clone(),
                     branch: Some(spec.branch.clone()),
                     lock: Some(format!("sbx {holder}")),

@@ -9,6 +9,7 @@ use super::{Change, Kind, PlanContext, fixed};
 use crate::desired::{DesireContext, DesiredState, to_spec};
 use crate::diff;
 use crate::facts::Observed;
+use crate::git::same_remote;
 use crate::op::Op;
 use crate::plan::Action;
 use crate::resource::ResourceId;
@@ -92,54 +93,5 @@ impl Kind for Repositories {
             });
         }
         changes
-    }
-}
-
-/// Whether two addresses name the same repository: `git@host:path`, `ssh://git@host/path`, `.git`, a last slash.
-pub fn same_remote(one: &str, other: &str) -> bool {
-    canonical(one) == canonical(other)
-}
-
-fn canonical(remote: &str) -> String {
-    let remote = remote.trim_end_matches('/');
-    let remote = remote.strip_suffix(".git").unwrap_or(remote);
-    if let Some(path) = remote.strip_prefix("file://") {
-        return path.to_owned();
-    }
-    if let Some(rest) = remote.strip_prefix("ssh://") {
-        return rest.replacen(":22/", "/", 1);
-    }
-    // `user@host:path` has no `//` and a colon before the first slash.
-    if !remote.contains("://")
-        && let Some((host, path)) = remote.split_once(':')
-        && !host.contains('/')
-    {
-        return format!("{host}/{}", path.trim_start_matches('/'));
-    }
-    remote.to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::same_remote;
-
-    #[test]
-    fn spellings_of_one_remote() {
-        let same = [
-            ("git@example.org:acme/api.git", "ssh://git@example.org/acme/api"),
-            ("https://example.org/a.git", "https://example.org/a/"),
-            ("file:///srv/git/a.git", "/srv/git/a"),
-        ];
-        for (one, other) in same {
-            assert!(same_remote(one, other), "{one} {other}");
-        }
-        let different = [
-            ("git@example.org:acme/api.git", "git@example.org:acme/web.git"),
-            ("https://example.org/a", "http://example.org/a"),
-            ("ssh://git@example.org:2222/a", "git@example.org:a"),
-        ];
-        for (one, other) in different {
-            assert!(!same_remote(one, other), "{one} {other}");
-        }
     }
 }

@@ -6,6 +6,7 @@ use super::{Change, Kind, PlanContext, repository};
 use crate::desired::{DesireContext, Desired, DesiredState, spec_hash, to_spec};
 use crate::diff;
 use crate::facts::{Observed, WorktreeFacts, WorktreePlace};
+use crate::git;
 use crate::op::Op;
 use crate::plan::{Action, Loss};
 use crate::resource::ResourceId;
@@ -190,15 +191,14 @@ fn removals(context: &mut PlanContext<'_>) -> Vec<Change> {
     changes
 }
 
-/// What a sandbox sees of a worktree.
-pub fn mounts(_snapshot: &crate::facts::Snapshot, spec: &WorktreeSpec) -> Vec<crate::spec::MountSpec> {
-    [&spec.path, &spec.clone]
-        .into_iter()
-        .map(|path| crate::spec::MountSpec {
-            source: crate::spec::MountOrigin::Bind { source: path.clone() },
-            target: path.clone(),
-            read_only: false,
-            relabel: None,
-        })
-        .collect()
+/// What a sandbox sees of its worktrees.
+pub fn mounts(snapshot: &crate::facts::Snapshot, specs: &[WorktreeSpec]) -> Vec<crate::spec::MountSpec> {
+    let admin = |spec: &WorktreeSpec| match snapshot.worktrees.get(&spec.path) {
+        // One that was made by hand keeps the name git gave it.
+        Some(Observed::Present(WorktreePlace::Worktree(facts))) if facts.clone == spec.clone => facts.admin.clone(),
+        _ => git::admin_name(&spec.path),
+    };
+    let names: Vec<String> = specs.iter().map(admin).collect();
+    let named: Vec<_> = specs.iter().zip(names.iter().map(String::as_str)).collect();
+    git::mounts(&named)
 }

@@ -156,10 +156,9 @@ impl<'a> Mounts<'a> {
     }
 
     fn worktrees(&mut self) {
-        for configured in &self.sandbox.worktrees {
-            for mount in worktree::mounts(self.context.snapshot, &worktree::spec(configured)) {
-                self.add(mount);
-            }
+        let specs: Vec<_> = self.sandbox.worktrees.iter().map(worktree::spec).collect();
+        for mount in worktree::mounts(self.context.snapshot, &specs) {
+            self.add(mount);
         }
     }
 
