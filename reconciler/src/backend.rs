@@ -14,11 +14,15 @@ pub trait Observe: Send + Sync {
     async fn probe(&self, query: &ProbeQuery) -> Result<Probes, BackendError>;
 }
 
+/// Told about long operations, in words for people. A name of its own, because `async_trait` would bind the inner
+/// lifetime.
+pub type Progress<'a> = &'a (dyn Fn(&str) + Send + Sync);
+
 /// Does.
 #[async_trait]
 pub trait Perform: Observe {
     /// Performs one operation to its end. `progress` is told about long ones, in words for people.
-    async fn perform(&self, op: &Op, progress: &(dyn Fn(&str) + Send + Sync)) -> Result<(), BackendError>;
+    async fn perform(&self, op: &Op, progress: Progress<'_>) -> Result<(), BackendError>;
 }
 
 /// What went wrong, as far as it decides what happens next.
@@ -68,4 +72,11 @@ impl BackendError {
         self.help = Some(help.into());
         self
     }
+}
+
+/// Reads secret values, from wherever the configuration says, when an operation needs one.
+#[async_trait]
+pub trait SecretSource: Send + Sync {
+    /// The value of the secret called `name` in the configuration.
+    async fn read(&self, name: &str) -> Result<secrecy::SecretSlice<u8>, BackendError>;
 }

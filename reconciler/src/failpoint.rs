@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 
-use crate::backend::{BackendError, Observe, Perform};
+use crate::backend::{BackendError, Observe, Perform, Progress};
 use crate::facts::{ProbeQuery, Probes, Query, Snapshot};
 use crate::op::Op;
 
@@ -66,7 +66,7 @@ impl<B: Observe> Observe for Mortal<B> {
 
 #[async_trait]
 impl<B: Perform> Perform for Mortal<B> {
-    async fn perform(&self, op: &Op, progress: &(dyn Fn(&str) + Send + Sync)) -> Result<(), BackendError> {
+    async fn perform(&self, op: &Op, progress: Progress<'_>) -> Result<(), BackendError> {
         let operation = self.begun.fetch_add(1, Ordering::Relaxed);
         self.die_if(false, operation);
         let outcome = self.inner.perform(op, progress).await;

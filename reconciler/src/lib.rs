@@ -24,6 +24,7 @@ pub mod outcome;
 pub mod ownership;
 pub mod plan;
 pub mod planner;
+pub mod podman;
 pub mod prepare;
 #[cfg(test)]
 mod properties;

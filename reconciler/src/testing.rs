@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
-use crate::backend::{BackendError, ErrorKind, Observe, Perform};
+use crate::backend::{BackendError, ErrorKind, Observe, Perform, Progress};
 use crate::facts::{
     ContainerFacts, ContainerProbe, EngineFacts, ImageFacts, ObjectFacts, Observed, ProbeQuery, Probes, Query,
     RepositoryFacts, Snapshot, State, WorktreeFacts, WorktreePlace,
@@ -259,7 +259,7 @@ impl Observe for MemoryBackend {
 
 #[async_trait]
 impl Perform for MemoryBackend {
-    async fn perform(&self, op: &Op, _progress: &(dyn Fn(&str) + Send + Sync)) -> Result<(), BackendError> {
+    async fn perform(&self, op: &Op, _progress: Progress<'_>) -> Result<(), BackendError> {
         let mut world = self.world();
         let index = world.performed.len();
         if world.fail_after.is_some_and(|limit| index >= limit) || world.fail_at == Some(index) {

@@ -1,0 +1,213 @@
+//! Podman: looking through [`Reader`], doing through [`Podman`].
+//!
+//! `podman-api` carries lists, volumes, networks, pulls and logs; a small client of our own does what it gets wrong or
+//! lacks: create (it would lose `no_new_privileges`), inspect, update, hijacked streams and uploads.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::backend::{BackendError, ErrorKind, Observe, Perform, Progress, SecretSource};
+use crate::facts::{EngineFacts, ProbeQuery, Probes, Query, Snapshot};
+use crate::op::Op;
+
+mod client;
+mod connect;
+mod container;
+mod create;
+mod error;
+mod exec;
+mod image;
+mod kernel;
+mod logs;
+mod object;
+mod probe;
+mod snapshot;
+mod wire;
+
+pub use connect::{Connect, Origin};
+pub use exec::{ExecSession, ExecSpec, Resizer};
+pub use logs::{LogQuery, Output};
+
+use client::Client;
+use connect::Connection;
+
+/// Looks at an engine, and can do nothing else.
+#[derive(Debug, Clone)]
+pub struct Reader {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    connection: Connection,
+    api: podman_api::Podman,
+    facts: EngineFacts,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("connection", &self.connection)
+            .field("facts", &self.facts)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Reader {
+    /// Finds an engine, or starts one that lives as long as the last clone of this value.
+    pub async fn connect(options: &Connect) -> Result<Self, BackendError> {
+        let connection = Connection::open(options).await?;
+        let facts = engine_facts(&connection).await?;
+        let api = podman_api::Podman::unix(connection.client.socket());
+        Ok(Self { shared: Arc::new(Shared { connection, api, facts }) })
+    }
+
+    /// What is known of the engine itself.
+    pub fn facts(&self) -> &EngineFacts {
+        &self.shared.facts
+    }
+
+    /// How it was found.
+    pub fn origin(&self) -> &Origin {
+        &self.shared.connection.origin
+    }
+
+    /// A value that can also do. `secrets` reads secret values when an operation needs one.
+    pub fn into_podman(self, secrets: Arc<dyn SecretSource>) -> Podman {
+        Podman { reader: self, secrets }
+    }
+
+    fn client(&self) -> &Client {
+        &self.shared.connection.client
+    }
+
+    fn api(&self) -> &podman_api::Podman {
+        &self.shared.api
+    }
+}
+
+/// Changes an engine.
+#[derive(Clone)]
+pub struct Podman {
+    reader: Reader,
+    secrets: Arc<dyn SecretSource>,
+}
+
+impl fmt::Debug for Podman {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Podman").field("reader", &self.reader).finish_non_exhaustive()
+    }
+}
+
+impl Podman {
+    /// The part that only looks.
+    pub fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
+    fn facts(&self) -> &EngineFacts {
+        self.reader.facts()
+    }
+
+    fn client(&self) -> &Client {
+        self.reader.client()
+    }
+
+    fn api(&self) -> &podman_api::Podman {
+        self.reader.api()
+    }
+
+    fn secret_source(&self) -> &dyn SecretSource {
+        &*self.secrets
+    }
+}
+
+/// Learns what a plan depends on, without the engine's slow `info` where this host tells it too.
+async fn engine_facts(connection: &Connection) -> Result<EngineFacts, BackendError> {
+    let version = connection.version.clone();
+    let local = !connection.remote;
+    let (rootless, controllers) = match connection.peer.filter(|_| local) {
+        Some(0) => (false, kernel::controllers(None)),
+        Some(uid) => (true, kernel::controllers(Some(uid))),
+        None => {
+            let info: wire::Info = connection.client.get("/info").await?;
+            (info.host.security.rootless, info.host.cgroup_controllers)
+        }
+    };
+    let limits: BTreeSet<String> =
+        controllers.into_iter().filter(|name| ["cpu", "memory", "pids"].contains(&name.as_str())).collect();
+    let major = version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(0);
+    if major < 4 {
+        return Err(BackendError::new(ErrorKind::Failed, format!("Podman {version} is too old"))
+            .with_help("Podman 4.3 or newer is needed"));
+    }
+    Ok(EngineFacts { kind: "podman".to_owned(), version, rootless, limits, updates_restart: major >= 5, local })
+}
+
+#[async_trait]
+impl Observe for Reader {
+    async fn snapshot(&self, query: &Query) -> Result<Snapshot, BackendError> {
+        let objects = self.objects(query).await?;
+        Ok(Snapshot {
+            engine: self.facts().clone(),
+            containers: objects.containers,
+            images: objects.images,
+            volumes: objects.volumes,
+            networks: objects.networks,
+            secrets: objects.secrets,
+            repositories: BTreeMap::default(),
+            worktrees: BTreeMap::default(),
+            checkouts: BTreeMap::default(),
+        })
+    }
+
+    async fn probe(&self, query: &ProbeQuery) -> Result<Probes, BackendError> {
+        self.probes(query).await
+    }
+}
+
+#[async_trait]
+impl Observe for Podman {
+    async fn snapshot(&self, query: &Query) -> Result<Snapshot, BackendError> {
+        self.reader.snapshot(query).await
+    }
+
+    async fn probe(&self, query: &ProbeQuery) -> Result<Probes, BackendError> {
+        self.reader.probe(query).await
+    }
+}
+
+#[async_trait]
+impl Perform for Podman {
+    async fn perform(&self, op: &Op, progress: Progress<'_>) -> Result<(), BackendError> {
+        match op {
+            Op::CreateImage { object, spec } => self.create_image(object, spec, progress).await,
+            Op::RemoveImage { image } => self.remove_image(image).await,
+            Op::CreateVolume { object } => self.create_volume(object).await,
+            Op::RemoveVolume { volume } => self.remove_volume(volume).await,
+            Op::CreateNetwork { object, spec } => self.create_network(object, spec).await,
+            Op::RemoveNetwork { network } => self.remove_network(network).await,
+            Op::CreateSecret { object, secret, hash } => self.create_secret(object, secret, hash).await,
+            Op::RemoveSecret { secret } => self.remove_secret(secret).await,
+            Op::CreateContainer { name, labels, spec } => self.create_container(name, labels, spec).await,
+            Op::StartContainer { container } => self.start_container(container).await,
+            Op::AwaitReady { container } => self.await_ready(container).await,
+            Op::StopContainer { container } => self.stop_container(container).await,
+            Op::RemoveContainer { container } => self.remove_container(container).await,
+            Op::RenameContainer { container, to } => self.rename_container(container, to).await,
+            Op::UpdateContainer { container, limits, restart } => {
+                self.update_container(container, limits, restart.as_deref()).await
+            }
+            Op::ConnectNetwork { container, network, alias } => self.connect_network(container, network, alias).await,
+            Op::DisconnectNetwork { container, network } => self.disconnect_network(container, network).await,
+            Op::CloneRepository { .. }
+            | Op::AddWorktree { .. }
+            | Op::LockWorktree { .. }
+            | Op::RemoveWorktree { .. } => {
+                Err(BackendError::new(ErrorKind::Failed, "this operation is git's, not the engine's"))
+            }
+        }
+    }
+}

@@ -1,0 +1,420 @@
+//! The body of `containers/create`, typed by hand.
+//!
+//! The engine ignores keys it does not know, so a misspelt one silently loses its meaning: every field here is read
+//! back from a real engine by a test.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::kernel;
+use crate::facts::EngineFacts;
+use crate::resource::Labels;
+use crate::spec::{ContainerSpec, LimitSpec, MountOrigin, MountSpec, NetworkSpec, UsernsSpec};
+
+/// Where PID 1 is inside.
+pub(crate) const INIT: &str = "/run/sbx/init";
+
+/// First id of the range that stands for nobody: above what distributions hand out as subordinate ids.
+const NOBODYS: u32 = 0x7000_0000;
+/// Ids a namespace holds at least.
+const IDS: u32 = 0x1_0000;
+
+#[derive(Serialize, Default)]
+pub(crate) struct CreateBody {
+    name: String,
+    image: String,
+    entrypoint: Vec<String>,
+    command: Vec<String>,
+    hostname: String,
+    user: String,
+    passwd_entry: String,
+    group_entry: String,
+    groups: Vec<String>,
+    annotations: BTreeMap<String, String>,
+    work_dir: String,
+    create_working_dir: bool,
+    env: BTreeMap<String, String>,
+    secret_env: BTreeMap<String, String>,
+    env_host: bool,
+    httpproxy: bool,
+    labels: Labels,
+    mounts: Vec<Mount>,
+    volumes: Vec<NamedVolume>,
+    image_volume_mode: &'static str,
+    devices: Vec<Device>,
+    netns: Namespace,
+    #[serde(rename = "Networks", skip_serializing_if = "Option::is_none")]
+    networks: Option<BTreeMap<String, Endpoint>>,
+    pidns: Namespace,
+    ipcns: Namespace,
+    utsns: Namespace,
+    cgroupns: Namespace,
+    userns: Namespace,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    idmappings: Option<IdMappings>,
+    read_only_filesystem: bool,
+    no_new_privileges: bool,
+    privileged: bool,
+    cap_drop: Vec<String>,
+    cap_add: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resource_limits: Option<Resources>,
+    restart_policy: String,
+    stop_signal: i32,
+    stop_timeout: u32,
+    init: bool,
+    systemd: &'static str,
+    #[serde(rename = "sdnotifyMode")]
+    sdnotify_mode: &'static str,
+    healthconfig: Health,
+    terminal: bool,
+    stdin: bool,
+    remove: bool,
+}
+
+#[derive(Serialize, Default)]
+struct Namespace {
+    nsmode: &'static str,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    value: String,
+}
+
+impl Namespace {
+    fn of(nsmode: &'static str) -> Self {
+        Self { nsmode, value: String::new() }
+    }
+}
+
+#[derive(Serialize)]
+struct Mount {
+    destination: String,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    source: String,
+    options: Vec<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct NamedVolume {
+    name: String,
+    dest: String,
+    options: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Device {
+    path: String,
+}
+
+#[derive(Serialize)]
+pub(crate) struct Endpoint {
+    pub aliases: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct IdMappings {
+    #[serde(rename = "HostUIDMapping")]
+    host_uid_mapping: bool,
+    #[serde(rename = "HostGIDMapping")]
+    host_gid_mapping: bool,
+    #[serde(rename = "UIDMap")]
+    uid_map: Vec<IdMap>,
+    #[serde(rename = "GIDMap")]
+    gid_map: Vec<IdMap>,
+}
+
+impl IdMappings {
+    fn new(uid_map: Vec<IdMap>, gid_map: Vec<IdMap>) -> Self {
+        Self { host_uid_mapping: false, host_gid_mapping: false, uid_map, gid_map }
+    }
+}
+
+#[derive(Serialize, Debug, PartialEq, Eq)]
+struct IdMap {
+    container_id: u32,
+    host_id: u32,
+    size: u32,
+}
+
+#[derive(Serialize)]
+struct Health {
+    #[serde(rename = "Test")]
+    test: [&'static str; 1],
+}
+
+impl Default for Health {
+    /// An image's own health check would be run by the engine, at times nobody chose.
+    fn default() -> Self {
+        Self { test: ["NONE"] }
+    }
+}
+
+/// Ceilings in the runtime's terms; also the body of `update`.
+#[derive(Serialize, Default, PartialEq, Debug)]
+pub(crate) struct Resources {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cpu: Option<Cpu>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory: Option<Memory>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pids: Option<Pids>,
+}
+
+#[derive(Serialize, PartialEq, Debug)]
+struct Cpu {
+    quota: i64,
+    period: u64,
+}
+
+#[derive(Serialize, PartialEq, Debug)]
+struct Memory {
+    limit: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    swap: Option<i64>,
+}
+
+#[derive(Serialize, PartialEq, Debug)]
+struct Pids {
+    limit: i64,
+}
+
+impl Resources {
+    /// `lift` spells out "no ceiling", for an update: what is left out there stays as it is.
+    pub(crate) fn new(limits: &LimitSpec, engine: &EngineFacts, lift: bool) -> Option<Self> {
+        let LimitSpec { cpus_milli, memory, pids } = *limits;
+        let can = |name: &str| engine.limits.contains(name);
+        let none = lift.then_some(-1);
+        let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        let made = Self {
+            cpu: cpus_milli
+                .map(|milli| signed(milli * 100))
+                .or(none)
+                .filter(|_| can("cpu"))
+                .map(|quota| Cpu { quota, period: 100_000 }),
+            memory: memory.map(signed).or(none).filter(|_| can("memory")).map(|limit| Memory {
+                limit,
+                // A ceiling that lets the rest go to swap is none; kernels without swap accounting refuse the field.
+                swap: swap_accounting(engine).then_some(limit),
+            }),
+            pids: pids.map(signed).or(none).filter(|_| can("pids")).map(|limit| Pids { limit }),
+        };
+        (made != Self::default()).then_some(made)
+    }
+}
+
+fn swap_accounting(engine: &EngineFacts) -> bool {
+    engine.local
+        && (Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+            || Path::new("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes").exists())
+}
+
+impl CreateBody {
+    /// The body for `spec`.
+    pub(crate) fn new(name: &str, labels: &Labels, spec: &ContainerSpec, engine: &EngineFacts) -> Self {
+        // Destructured so that a new field of the specification cannot be forgotten here.
+        let ContainerSpec {
+            image,
+            hostname,
+            user,
+            command,
+            workdir,
+            env,
+            secret_env,
+            mounts,
+            network,
+            limits,
+            restart,
+            read_only,
+            no_new_privileges,
+            cap_drop,
+            cap_add,
+            userns,
+            devices,
+            cdi_devices,
+            groups,
+        } = spec;
+        let home = user.home.display().to_string();
+        let (userns, idmappings) = user_namespace(*userns, user.uid, user.gid);
+        let (netns, networks) = match network {
+            NetworkSpec::None => (Namespace::of("none"), None),
+            NetworkSpec::Bridge { networks, alias } => (
+                Namespace::of("bridge"),
+                Some(
+                    networks
+                        .iter()
+                        .map(|network| (network.clone(), Endpoint { aliases: vec![alias.clone()] }))
+                        .collect(),
+                ),
+            ),
+        };
+        // Kept groups are the runtime's doing, asked for by annotation.
+        let keep_groups = groups.iter().any(|group| group == "keep-groups");
+        let annotations =
+            keep_groups.then(|| ("run.oci.keep_original_groups".to_owned(), "1".to_owned())).into_iter().collect();
+        let mut all_mounts = Vec::new();
+        let mut volumes = Vec::new();
+        for mount in mounts {
+            place(mount, engine, &mut all_mounts, &mut volumes);
+        }
+        let taken = |target: &str| mounts.iter().any(|mount| mount.target == Path::new(target));
+        if *read_only && !taken("/run") {
+            // The engine puts secrets and its own marks there.
+            all_mounts.push(tmpfs("/run".to_owned(), &["size=16m", "mode=0755"]));
+        }
+        Self {
+            name: name.to_owned(),
+            image: image.reference.clone(),
+            entrypoint: vec![INIT.to_owned(), "--".to_owned()],
+            command: command.clone(),
+            hostname: hostname.clone(),
+            user: format!("{}:{}", user.uid, user.gid),
+            passwd_entry: format!("{}:*:{}:{}:{}:{home}:/bin/sh", user.name, user.uid, user.gid, user.name),
+            group_entry: format!("{}:x:{}:", user.name, user.gid),
+            groups: groups.iter().filter(|group| *group != "keep-groups").cloned().collect(),
+            annotations,
+            work_dir: workdir.display().to_string(),
+            create_working_dir: true,
+            env: env.clone(),
+            secret_env: secret_env.clone(),
+            // The environment of the engine's service, proxies and their passwords included, stays outside.
+            env_host: false,
+            httpproxy: false,
+            labels: labels.clone(),
+            mounts: all_mounts,
+            volumes,
+            // An image's own volumes would be anonymous ones: data there would go without a word on a replacement.
+            // Ignored, it is part of the writable layer, whose loss a plan names.
+            image_volume_mode: "ignore",
+            devices: devices
+                .iter()
+                .map(|path| path.display().to_string())
+                .chain(cdi_devices.iter().cloned())
+                .map(|path| Device { path })
+                .collect(),
+            netns,
+            networks,
+            pidns: Namespace::of("private"),
+            ipcns: Namespace::of("private"),
+            utsns: Namespace::of("private"),
+            cgroupns: Namespace::of("private"),
+            userns,
+            idmappings,
+            read_only_filesystem: *read_only,
+            no_new_privileges: *no_new_privileges,
+            privileged: false,
+            cap_drop: cap_drop.clone(),
+            cap_add: cap_add.clone(),
+            resource_limits: Resources::new(limits, engine, false),
+            restart_policy: restart.clone(),
+            stop_signal: 15,
+            stop_timeout: 10,
+            init: false,
+            systemd: "false",
+            sdnotify_mode: "ignore",
+            healthconfig: Health::default(),
+            terminal: false,
+            stdin: false,
+            remove: false,
+        }
+    }
+}
+
+fn place(mount: &MountSpec, engine: &EngineFacts, mounts: &mut Vec<Mount>, volumes: &mut Vec<NamedVolume>) {
+    let MountSpec { source, target, read_only, relabel } = mount;
+    let destination = target.display().to_string();
+    match source {
+        MountOrigin::Bind { source } => {
+            mounts.push(bind(source, destination, *read_only, relabel.as_deref()));
+            if *read_only && engine.local {
+                // "Read-only" holds for one mount, not for those below it.
+                mounts.extend(
+                    kernel::mounts_below(source)
+                        .into_iter()
+                        .map(|below| bind(&source.join(&below), target.join(&below).display().to_string(), true, None)),
+                );
+            }
+        }
+        MountOrigin::Volume { volume } => {
+            let mut options = vec!["nosuid".to_owned(), "nodev".to_owned()];
+            // What is in an image at this place may belong to root: the user owns a volume, always.
+            options.push(if *read_only { "ro" } else { "U" }.to_owned());
+            options.extend(relabel.clone());
+            volumes.push(NamedVolume { name: volume.clone(), dest: destination, options });
+        }
+        MountOrigin::Tmpfs { size, mode } => {
+            let (size, bits) = (format!("size={size}"), format!("mode={mode:04o}"));
+            let mut made = tmpfs(destination, &[&size, &bits]);
+            if mode & 0o002 == 0 {
+                made.options.push("U".to_owned());
+            }
+            if *read_only {
+                made.options.push("ro".to_owned());
+            }
+            mounts.push(made);
+        }
+    }
+}
+
+fn tmpfs(destination: String, options: &[&str]) -> Mount {
+    let fixed = ["nosuid", "nodev", "notmpcopyup"];
+    let options = fixed.iter().chain(options).map(|option| (*option).to_owned()).collect();
+    Mount { destination, kind: "tmpfs", source: "tmpfs".to_owned(), options }
+}
+
+fn bind(source: &Path, destination: String, read_only: bool, relabel: Option<&str>) -> Mount {
+    let mut options: Vec<String> =
+        ["rbind", "rprivate", "nosuid", if read_only { "ro" } else { "rw" }].map(str::to_owned).to_vec();
+    let device = std::fs::metadata(source)
+        .is_ok_and(|metadata| metadata.file_type().is_char_device() || metadata.file_type().is_block_device());
+    if !device && !source.starts_with("/dev") {
+        options.push("nodev".to_owned());
+    }
+    options.extend(relabel.map(str::to_owned));
+    Mount { destination, kind: "bind", source: source.display().to_string(), options }
+}
+
+fn user_namespace(spec: UsernsSpec, uid: u32, gid: u32) -> (Namespace, Option<IdMappings>) {
+    match spec {
+        UsernsSpec::Host => (Namespace::of("host"), None),
+        UsernsSpec::KeepId => (Namespace { nsmode: "keep-id", value: format!("uid={uid},gid={gid}") }, None),
+        UsernsSpec::Identity => (Namespace::of("private"), Some(IdMappings::new(identity(uid), identity(gid)))),
+        UsernsSpec::Private => (Namespace::of("private"), Some(IdMappings::new(own_id(uid), own_id(gid)))),
+    }
+}
+
+/// Only `id` is a real one; all others are nobody's.
+fn own_id(id: u32) -> Vec<IdMap> {
+    let ranges = [
+        IdMap { container_id: 0, host_id: NOBODYS, size: id.min(IDS) },
+        IdMap { container_id: id, host_id: id, size: 1 },
+        IdMap {
+            container_id: id.saturating_add(1),
+            host_id: NOBODYS.saturating_add(id).saturating_add(1),
+            size: IDS.saturating_sub(id.saturating_add(1)),
+        },
+    ];
+    ranges.into_iter().filter(|range| range.size > 0).collect()
+}
+
+/// Engines that cannot map single ids on their storage: the ids are the host's, capabilities are still confined.
+fn identity(id: u32) -> Vec<IdMap> {
+    vec![IdMap { container_id: 0, host_id: 0, size: IDS.max(id.saturating_add(1)) }]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_users_own_id_is_real() {
+        let maps = own_id(1000);
+        assert_eq!(maps.iter().map(|map| map.size).sum::<u32>(), IDS);
+        assert_eq!(maps.iter().filter(|map| map.host_id < NOBODYS).count(), 1);
+        assert_eq!(own_id(0).len(), 2);
+        assert_eq!(own_id(70_000).last(), Some(&IdMap { container_id: 70_000, host_id: 70_000, size: 1 }));
+    }
+}

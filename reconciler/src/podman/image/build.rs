@@ -1,0 +1,75 @@
+//! Building from a context directory.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use hyper::Method;
+
+use super::{Tail, stream_item, upload};
+use crate::backend::{BackendError, ErrorKind};
+use crate::podman::client::{LONG_SILENCE, TAR, with_query};
+use crate::podman::{Podman, Progress};
+use crate::spec::NewObject;
+
+/// What to build.
+pub(super) struct Build<'a> {
+    pub context: &'a Path,
+    pub containerfile: &'a Path,
+    pub args: &'a BTreeMap<String, String>,
+    pub target: Option<&'a str>,
+    pub inputs: &'a str,
+}
+
+/// Where the Containerfile is in the tar when it is not part of the context.
+const OUTSIDE: &str = ".sbx-containerfile";
+
+impl Podman {
+    pub(super) async fn build(
+        &self,
+        object: &NewObject,
+        build: &Build<'_>,
+        progress: Progress<'_>,
+    ) -> Result<(), BackendError> {
+        let failed = |error: &dyn std::fmt::Display| BackendError::new(ErrorKind::Failed, error.to_string());
+        let containerfile = if build.containerfile.is_absolute() {
+            build.containerfile.to_path_buf()
+        } else {
+            build.context.join(build.containerfile)
+        };
+        let inside = containerfile.strip_prefix(build.context).ok().map(Path::to_path_buf);
+        let dockerfile = inside.as_deref().unwrap_or(Path::new(OUTSIDE)).display().to_string();
+        let args = serde_json::to_string(build.args).map_err(|error| failed(&error))?;
+        let labels = serde_json::to_string(&object.labels).map_err(|error| failed(&error))?;
+        let mut query = vec![
+            ("dockerfile", dockerfile.as_str()),
+            ("t", object.name.as_str()),
+            ("buildargs", args.as_str()),
+            ("labels", labels.as_str()),
+            ("layers", "true"),
+            ("rm", "true"),
+            ("forcerm", "true"),
+            // The caller's proxies are the caller's: an argument of the file passes what is meant to be seen.
+            ("httpproxy", "false"),
+        ];
+        query.extend(build.target.map(|target| ("target", target)));
+        let body = context(build.context.to_path_buf(), inside.is_none().then_some(containerfile));
+        tracing::debug!(inputs = build.inputs, "build");
+        let path = with_query("/build", &query);
+        let mut pieces = self.client().stream(Method::POST, &path, TAR, body, LONG_SILENCE).await?;
+        let mut tail = Tail::default();
+        pieces.lines(|line| stream_item(line, &mut tail, progress)).await
+    }
+}
+
+/// The context as a tar. The engine applies the ignore file in it.
+fn context(directory: PathBuf, containerfile: Option<PathBuf>) -> crate::podman::client::Body {
+    upload::written(move |writer| {
+        let mut tar = tar::Builder::new(writer);
+        tar.follow_symlinks(false);
+        tar.append_dir_all("", &directory)?;
+        if let Some(containerfile) = containerfile {
+            tar.append_path_with_name(containerfile, OUTSIDE)?;
+        }
+        tar.finish()
+    })
+}

@@ -1,0 +1,137 @@
+//! Running commands in an image and keeping the result.
+
+use std::collections::BTreeMap;
+
+use hyper::Method;
+use serde::Serialize;
+
+use super::{Tail, label_changes, split_tag};
+use crate::backend::{BackendError, ErrorKind};
+use crate::podman::client::{LONG_SILENCE, SLOW, with_query};
+use crate::podman::exec::ExecSpec;
+use crate::podman::logs::Output;
+use crate::podman::{Podman, Progress};
+use crate::resource::{Labels, label, sha256, short};
+use crate::spec::{ImageUse, NewObject};
+
+#[derive(Serialize)]
+struct Builder<'a> {
+    name: &'a str,
+    image: &'a str,
+    entrypoint: [&'a str; 3],
+    command: [&'a str; 0],
+    user: &'a str,
+    labels: &'a Labels,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    netns: BTreeMap<&'a str, &'a str>,
+    env_host: bool,
+    httpproxy: bool,
+    image_volume_mode: &'a str,
+    systemd: &'a str,
+    stdin: bool,
+    init: bool,
+}
+
+impl Podman {
+    /// Runs `commands` one by one as root of a container made of `from`, and commits it.
+    ///
+    /// # Guarantees
+    /// The container is removed whatever happens; one that a killed run left is found by its name and label and
+    /// removed first.
+    pub(super) async fn set_up(
+        &self,
+        object: &NewObject,
+        from: &ImageUse,
+        commands: &[String],
+        egress: &str,
+        progress: Progress<'_>,
+    ) -> Result<(), BackendError> {
+        let project = object.labels.get(label::PROJECT).cloned().unwrap_or_default();
+        let name = format!("{project}_builder.{}", short(&sha256(object.name.as_bytes())));
+        if let Some(left) = self.reader().find_container(&name).await? {
+            let labels = &left.config.labels;
+            if labels.get(label::PROJECT) != Some(&project)
+                || labels.get(label::KIND).map(String::as_str) != Some("builder")
+            {
+                return Err(BackendError::new(
+                    ErrorKind::Conflict,
+                    format!("the name {name} is held by another container"),
+                ));
+            }
+            self.discard_container(&left.id).await?;
+        }
+        // The labels of the image to be, with another kind: a container committed hands its labels on.
+        let mut labels = object.labels.clone();
+        labels.insert(label::KIND.to_owned(), "builder".to_owned());
+        let builder = Builder {
+            name: &name,
+            image: &from.reference,
+            // Waits for its standard input to end, which never happens; needs no program but the shell.
+            entrypoint: ["/bin/sh", "-c", "read _"],
+            command: [],
+            user: "0:0",
+            labels: &labels,
+            netns: if egress == "open" { BTreeMap::new() } else { BTreeMap::from([("nsmode", "none")]) },
+            env_host: false,
+            httpproxy: false,
+            image_volume_mode: "ignore",
+            systemd: "false",
+            stdin: true,
+            init: false,
+        };
+        self.client().post("/containers/create", &builder, SLOW).await?;
+        let result = self.run_and_commit(&name, object, commands, progress).await;
+        let removed = self.discard_container(&name).await;
+        result.and(removed)
+    }
+
+    async fn run_and_commit(
+        &self,
+        builder: &str,
+        object: &NewObject,
+        commands: &[String],
+        progress: Progress<'_>,
+    ) -> Result<(), BackendError> {
+        self.start_container(builder).await?;
+        for (index, command) in commands.iter().enumerate() {
+            progress(&format!("[{}/{}] {command}", index + 1, commands.len()));
+            self.run(builder, command, progress).await?;
+        }
+        progress("committing");
+        let (repo, tag) = split_tag(&object.name);
+        let changes = label_changes(&object.labels);
+        let mut query =
+            vec![("container", builder), ("repo", repo), ("tag", tag), ("pause", "false"), ("format", "oci")];
+        query.extend(changes.iter().map(|change| ("changes", change.as_str())));
+        self.client().call(Method::POST, &with_query("/commit", &query), LONG_SILENCE).await.map(drop)
+    }
+
+    async fn run(&self, builder: &str, command: &str, progress: Progress<'_>) -> Result<(), BackendError> {
+        let spec = ExecSpec {
+            command: ["/bin/sh", "-c", command].map(str::to_owned).to_vec(),
+            user: Some("0:0".to_owned()),
+            ..ExecSpec::default()
+        };
+        let mut session = self.exec(builder, &spec).await?;
+        let mut tail = Tail::default();
+        let mut partial = String::new();
+        while let Some(Output::Stdout(bytes) | Output::Stderr(bytes)) = session.next().await? {
+            partial.push_str(&String::from_utf8_lossy(&bytes));
+            while let Some(end) = partial.find('\n') {
+                let line: String = partial.drain(..=end).collect();
+                progress(line.trim_end());
+                tail.push(line.trim_end());
+            }
+        }
+        if !partial.is_empty() {
+            tail.push(&partial);
+        }
+        match session.exit_code().await? {
+            0 => Ok(()),
+            code => Err(BackendError::new(
+                ErrorKind::Failed,
+                tail.with(&format!("the setup command `{command}` ended with exit code {code}")),
+            )),
+        }
+    }
+}

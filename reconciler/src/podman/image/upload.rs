@@ -1,0 +1,90 @@
+//! Bodies that are made while they are sent, so that no archive is held in memory.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Read as _, Write};
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, StreamBody};
+use hyper::body::Frame;
+use tokio::sync::mpsc::{Sender, channel};
+
+use crate::backend::{BackendError, ErrorKind};
+use crate::podman::client::Body;
+
+const PIECE: usize = 256 * 1024;
+
+/// A body written by `produce` on a thread of its own. An error of it breaks the request off.
+pub(super) fn written(produce: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'static) -> Body {
+    let (sender, receiver) = channel::<io::Result<Bytes>>(4);
+    tokio::task::spawn_blocking(move || {
+        let mut writer = BufWriter::with_capacity(PIECE, Pipe { sender: sender.clone() });
+        let result = produce(&mut writer).and_then(|()| writer.flush());
+        if let Err(error) = result {
+            // Nobody listens when the request has ended already.
+            let _ = sender.blocking_send(Err(error));
+        }
+    });
+    let frames = futures_util::stream::unfold(receiver, async |mut receiver| {
+        receiver.recv().await.map(|piece| (piece.map(Frame::data), receiver))
+    });
+    StreamBody::new(Box::pin(frames)).boxed_unsync()
+}
+
+/// Hands what is written to the request's body.
+struct Pipe {
+    sender: Sender<io::Result<Bytes>>,
+}
+
+impl Write for Pipe {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.sender.blocking_send(Ok(Bytes::copy_from_slice(bytes))).map_err(|_| io::ErrorKind::BrokenPipe)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> BackendError {
+    let kind = if error.kind() == io::ErrorKind::NotFound { ErrorKind::NotFound } else { ErrorKind::Failed };
+    BackendError::new(kind, format!("{}: {error}", path.display()))
+}
+
+/// A file as it is.
+pub(super) fn file(path: &Path) -> Result<Body, BackendError> {
+    let mut file = File::open(path).map_err(|error| unreadable(path, &error))?;
+    Ok(written(move |writer| {
+        let mut buffer = vec![0; PIECE];
+        loop {
+            match file.read(&mut buffer)? {
+                0 => return Ok(()),
+                read => writer.write_all(&buffer[..read])?,
+            }
+        }
+    }))
+}
+
+/// A root filesystem: a tar as it is, a directory as a tar of everything in it, with its owners and modes.
+pub(super) async fn root_filesystem(path: PathBuf) -> Result<Body, BackendError> {
+    let metadata = tokio::fs::metadata(&path).await.map_err(|error| unreadable(&path, &error))?;
+    if !metadata.is_dir() {
+        return file(&path);
+    }
+    Ok(written(move |writer| {
+        let mut tar = tar::Builder::new(writer);
+        tar.follow_symlinks(false);
+        for entry in walkdir::WalkDir::new(&path).min_depth(1).same_file_system(true).sort_by_file_name() {
+            let entry = entry?;
+            // A socket has no meaning without its listener, and tar has no way to write one.
+            if entry.file_type().is_socket() {
+                continue;
+            }
+            let name = entry.path().strip_prefix(&path).map_err(io::Error::other)?;
+            tar.append_path_with_name(entry.path(), name)?;
+        }
+        tar.finish()
+    }))
+}

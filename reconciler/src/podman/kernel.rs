@@ -1,0 +1,226 @@
+//! What the kernel knows about a running container of an engine on this host.
+//!
+//! The engine's own record can be wrong: 4.3 changes ceilings without noting it. Everything here is a look through
+//! `/proc`, and a process number may have been given to somebody else meanwhile: its control group must name the
+//! container.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::facts::Observed;
+use crate::spec::LimitSpec;
+
+/// The ceilings in force for the container `id` whose PID 1 is `pid`.
+pub(crate) fn limits(pid: u32, id: &str) -> Observed<LimitSpec> {
+    let groups = match fs::read_to_string(format!("/proc/{pid}/cgroup")) {
+        Ok(text) => text,
+        Err(error) => return Observed::Unknown(format!("control group of process {pid}: {error}")),
+    };
+    if !groups.contains(id) {
+        return Observed::Unknown("its control group is not named after it".to_owned());
+    }
+    let read = |controller: &str, v1: &str, v2: &str| read_control(&groups, controller, v1, v2);
+    let memory =
+        read("memory", "memory.limit_in_bytes", "memory.max").map(|text| number(&text).filter(|n| *n < UNLIMITED));
+    let pids = read("pids", "pids.max", "pids.max").map(|text| number(&text));
+    let cpus_milli = cpu(&groups);
+    match (cpus_milli, memory, pids) {
+        (Ok(cpus_milli), Ok(memory), Ok(pids)) => Observed::Present(LimitSpec { cpus_milli, memory, pids }),
+        (Err(why), ..) | (_, Err(why), _) | (_, _, Err(why)) => Observed::Unknown(why),
+    }
+}
+
+/// cgroup v1 writes "no ceiling" as the largest multiple of the page size.
+const UNLIMITED: u64 = 1 << 60;
+
+fn number(text: &str) -> Option<u64> {
+    text.trim().parse().ok()
+}
+
+fn cpu(groups: &str) -> Result<Option<u64>, String> {
+    if let Some(dir) = v1_dir(groups, "cpu") {
+        let quota = read_file(&dir.join("cpu.cfs_quota_us"))?;
+        let period = read_file(&dir.join("cpu.cfs_period_us"))?;
+        return Ok(milli(&quota, &period));
+    }
+    let max = read_file(&v2_dir(groups)?.join("cpu.max"))?;
+    Ok(max.split_once(' ').and_then(|(quota, period)| milli(quota, period)))
+}
+
+/// `-1` and `max` are no numbers, hence no ceiling.
+fn milli(quota: &str, period: &str) -> Option<u64> {
+    let (quota, period) = (number(quota)?, number(period).filter(|period| *period > 0)?);
+    Some((quota * 1000 + period / 2) / period)
+}
+
+fn read_control(groups: &str, controller: &str, v1: &str, v2: &str) -> Result<String, String> {
+    match v1_dir(groups, controller) {
+        Some(dir) => read_file(&dir.join(v1)),
+        None => read_file(&v2_dir(groups)?.join(v2)),
+    }
+}
+
+fn read_file(path: &Path) -> Result<String, String> {
+    fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// Directory of a v1 controller, when the process is in one of its own there.
+fn v1_dir(groups: &str, controller: &str) -> Option<PathBuf> {
+    groups.lines().find_map(|line| {
+        let mut parts = line.splitn(3, ':');
+        let (_, names, path) = (parts.next()?, parts.next()?, parts.next()?);
+        names.split(',').any(|name| name == controller).then(|| {
+            // Joined controllers are mounted under both names.
+            Path::new("/sys/fs/cgroup").join(controller).join(path.trim_start_matches('/'))
+        })
+    })
+}
+
+fn v2_dir(groups: &str) -> Result<PathBuf, String> {
+    let path = groups.lines().find_map(|line| line.strip_prefix("0::")).ok_or("no unified control group")?;
+    Ok(Path::new("/sys/fs/cgroup").join(path.trim_start_matches('/')))
+}
+
+/// Which ceilings an engine on this host can enforce.
+pub(crate) fn controllers(rootless: Option<u32>) -> Vec<String> {
+    let root = Path::new("/sys/fs/cgroup");
+    let unified = match rootless {
+        None => root.join("cgroup.controllers"),
+        Some(uid) => root.join(format!("user.slice/user-{uid}.slice/user@{uid}.service/cgroup.controllers")),
+    };
+    if let Ok(text) = fs::read_to_string(unified) {
+        return text.split_whitespace().map(str::to_owned).collect();
+    }
+    if rootless.is_some() {
+        // Without a delegated v2 group an ordinary user has no say.
+        return Vec::new();
+    }
+    ["cpu", "memory", "pids"].into_iter().filter(|name| root.join(name).is_dir()).map(str::to_owned).collect()
+}
+
+/// Bind targets under which the container still sees a file that is no longer the one at the source's path.
+pub(crate) fn replaced_binds<'a>(pid: u32, binds: impl Iterator<Item = (&'a Path, &'a Path)>) -> Vec<PathBuf> {
+    let root = PathBuf::from(format!("/proc/{pid}/root"));
+    binds
+        .filter(|(source, target)| {
+            let Ok(outside) = fs::metadata(source) else {
+                // Gone counts as replaced only if looking was allowed.
+                return matches!(fs::metadata(source), Err(error) if error.kind() == std::io::ErrorKind::NotFound)
+                    && inside(&root, target).is_some();
+            };
+            inside(&root, target).is_some_and(|inside| inside != (outside.dev(), outside.ino()))
+        })
+        .map(|(_, target)| target.to_owned())
+        .collect()
+}
+
+/// Identity of what the container sees at `target`. Links on the way are made by the sandbox and would be followed on
+/// the host: any of them means "cannot tell".
+fn inside(root: &Path, target: &Path) -> Option<(u64, u64)> {
+    use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+    let root = rustix::fs::open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let relative = target.strip_prefix("/").ok()?;
+    let file = openat2(
+        root,
+        relative,
+        OFlags::PATH | OFlags::CLOEXEC,
+        Mode::empty(),
+        ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
+    )
+    .ok()?;
+    let stat = rustix::fs::fstat(file).ok()?;
+    Some((stat.st_dev, stat.st_ino))
+}
+
+/// The name PID 1 gave itself.
+pub(crate) fn comm(pid: u32) -> Option<String> {
+    fs::read_to_string(format!("/proc/{pid}/comm")).ok().map(|text| text.trim_end().to_owned())
+}
+
+/// Files and bytes under `target` of the container, counted up to a bound.
+pub(crate) fn usage(pid: u32, target: &Path) -> std::io::Result<(u64, u64)> {
+    /// What nobody waits for to be counted exactly.
+    const MANY: u64 = 100_000;
+    let root = PathBuf::from(format!("/proc/{pid}/root")).join(target.strip_prefix("/").unwrap_or(target));
+    let device = fs::symlink_metadata(&root)?.dev();
+    let (mut files, mut bytes) = (0, 0);
+    // Links are not followed and other mounts not entered: what a sandbox made must not lead outside.
+    for entry in walkdir::WalkDir::new(&root).min_depth(1).same_file_system(true).follow_links(false) {
+        let entry = entry.map_err(std::io::Error::from)?;
+        let metadata = entry.metadata().map_err(std::io::Error::from)?;
+        if metadata.is_dir() || metadata.dev() != device {
+            continue;
+        }
+        files += 1;
+        bytes += metadata.len();
+        if files >= MANY {
+            break;
+        }
+    }
+    Ok((files, bytes))
+}
+
+/// Mounts below `source` on this host, relative to it: read-only binds do not extend to them by themselves.
+pub(crate) fn mounts_below(source: &Path) -> Vec<PathBuf> {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let real = fs::canonicalize(source).unwrap_or_else(|_| source.to_owned());
+    let mut found: Vec<PathBuf> = table
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .map(unescape)
+        .filter_map(|point| point.strip_prefix(&real).ok().map(Path::to_path_buf))
+        .filter(|relative| !relative.as_os_str().is_empty())
+        .collect();
+    found.sort();
+    found.dedup();
+    found
+}
+
+/// mountinfo writes blanks, tabs, newlines and backslashes in octal.
+fn unescape(text: &str) -> PathBuf {
+    use std::os::unix::ffi::OsStringExt as _;
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let octal = (bytes[at] == b'\\')
+            .then(|| text.get(at + 1..at + 4))
+            .flatten()
+            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        if let Some(byte) = octal {
+            out.push(byte);
+            at += 4;
+        } else {
+            out.push(bytes[at]);
+            at += 1;
+        }
+    }
+    PathBuf::from(std::ffi::OsString::from_vec(out))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpu_ceilings_in_thousandths() {
+        assert_eq!(milli("150000", "100000"), Some(1500));
+        assert_eq!(milli("-1", "100000"), None);
+        assert_eq!(milli("max", "100000"), None);
+        assert_eq!(milli("1000", "0"), None);
+    }
+
+    #[test]
+    fn groups_of_both_versions() {
+        let hybrid = "4:memory:/libpod_parent/libpod-ab\n1:cpu,cpuacct:/libpod_parent/libpod-ab\n0::/x\n";
+        assert_eq!(v1_dir(hybrid, "cpu"), Some(PathBuf::from("/sys/fs/cgroup/cpu/libpod_parent/libpod-ab")));
+        assert_eq!(v1_dir(hybrid, "pids"), None);
+        assert_eq!(v2_dir("0::/a/b\n"), Ok(PathBuf::from("/sys/fs/cgroup/a/b")));
+    }
+
+    #[test]
+    fn mount_points_are_unescaped() {
+        assert_eq!(unescape(r"/a\040b\134c"), PathBuf::from(r"/a b\c"));
+    }
+}
