@@ -5,8 +5,8 @@ use serde_json::{Map, Value, json};
 
 use crate::raw;
 
-/// Address the schema is known by.
-const ID: &str = "https://sbx.dev/schema/v1/sandboxes.schema.json";
+/// What the schema is known by.
+const ID: &str = "urn:sbx:schema:v1";
 
 /// The published schema: draft-07, closed, every field with a description.
 ///
@@ -25,6 +25,11 @@ pub fn json_schema() -> Value {
         *root = ordered;
     }
     schema
+}
+
+/// The text of [`json_schema`] as it is committed and printed.
+pub fn json_schema_text() -> String {
+    format!("{:#}\n", json_schema())
 }
 
 /// The schema with the annotations of ours (`x-…`) that the structural check reads.

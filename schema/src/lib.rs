@@ -14,6 +14,7 @@ mod merge;
 mod name;
 #[expect(dead_code, reason = "fields whose exact text matters are read from the tree; the type still describes them")]
 mod raw;
+mod reference;
 pub mod report;
 mod resolve;
 mod source;
@@ -23,10 +24,11 @@ mod variables;
 
 pub use config::{Config, Location, Origins};
 pub use diagnostic::{Diagnostic, LocatedDiagnostic, RelatedPlace, Severity, Span};
-pub use json_schema::json_schema;
+pub use json_schema::{json_schema, json_schema_text};
 pub use load::{Loaded, load};
 pub use merge::{merge, merge_sandbox};
 pub use name::{Name, NameError};
+pub use reference::reference;
 pub use source::{Caller, Source, Sources};
 pub use suggest::did_you_mean;
 pub use variables::expand;

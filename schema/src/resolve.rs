@@ -191,7 +191,9 @@ impl<'a> Resolver<'a> {
                     None => "3 to 63 of a-z, 0-9 and -, first a letter, last not a -, no --.".to_owned(),
                 };
                 self.problems.push(
-                    INVALID_NAME.at(span, format!("`{}` cannot name a {kind}: {error}", show(text))).with_help(help),
+                    INVALID_NAME
+                        .at(span, format!("`{}` cannot name {} {kind}: {error}", show(text), article(kind)))
+                        .with_help(help),
                 );
                 None
             }
@@ -222,6 +224,10 @@ fn like_a_name(text: &str) -> Option<Name> {
     }
     let name = name.trim_start_matches(|c: char| !c.is_ascii_lowercase()).trim_end_matches('-');
     Name::new(name).ok()
+}
+
+fn article(word: &str) -> &'static str {
+    if word.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" }
 }
 
 fn kind_of(section: &str) -> &str {

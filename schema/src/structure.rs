@@ -8,7 +8,9 @@ use std::sync::LazyLock;
 
 use serde_yaml::Value;
 
-use crate::codes::{CONFLICTING_FIELDS, MISSING_FIELD, NOT_AVAILABLE, UNKNOWN_FIELD, WRONG_TYPE, WRONG_VALUE};
+use crate::codes::{
+    CONFLICTING_FIELDS, MISSING_FIELD, NOT_AVAILABLE, UNKNOWN_ALIAS, UNKNOWN_FIELD, WRONG_TYPE, WRONG_VALUE,
+};
 use crate::document::{Entry, Node, NodeKind};
 use crate::suggest::did_you_mean;
 use crate::{Diagnostic, Span};
@@ -164,7 +166,10 @@ impl<'a> Check<'a> {
         let blame =
             if owner.item { node.entries().first().map_or(node.span, |entry| entry.key_span) } else { owner.key_span };
         let whole = self.extent == Extent::Whole;
-        for key in fields.required.iter().filter(|key| whole && node.get(key).is_none()) {
+        // A field that is there under a misspelled name has been reported; that it is missing follows from that.
+        let misspelled: Vec<&str> = if whole { fields.guesses(node).collect() } else { Vec::new() };
+        let missing = |key: &&String| whole && node.get(key).is_none() && !misspelled.contains(&key.as_str());
+        for key in fields.required.iter().filter(missing) {
             self.problems.push(
                 MISSING_FIELD.at(blame, format!("{} has no `{key}`", owner.subject())).with_help(
                     fields
@@ -197,16 +202,12 @@ impl<'a> Check<'a> {
         let names = || list(fields.choices.iter().map(|choice| choice[0].as_str()), "and");
         let chosen: Vec<&str> = fields.chosen(node).collect();
         match chosen.as_slice() {
-            [] if whole => {
-                let unknown = node.entries().iter().any(|entry| fields.get(&entry.key).is_none());
-                // A misspelled `source` has been reported; that it is missing follows from that.
-                if !unknown {
-                    self.problems.push(
-                        MISSING_FIELD
-                            .at(blame, format!("{} has none of {}", owner.subject(), names()))
-                            .with_help("Write exactly one of them."),
-                    );
-                }
+            [] if whole && !fields.choices.iter().any(|choice| misspelled.contains(&choice[0].as_str())) => {
+                self.problems.push(
+                    MISSING_FIELD
+                        .at(blame, format!("{} has none of {}", owner.subject(), names()))
+                        .with_help("Write exactly one of them."),
+                );
             }
             [first, second, ..] => {
                 let span = |key: &str| node.entry(key).map_or(node.span, |entry| entry.key_span);
@@ -240,8 +241,7 @@ impl<'a> Check<'a> {
             );
             return;
         }
-        let meant = fields.meant(key).or_else(|| did_you_mean(key, fields.names()));
-        let help = match meant {
+        let help = match fields.guess(key) {
             Some(name) => format!("Did you mean `{name}`?"),
             None => format!("Known here: {}.", list(fields.names(), "and")),
         };
@@ -263,7 +263,7 @@ impl<'a> Check<'a> {
             None => format!("Write {all}."),
         };
         self.problems
-            .push(WRONG_VALUE.at(span, format!("{} is {all}, not `{}`", owner.title(), show(text))).with_help(help));
+            .push(WRONG_VALUE.at(span, format!("{} takes {all}, not `{}`", owner.title(), show(text))).with_help(help));
     }
 
     fn range(&mut self, node: &Node, owner: Owner<'_>, least: f64, most: f64) -> Option<Value> {
@@ -293,6 +293,11 @@ impl<'a> Check<'a> {
 
     fn wrong_type(&mut self, shape: &Shape, node: &Node, owner: Owner<'_>) {
         let structure = self.structure;
+        if matches!(node.kind, NodeKind::Null)
+            && self.problems.iter().any(|problem| problem.code == UNKNOWN_ALIAS.code && problem.span == Some(node.span))
+        {
+            return;
+        }
         let expected = structure.expected(shape);
         let span = match node.kind {
             // Nothing to underline, or far too much.
@@ -302,7 +307,8 @@ impl<'a> Check<'a> {
         };
         let message = match node.kind {
             NodeKind::Null => format!("{} has no value; it takes {expected}", owner.title()),
-            _ => format!("{} is {expected}, not {}", owner.title(), node.describe()),
+            NodeKind::Float(number) => format!("{} takes {expected}, not {number}", owner.title()),
+            _ => format!("{} takes {expected}, not {}", owner.title(), node.describe()),
         };
         let resolved = structure.resolve(shape);
         let help = match (resolved, &node.kind) {
@@ -321,6 +327,10 @@ impl<'a> Check<'a> {
             }
             (Shape::Sequence { items, .. }, _) if structure.fits(items, node) => {
                 "Make it a list: put it in brackets, or on a line of its own after `- `.".to_owned()
+            }
+            (Shape::Mapping(fields), NodeKind::String(text)) if fields.names().count() == 1 => {
+                let field = fields.names().next().unwrap_or_default();
+                format!("Write `{}: {{ {field}: {} }}`.", show(owner.key), show(text))
             }
             (Shape::Mapping(fields), _) if fields.rest.is_none() && !fields.is_empty() => {
                 format!("Its fields are {}.", list(fields.names(), "and"))
@@ -368,10 +378,15 @@ pub(crate) fn show(text: &str) -> String {
     let mut shown: String = text
         .chars()
         .take(LONGEST)
-        .flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
+        .flat_map(|c| if c.is_control() || is_invisible(c) { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
         .collect();
     if text.chars().count() > LONGEST {
         shown.push('…');
     }
     shown
+}
+
+/// Characters that reorder or hide what stands around them.
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }

@@ -6,7 +6,11 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use miette::{GraphicalReportHandler, GraphicalTheme};
-use schema::{Diagnostic, Source, document, report};
+use schema::{Diagnostic, Source, load, report};
+
+mod caller;
+
+use caller::caller;
 
 fn fixtures(kind: &str) -> Vec<PathBuf> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures").join(kind);
@@ -19,10 +23,7 @@ fn fixtures(kind: &str) -> Vec<PathBuf> {
 }
 
 fn problems(source: &Source) -> Vec<Diagnostic> {
-    let mut problems = Vec::new();
-    document::parse(0, &source.text, &mut problems);
-    report::sort(&mut problems);
-    problems
+    load(std::slice::from_ref(source), &caller()).diagnostics
 }
 
 fn render(source: &Source, problems: &[Diagnostic]) -> String {

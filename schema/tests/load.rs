@@ -1,20 +1,10 @@
 //! `load` on whole documents.
 
-use schema::{Caller, Loaded, Source, load};
+use schema::{Loaded, Source, load};
 
-fn caller() -> Caller {
-    Caller {
-        env: [("USER", "alice"), ("HOME", "/home/alice"), ("XDG_RUNTIME_DIR", "/run/user/1000")]
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .into(),
-        home: "/home/alice".into(),
-        user: "alice".into(),
-        uid: 1000,
-        gid: 1000,
-        data_dir: "/home/alice/.local/share/sbx".into(),
-        engine_sockets: vec!["/srv/engines/podman.sock".into()],
-    }
-}
+mod caller;
+
+use caller::caller;
 
 fn read(texts: &[&str]) -> Loaded {
     let sources: Vec<Source> = texts

@@ -8,7 +8,7 @@ use crate::config;
 #[serde(deny_unknown_fields)]
 #[schemars(extend(
     "oneOf" = [{"required": ["source"]}, {"required": ["volume", "target"]}],
-    "x-meant" = {"src": "source", "path": "source", "destination": "target", "dst": "target", "readOnly": "mode", "type": "mode"}
+    "x-meant" = {"src": "source", "path": "source", "destination": "target", "dst": "target", "readOnly": "mode", "read_only": "mode", "name": "volume"}
 ))]
 pub(crate) struct Mount {
     /// A host path. Relative paths start at the directory of the file; `~` and `${VAR}` are expanded.

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -10,15 +12,7 @@ use crate::config;
 #[serde(deny_unknown_fields)]
 #[schemars(extend(
     "x-later" = ["runtimes", "addons", "services", "session", "ready", "schedule"],
-    "x-meant" = {
-        "environment": "env", "volumes": "mounts", "binds": "mounts", "bind": "mounts", "entrypoint": "command",
-        "cmd": "command", "run": "command", "working_dir": "workdir", "cwd": "workdir", "cpus": "limits",
-        "memory": "limits", "pids": "limits", "cap_drop": "security", "cap_add": "security", "capDrop": "security",
-        "capAdd": "security", "read_only": "security", "readOnly": "security", "tmpfs": "security",
-        "userns": "security", "userns_mode": "security", "scale": "replicas", "deploy": "replicas",
-        "workspace": "home", "wayland": "gui", "audio": "gui", "dbus": "gui", "network": "networks",
-        "network_mode": "egress", "profile": "extends", "profiles": "extends", "build": "image", "ref": "image"
-    }
+    "x-meant" = meant()
 ))]
 pub(crate) struct Sandbox {
     /// Profiles beneath this one, later ones over earlier ones.
@@ -116,3 +110,55 @@ enum Restart {
     /// Always.
     Always,
 }
+
+fn meant() -> BTreeMap<&'static str, &'static str> {
+    MEANT.iter().copied().collect()
+}
+
+/// What people write who know other tools, or who forgot which section a field is in.
+const MEANT: &[(&str, &str)] = &[
+    ("environment", "env"),
+    ("volumes", "mounts"),
+    ("binds", "mounts"),
+    ("bind", "mounts"),
+    ("entrypoint", "command"),
+    ("cmd", "command"),
+    ("run", "command"),
+    ("working_dir", "workdir"),
+    ("cwd", "workdir"),
+    ("cpu", "limits.cpus"),
+    ("cpus", "limits.cpus"),
+    ("memory", "limits.memory"),
+    ("mem_limit", "limits.memory"),
+    ("pids", "limits.pids"),
+    ("pids_limit", "limits.pids"),
+    ("cap_drop", "security.capDrop"),
+    ("capDrop", "security.capDrop"),
+    ("cap_add", "security.capAdd"),
+    ("capAdd", "security.capAdd"),
+    ("read_only", "security.readOnly"),
+    ("readOnly", "security.readOnly"),
+    ("noNewPrivileges", "security.noNewPrivileges"),
+    ("no_new_privileges", "security.noNewPrivileges"),
+    ("tmpfs", "security.tmpfs"),
+    ("userns", "security.userns"),
+    ("userns_mode", "security.userns"),
+    ("scale", "replicas"),
+    ("deploy", "replicas"),
+    ("workspace", "home.workspace"),
+    ("wayland", "gui.wayland"),
+    ("audio", "gui.audio"),
+    ("dbus", "gui.dbus"),
+    ("dri", "gui.dri"),
+    ("network", "networks"),
+    ("network_mode", "egress.mode"),
+    ("uid", "user.uid"),
+    ("gid", "user.gid"),
+    ("idleStop", "lifecycle.idleStop"),
+    ("destroyAfter", "lifecycle.destroyAfter"),
+    ("keepVolumes", "lifecycle.keepVolumes"),
+    ("profile", "extends"),
+    ("profiles", "extends"),
+    ("build", "images"),
+    ("ref", "images"),
+];

@@ -82,17 +82,14 @@ impl Resolver<'_> {
 
     fn registry_image(&mut self, node: &Node, pull: Option<Pull>) -> Image {
         let reference = self.text(node).unwrap_or_default();
-        let allowed = |c: char| c.is_ascii_alphanumeric() || "._-/:@".contains(c);
-        if !reference.is_empty() {
-            if !reference.chars().all(allowed) || !reference.starts_with(|c: char| c.is_ascii_alphanumeric()) {
-                self.problem(
-                    WRONG_VALUE.at(node.span, format!("`{}` is not an image reference", show(&reference))).with_help(
-                        "Write `registry/repository:tag`, without a scheme: `docker.io/library/debian:bookworm`.",
-                    ),
-                );
-            } else {
-                self.warn_of_reference(&reference, node);
-            }
+        if is_reference(&reference) {
+            self.warn_of_reference(&reference, node);
+        } else if !reference.is_empty() {
+            self.problem(
+                WRONG_VALUE
+                    .at(node.span, format!("`{}` is not an image reference", show(&reference)))
+                    .with_help("Write `registry/repository:tag` in lower case, without a scheme: `docker.io/library/debian:bookworm`."),
+            );
         }
         Image::Ref { reference, pull: pull.unwrap_or_default() }
     }
@@ -188,5 +185,71 @@ fn built_in() -> Image {
     Image::Host {
         dirs: ["/usr", "/lib", "/lib64"].map(PathBuf::from).into(),
         etc: ["ssl", "ca-certificates", "alternatives", "ld.so.cache"].map(str::to_owned).into(),
+    }
+}
+
+/// `[registry[:port]/]path[:tag][@digest]`, by the grammar all engines share.
+fn is_reference(text: &str) -> bool {
+    let (rest, digest) = text.split_once('@').map_or((text, None), |(rest, digest)| (rest, Some(digest)));
+    let (registry, path) = rest
+        .split_once('/')
+        .filter(|(first, _)| first.contains(['.', ':']) || *first == "localhost")
+        .map_or((None, rest), |(registry, path)| (Some(registry), path));
+    let (path, tag) = path.rsplit_once(':').map_or((path, None), |(path, tag)| (path, Some(tag)));
+    let word = |text: &str, more: &str| {
+        !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c))
+    };
+    let lower = |text: &str| {
+        let ends = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+        text.starts_with(ends) && text.ends_with(ends) && text.chars().all(|c| ends(c) || "._-".contains(c))
+    };
+    let is_registry = |registry: &str| {
+        let (host, port) = registry.rsplit_once(':').unwrap_or((registry, "0"));
+        word(host, ".-") && !host.starts_with(['.', '-']) && port.parse::<u16>().is_ok()
+    };
+    registry.is_none_or(is_registry)
+        && path.split('/').all(lower)
+        && tag.is_none_or(|tag| tag.len() <= 128 && word(tag, "_.-") && !tag.starts_with(['.', '-']))
+        && digest.is_none_or(|digest| {
+            digest.split_once(':').is_some_and(|(kind, hash)| {
+                word(kind, "+._-") && hash.len() >= 32 && hash.chars().all(|c| c.is_ascii_hexdigit())
+            })
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_references() {
+        let digest = format!("debian@sha256:{}", "0".repeat(64));
+        for good in [
+            "debian",
+            "debian:12",
+            "docker.io/library/debian:bookworm",
+            "localhost:5000/a/b_c:1.0",
+            &digest,
+            "ghcr.io/a/b",
+        ] {
+            assert!(is_reference(good), "{good}");
+        }
+        for bad in [
+            "",
+            "Debian",
+            "https://docker.io/debian",
+            "a b",
+            "a/",
+            "/a",
+            "a:",
+            "a:-x",
+            "a@sha256:12",
+            "-a",
+            "a//b",
+            "a.b:x/c",
+            "a\n",
+        ] {
+            assert!(!is_reference(bad), "{bad}");
+        }
     }
 }

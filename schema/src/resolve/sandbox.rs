@@ -7,6 +7,7 @@ use crate::codes::{DUPLICATE_NAME, INVALID_NAME, MISSING_FIELD, WRONG_VALUE};
 use crate::config::{Gui, Lifecycle, Limits, Sandbox};
 use crate::document::{Entry, Node};
 use crate::structure::show;
+use crate::suggest::did_you_mean;
 use crate::{Name, Span, raw};
 
 /// `limits` where nothing is written.
@@ -137,6 +138,7 @@ impl Resolver<'_> {
             (Some(image), Some(at)) => self.reference(Kind::Image, image, at.span),
             // What is wrong with it has been said.
             (None, Some(_)) => None,
+            _ if node.entries().iter().any(|entry| did_you_mean(&entry.key, ["image"].into_iter()).is_some()) => None,
             _ => {
                 self.problem(
                     MISSING_FIELD

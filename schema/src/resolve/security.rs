@@ -67,7 +67,8 @@ impl Resolver<'_> {
         if raw.cap_add.is_some() {
             let added = child(node, "capAdd");
             cap_add = self.capabilities(added);
-            for (item, capability) in added.items().iter().zip(&cap_add) {
+            let known = |capability: &str| capability == ALL || CAPABILITIES.contains(&capability);
+            for (item, capability) in added.items().iter().zip(&cap_add).filter(|(_, name)| known(name)) {
                 self.problem(
                     CAPABILITY_ADDED
                         .at(item.span, format!("capability {capability} widens what the sandbox can do to the host"))

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use serde_json::Value as Json;
 
 use crate::document::{Node, NodeKind};
+use crate::suggest::did_you_mean;
 
 /// A compiled schema.
 pub(crate) struct Structure {
@@ -141,14 +142,22 @@ impl Fields {
         self.known.is_empty()
     }
 
-    /// The first line of a field's description.
+    /// The first sentence of a field's description.
     pub(super) fn describe(&self, key: &str) -> Option<&str> {
-        self.known.iter().find(|(name, ..)| name == key)?.2.as_deref()
+        let description = self.known.iter().find(|(name, ..)| name == key)?.2.as_deref()?;
+        let end = description.find(". ").map_or(description.len(), |end| end + 1);
+        description.get(..end)
     }
 
-    /// What people who write `key` mean.
-    pub(super) fn meant(&self, key: &str) -> Option<&str> {
-        self.meant.get(key).map(String::as_str)
+    /// The field that somebody who wrote `key` had in mind; `limits.cpus` for one that is further down.
+    pub(super) fn guess(&self, key: &str) -> Option<&str> {
+        self.meant.get(key).map(String::as_str).or_else(|| did_you_mean(key, self.names()))
+    }
+
+    /// What the unknown keys of `node` were meant to be.
+    pub(super) fn guesses<'a>(&'a self, node: &'a Node) -> impl Iterator<Item = &'a str> {
+        let unknown = node.entries().iter().filter(|entry| self.rest.is_none() && self.get(&entry.key).is_none());
+        unknown.filter_map(|entry| self.guess(&entry.key))
     }
 
     /// The keys of `node` that decide between the choices.
