@@ -58,8 +58,8 @@ pub fn networks(spec: &ContainerSpec, current: &ContainerFacts, mut change: Chan
 
 /// Ceilings in force against ceilings wished for.
 ///
-/// `fresh`: the container starts in this change. Podman 4 then falls back to the ceilings it was created with, so what
-/// was last applied counts, not what the kernel has now.
+/// `fresh`: the container starts in this change. Podman 4 then falls back to the ceilings it was created with, Podman 5
+/// keeps what somebody set while it was stopped, and a stopped container shows neither: they are set in any case.
 pub fn ceilings(
     context: &PlanContext<'_>,
     spec: &ContainerSpec,
@@ -93,13 +93,13 @@ pub fn ceilings(
         change.drift |= applied == after;
         change.fields.push(field(path, json!(before), json!(after)));
     }
-    if !differs {
+    if differs {
+        change.because.push("ceilings differ".to_owned());
+    } else if !fresh || (spec.limits == LimitSpec::default() && applied == LimitSpec::default()) {
         return change;
     }
-    let restart = None;
-    change
-        .because("ceilings differ")
-        .step("set ceilings", Op::UpdateContainer { container: current.id.clone(), limits: spec.limits, restart })
+    let op = Op::UpdateContainer { container: current.id.clone(), limits: spec.limits, restart: None };
+    change.step("set ceilings", op)
 }
 
 /// Restart policy, looked at closely only where the last-applied one is not the wished one.
