@@ -5,6 +5,7 @@
 
 use crate::{Diagnostic, LocatedDiagnostic, Location, RelatedPlace, Severity, Sources, Span};
 
+mod excerpt;
 mod github;
 mod human;
 mod json;
