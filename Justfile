@@ -17,6 +17,7 @@ fmt:
 lint:
     cargo fmt --all --check
     cargo clippy --workspace --all-targets --quiet -- -D warnings
+    @! grep -rnE '\benv::(var|vars|var_os|vars_os)\b' schema/src reconciler/src || { echo "libraries read no environment" >&2; exit 1; }
 
 # All tests: units, snapshots, and end to end on Podman 4 and 5, rootful and rootless.
 test: _engines

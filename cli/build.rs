@@ -54,7 +54,6 @@ fn workspace() -> PathBuf {
     here.parent().map(Path::to_path_buf).unwrap_or(here)
 }
 
-#[allow(clippy::disallowed_methods, reason = "cargo speaks to a build script through its environment")]
 fn variable(name: &str) -> String {
     env::var(name).unwrap_or_else(|error| fail(&format!("{name}: {error}")))
 }
