@@ -19,14 +19,14 @@ lint:
     cargo clippy --workspace --all-targets --quiet -- -D warnings
     @! grep -rnE '\benv::(var|vars|var_os|vars_os)\b' schema/src reconciler/src || { echo "libraries read no environment" >&2; exit 1; }
 
-# All tests: units, snapshots, and end to end on Podman 4 and 5, rootful and rootless.
-test: _engines
+# All there is: lints, dependencies, docs, units, snapshots, and end to end on Podman 4 and 5, rootful and rootless.
+test: lint deny doc _engines
     {{ if env("SBX_TEST_WITHOUT_PODMAN", "") != "" { "just unit" } else { runner + " --workspace --no-fail-fast" } }}
 
 # Tests that need no engine.
 unit:
     @if [ -n "${SBX_TEST_WITHOUT_PODMAN:-}" ]; then just _loudly; fi
-    {{ if runner == "cargo test" { "cargo test --workspace --no-fail-fast --lib --bins --test cli" } else { "cargo nextest run --workspace --no-fail-fast -E 'not binary(podman)'" } }}
+    {{ if runner == "cargo test" { "cargo test --workspace --exclude sbx-cli && cargo test --package sbx-cli --bins" } else { "cargo nextest run --workspace --no-fail-fast -E 'not binary(podman)'" } }}
 
 # End to end only; FILTER selects by name, as in `just e2e rootless_5`.
 e2e FILTER="": _engines
@@ -49,7 +49,4 @@ advisories:
 
 # Documentation of the code; a broken link is an error.
 doc:
-    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --quiet
-
-# What CI runs.
-ci: lint deny doc test
+    RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --workspace --no-deps --document-private-items --quiet
