@@ -1,6 +1,65 @@
-//! The sbx command.
+//! `sbx`: arguments, rendering, exit codes. What it does is in the crates `schema` and `reconciler`.
 
-#[allow(dead_code, reason = "mounted once sandboxes are created")]
+mod args;
+mod attach;
+mod caller;
 mod carried;
+mod commands;
+mod configuration;
+mod consent;
+mod converge;
+mod engine;
+mod exit;
+mod failure;
+mod host;
+mod input;
+mod interrupt;
+mod lockfile;
+mod placed_init;
+mod project_lock;
+mod render;
+mod runtime;
+mod saved_plan;
+mod screen;
+mod status;
+mod terminal;
 
-fn main() {}
+use std::process::ExitCode;
+
+use crate::exit::Exit;
+use crate::screen::Screen;
+
+fn main() -> ExitCode {
+    end_quietly_on_panic();
+    clap_complete::CompleteEnv::with_factory(args::command).var(commands::completion::VARIABLE).complete();
+    let (global, command) = match args::parse(std::env::args_os()) {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            // Help and version are results, the rest are mistakes; a closed stream changes neither.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage } else { Exit::Done }.into();
+        }
+    };
+    let screen = Screen::new(&global);
+    match commands::run(command, &commands::Run { global, screen: &screen }) {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            screen.fail(&failure);
+            failure.exit.into()
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a panic cannot return an exit code")]
+/// A panic is a bug: say so in one line and end with 1, whatever the build does about unwinding.
+fn end_quietly_on_panic() {
+    std::panic::set_hook(Box::new(|panic| {
+        use std::io::Write as _;
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let message = panic.payload_as_str().unwrap_or("unknown cause");
+        terminal::restore();
+        // Nothing can be done about a closed standard error here.
+        let _ = writeln!(std::io::stderr(), "error: sbx has a bug: {message} ({place})\nhelp: please report it");
+        std::process::exit(i32::from(Exit::Failed.code()));
+    }));
+}

@@ -1,0 +1,101 @@
+//! A command in a sandbox joined to this terminal: bytes both ways, window size, signals, exit code.
+
+use std::io::{IsTerminal as _, Write as _};
+
+use reconciler::podman::{ExecSpec, Output, Podman};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::terminal::{self, Raw};
+
+/// Whether a command gets a terminal: when both ends here are one.
+pub fn is_interactive() -> bool {
+    std::io::stdin().is_terminal() && std::io::stdout().is_terminal()
+}
+
+/// Runs `spec` in `container` to its end, and gives its exit code on.
+pub async fn attach(podman: &Podman, container: &str, mut spec: ExecSpec) -> Result<Exit, Failure> {
+    spec.size = terminal::size();
+    let tty = spec.tty;
+    let mut session = podman.exec(container, &spec).await.map_err(|error| Failure::backend("", error))?;
+    // Only now: what failed before is told on a terminal in its usual mode.
+    let raw = if tty { Raw::on() } else { None };
+    if let Some(stdin) = session.take_stdin() {
+        if spec.stdin { feed(stdin) } else { drop(stdin) }
+    }
+    let resizer = session.resizer();
+    if tty {
+        let mut resized =
+            signal(SignalKind::window_change()).map_err(|error| Failure::io("cannot listen for signals", &error))?;
+        tokio::spawn(async move {
+            loop {
+                // A size that could not be told is told again with the next change.
+                if let Some((rows, columns)) = terminal::size() {
+                    let _ = resizer.resize(rows, columns).await;
+                }
+                if resized.recv().await.is_none() {
+                    return;
+                }
+            }
+        });
+    }
+    // With a terminal, Ctrl-C is a byte for the command. Without one, or from elsewhere, a signal ends this end.
+    let mut int = signal(SignalKind::interrupt()).map_err(|error| Failure::io("cannot listen for signals", &error))?;
+    let mut term = signal(SignalKind::terminate()).map_err(|error| Failure::io("cannot listen for signals", &error))?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(|error| Failure::io("cannot listen for signals", &error))?;
+    loop {
+        let piece = tokio::select! {
+            piece = session.next() => piece.map_err(|error| Failure::backend("", error))?,
+            _ = int.recv() => return Ok(Exit::Interrupted),
+            _ = term.recv() => return Ok(Exit::Of(143)),
+            _ = hangup.recv() => return Ok(Exit::Of(129)),
+        };
+        match piece {
+            Some(output) => write(&output)?,
+            None => break,
+        }
+    }
+    drop(raw);
+    let code = session.exit_code().await.map_err(|error| Failure::backend("", error))?;
+    Ok(Exit::Of(u8::try_from(code).unwrap_or(255)))
+}
+
+/// Writes to the stream it came from.
+pub fn write(output: &Output) -> Result<(), Failure> {
+    let written = match output {
+        Output::Stdout(bytes) => {
+            let mut out = std::io::stdout().lock();
+            out.write_all(bytes).and_then(|()| out.flush())
+        }
+        Output::Stderr(bytes) => std::io::stderr().lock().write_all(bytes),
+    };
+    written.map_err(|error| {
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            Failure::closed()
+        } else {
+            Failure::io("standard output", &error)
+        }
+    })
+}
+
+/// Hands standard input on until it ends. The reading thread may outlive the command; the end of the run ends it.
+fn feed(mut to: impl tokio::io::AsyncWrite + Send + Unpin + 'static) {
+    tokio::spawn(async move {
+        let mut stdin = tokio::io::stdin();
+        let mut buffer = vec![0; 16 * 1024];
+        loop {
+            match stdin.read(&mut buffer).await {
+                Ok(0) | Err(_) => break,
+                Ok(read) => {
+                    if to.write_all(&buffer[..read]).await.is_err() || to.flush().await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+        // The command sees the end of its input; an error means it has ended already.
+        let _ = to.shutdown().await;
+    });
+}

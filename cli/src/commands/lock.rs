@@ -1,0 +1,108 @@
+//! `sbx lock`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use reconciler::backend::{Observe as _, Perform as _};
+use reconciler::facts::Query;
+use reconciler::op::Op;
+use reconciler::spec::{ImageSpec, NewObject};
+use schema::config::{Config, Image};
+
+use super::Run;
+use crate::configuration::{self, Surroundings};
+use crate::engine::Engine;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::lockfile;
+use crate::render::json;
+use crate::render::text::count;
+
+/// Arguments of `lock`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  sbx lock                     pull every `ref` image and pin its digest
+  sbx apply --locked           refuse what is not pinned")]
+pub struct Args {}
+
+/// Pins digests.
+pub fn run(_: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
+    let surroundings = Surroundings::find(run)?;
+    let config = configuration::load(run, &surroundings)?;
+    let path = lockfile::path(&run.global.file);
+    let references = references(&config);
+    let images = if references.is_empty() {
+        BTreeMap::new()
+    } else {
+        crate::runtime::block_on(async {
+            let engine = Engine::connect(run, &surroundings, &config, false).await?;
+            resolve(run, &surroundings, &config, &engine, &references).await
+        })?
+    };
+    lockfile::write(&path, images.clone())?;
+    if run.screen.json {
+        run.screen
+            .result(&json::document(&lockfile::Lockfile { format_version: json::FORMAT_VERSION.to_owned(), images }))?;
+    } else {
+        run.screen.say(&format!("Pinned {} in {}.", count(images.len(), "image"), path.display()));
+    }
+    Ok(Exit::Done)
+}
+
+fn references(config: &Config) -> BTreeSet<String> {
+    config
+        .images
+        .values()
+        .filter_map(|image| match image {
+            Image::Ref { reference, .. } => Some(reference.clone()),
+            _ => None,
+        })
+        .collect()
+}
+
+async fn resolve(
+    run: &Run<'_>,
+    surroundings: &Surroundings,
+    config: &Config,
+    engine: &Engine,
+    references: &BTreeSet<String>,
+) -> Result<BTreeMap<String, String>, Failure> {
+    let acting = engine.acting(config, surroundings);
+    for reference in references {
+        let object = NewObject { name: reference.clone(), labels: BTreeMap::new() };
+        let spec = ImageSpec::Ref { reference: reference.clone(), digest: None, pull: String::from("always") };
+        let progress = |text: &str| {
+            if run.screen.verbose > 0 {
+                run.screen.say(&format!("{reference}: {text}"));
+            }
+        };
+        acting
+            .perform(&Op::CreateImage { object, spec }, &progress)
+            .await
+            .map_err(|error| Failure::backend(&format!("pull {reference}"), error))?;
+    }
+    let query = Query { project: config.project.to_string(), images: references.clone(), ..Query::default() };
+    let snapshot = acting.snapshot(&query).await.map_err(|error| Failure::backend("list images", error))?;
+    references
+        .iter()
+        .map(|reference| {
+            let image = snapshot
+                .images
+                .iter()
+                .find(|image| image.tags.contains(reference) || image.digests.contains(reference));
+            let digest = image
+                .and_then(|image| image.digests.first())
+                .and_then(|digest| digest.rsplit_once('@'))
+                .map(|(_, digest)| digest.to_owned())
+                .filter(|digest| lockfile::is_digest(digest));
+            let digest = digest.ok_or_else(|| {
+                Failure::failed(
+                    "sbx::no-digest",
+                    format!("{reference} was pulled, but the engine tells no digest of it"),
+                )
+                .with_help("write the reference in full, with registry and tag")
+            })?;
+            Ok((reference.clone(), digest))
+        })
+        .collect()
+}

@@ -1,0 +1,80 @@
+//! `sbx plan`.
+
+use std::path::PathBuf;
+
+use reconciler::plan::FORMAT_VERSION;
+
+use super::Run;
+use super::selection::Selection;
+use crate::configuration::{self, Surroundings};
+use crate::converge;
+use crate::engine::Engine;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::render::{json, plan as view};
+use crate::saved_plan::{SavedPlan, Wishes};
+
+/// Arguments of `plan`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  sbx plan
+  sbx plan --out change.plan && sbx apply change.plan
+  sbx plan --target api
+  sbx plan --detailed-exitcode               0 nothing to do, 2 changes
+
+Symbols: + create, ~ update in place, - delete, -/+ replace, ! forbidden.")]
+pub struct Args {
+    #[command(flatten)]
+    selection: Selection,
+    /// Save the plan, for `sbx apply FILE`
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    out: Option<PathBuf>,
+    /// Exit with 2 when there is something to do
+    #[arg(long)]
+    detailed_exitcode: bool,
+    /// Plan the removal of everything
+    #[arg(long, conflicts_with_all = ["refresh_only", "replace"])]
+    destroy: bool,
+    /// Show only what was changed outside of sbx
+    #[arg(long)]
+    refresh_only: bool,
+    /// Show what does not change, and long values in full
+    #[arg(long)]
+    full: bool,
+}
+
+/// Plans and shows.
+pub fn run(args: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
+    let surroundings = Surroundings::find(run)?;
+    let config = configuration::load(run, &surroundings)?;
+    args.selection.check(&config, args.destroy)?;
+    let wishes = Wishes { destroy: args.destroy, refresh_only: args.refresh_only, ..args.selection.wishes() };
+    let plan = crate::runtime::block_on(async {
+        let engine = Engine::connect(run, &surroundings, &config, args.selection.locked).await?;
+        engine.prepare(&config, &wishes.options()).await
+    })?
+    .plan;
+
+    if let Some(path) = &args.out {
+        let files = crate::input::absolute(&run.global.file);
+        let saved =
+            SavedPlan { format_version: FORMAT_VERSION.to_owned(), files, wishes: wishes.clone(), plan: plan.clone() };
+        saved.write(path)?;
+    }
+    let accepted: Vec<String> = wishes.accepted.iter().cloned().collect();
+    run.screen.result(&if run.screen.json {
+        json::document(&json::plan(&plan, args.full))
+    } else {
+        view::plan(&plan, view::Shown { full: args.full, accepted: &accepted }, run.screen.out)
+    })?;
+    if let Some(path) = &args.out {
+        run.screen.say(&format!("Saved to {}. Apply it with: sbx apply {}", path.display(), path.display()));
+    }
+    if let Err(failure) = converge::errors(&plan) {
+        // The plan has told each of them, in its place.
+        return Err(Failure::said(failure.exit));
+    }
+    let changes = args.detailed_exitcode && plan.effective().next().is_some();
+    Ok(if changes { Exit::Changes } else { Exit::Done })
+}

@@ -1,0 +1,86 @@
+//! `sbx start`, `stop` and `restart`: intents the next plan knows of.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use reconciler::planner::{Intent, PlanOptions};
+
+use super::Run;
+use super::selection::known;
+use crate::configuration::{self, Surroundings};
+use crate::converge::{Approach, converge};
+use crate::engine::Engine;
+use crate::exit::Exit;
+use crate::failure::Failure;
+
+/// What the three commands share.
+#[derive(Debug, clap::Args)]
+pub struct Power {
+    /// The sandboxes
+    #[arg(value_name = "SANDBOX", required = true, add = super::completion::sandboxes())]
+    sandboxes: Vec<String>,
+    /// Wait so long for another sbx that changes the project
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = humantime::parse_duration)]
+    lock_timeout: Duration,
+}
+
+/// Arguments of `start`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  sbx start api web")]
+pub struct StartArgs {
+    #[command(flatten)]
+    power: Power,
+}
+
+/// Arguments of `stop`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  sbx stop api\n\nThe sandbox stays stopped, through applies too, until `sbx start`."
+)]
+pub struct StopArgs {
+    #[command(flatten)]
+    power: Power,
+}
+
+/// Arguments of `restart`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  sbx restart api")]
+pub struct RestartArgs {
+    #[command(flatten)]
+    power: Power,
+}
+
+/// Starts.
+pub fn start(args: &StartArgs, run: &Run<'_>) -> Result<Exit, Failure> {
+    intend(&args.power, run, Intent::Running, false, "Started")
+}
+
+/// Stops.
+pub fn stop(args: &StopArgs, run: &Run<'_>) -> Result<Exit, Failure> {
+    intend(&args.power, run, Intent::Stopped, false, "Stopped")
+}
+
+/// Stops and starts.
+pub fn restart(args: &RestartArgs, run: &Run<'_>) -> Result<Exit, Failure> {
+    intend(&args.power, run, Intent::Running, true, "Restarted")
+}
+
+fn intend(power: &Power, run: &Run<'_>, intent: Intent, restart: bool, did: &'static str) -> Result<Exit, Failure> {
+    let surroundings = Surroundings::find(run)?;
+    let config = configuration::load(run, &surroundings)?;
+    for name in &power.sandboxes {
+        known(&config, name)?;
+    }
+    let names: BTreeSet<String> = power.sandboxes.iter().cloned().collect();
+    let options = PlanOptions {
+        intents: names.iter().map(|name| (name.clone(), intent)).collect::<BTreeMap<_, _>>(),
+        restart: if restart { names.clone() } else { BTreeSet::new() },
+        targets: names,
+        ..PlanOptions::default()
+    };
+    let approach = Approach { lock_timeout: power.lock_timeout, ..Approach::quiet(options, did) };
+    crate::runtime::block_on(async {
+        let engine = Engine::connect(run, &surroundings, &config, false).await?;
+        converge(run, &surroundings, &config, &engine, &approach).await
+    })
+}

@@ -1,0 +1,60 @@
+//! Options that `plan`, `apply` and `diff` share.
+
+use schema::Config;
+
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::saved_plan::Wishes;
+
+/// What is planned beyond the file.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Selection {
+    /// Only this sandbox and what it needs; may be given several times
+    #[arg(long = "target", value_name = "SANDBOX", add = super::completion::sandboxes())]
+    pub target: Vec<String>,
+    /// Make this sandbox anew; may be given several times
+    #[arg(long = "replace", value_name = "SANDBOX", add = super::completion::sandboxes())]
+    pub replace: Vec<String>,
+    /// Consent to a loss the plan names, for instance container/api; may be given several times
+    #[arg(long = "accept-loss", value_name = "RESOURCE")]
+    pub accept_loss: Vec<String>,
+    /// Refuse images whose digest is not in sandboxes.lock
+    #[arg(long)]
+    pub locked: bool,
+}
+
+impl Selection {
+    /// As they are saved with a plan.
+    pub fn wishes(&self) -> Wishes {
+        Wishes {
+            targets: self.target.iter().cloned().collect(),
+            replace: self.replace.iter().cloned().collect(),
+            accepted: self.accept_loss.iter().cloned().collect(),
+            ..Wishes::default()
+        }
+    }
+
+    /// Refuses names that are not in the file. What is to be destroyed may have left it already.
+    pub fn check(&self, config: &Config, destroy: bool) -> Result<(), Failure> {
+        let targets = self.target.iter().filter(|_| !destroy);
+        for name in targets.chain(&self.replace) {
+            known(config, name)?;
+        }
+        Ok(())
+    }
+}
+
+/// Refuses a name that is not a sandbox of `config`, with the one that was probably meant.
+pub fn known(config: &Config, name: &str) -> Result<(), Failure> {
+    let names = || config.sandboxes.keys().map(schema::Name::as_str);
+    if names().any(|known| known == name) {
+        return Ok(());
+    }
+    let help = match schema::did_you_mean(name, names()) {
+        Some(meant) => format!("did you mean {meant}?"),
+        None if config.sandboxes.is_empty() => String::from("the configuration has no sandboxes"),
+        None => format!("the sandboxes are: {}", names().collect::<Vec<_>>().join(", ")),
+    };
+    let message = format!("there is no sandbox {} in project {}", crate::render::text::safe(name), config.project);
+    Err(Failure::new(Exit::Usage, "sbx::unknown-sandbox", message).with_help(help))
+}

@@ -1,0 +1,88 @@
+//! `sbx status`.
+
+use std::time::Duration;
+
+use reconciler::planner::PlanOptions;
+
+use super::Run;
+use super::selection::known;
+use crate::configuration::{self, Surroundings};
+use crate::engine::Engine;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::interrupt::Interrupt;
+use crate::render::{json, status as view};
+use crate::status::{Report, report};
+
+/// Arguments of `status`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  sbx status\n  sbx status api --json\n  sbx status --watch")]
+pub struct Args {
+    /// Only these sandboxes
+    #[arg(value_name = "SANDBOX", add = super::completion::sandboxes())]
+    sandboxes: Vec<String>,
+    /// Show it again whenever it has changed, until interrupted
+    #[arg(long, short)]
+    watch: bool,
+    /// How often to look with --watch
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = humantime::parse_duration)]
+    interval: Duration,
+}
+
+/// Shows conditions.
+pub fn run(args: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
+    let surroundings = Surroundings::find(run)?;
+    let config = configuration::load(run, &surroundings)?;
+    for name in &args.sandboxes {
+        known(&config, name)?;
+    }
+    crate::runtime::block_on(async {
+        let engine = Engine::connect(run, &surroundings, &config, false).await?;
+        if !args.watch {
+            let report = look(&engine, &config, &args.sandboxes).await?;
+            let text = if run.screen.json { json::document(&report) } else { view::status(&report, run.screen.out) };
+            run.screen.result(&text)?;
+            return Ok(Exit::Done);
+        }
+        let interrupt = Interrupt::listen(|_| {}).map_err(|error| Failure::io("cannot listen for signals", &error))?;
+        let mut shown = None;
+        loop {
+            let report = look(&engine, &config, &args.sandboxes).await?;
+            if shown.as_ref() != Some(&report) {
+                run.screen.result(&frame(run, &report, shown.is_none()))?;
+                shown = Some(report);
+            }
+            tokio::select! {
+                () = tokio::time::sleep(args.interval.max(Duration::from_millis(100))) => {}
+                () = interrupt.stopped() => return Ok(Exit::Interrupted),
+            }
+        }
+    })
+}
+
+/// One picture of a watch: drawn over the last one on a terminal, one after the other elsewhere.
+fn frame(run: &Run<'_>, report: &Report, first: bool) -> String {
+    use std::io::IsTerminal as _;
+    if run.screen.json {
+        return json::line(report);
+    }
+    let text = view::status(report, run.screen.out);
+    if run.screen.live && std::io::stdout().is_terminal() {
+        format!("\x1b[H\x1b[2J{text}")
+    } else if first {
+        text
+    } else {
+        format!("\n{text}")
+    }
+}
+
+/// One look.
+pub(super) async fn look(engine: &Engine, config: &schema::Config, only: &[String]) -> Result<Report, Failure> {
+    let prepared = engine.prepare(config, &PlanOptions::default()).await?;
+    let now = jiff::Timestamp::now().as_second();
+    let mut report = report(config, &prepared.snapshot, &prepared.plan, now);
+    if !only.is_empty() {
+        report.sandboxes.retain(|sandbox| only.contains(&sandbox.name));
+    }
+    Ok(report)
+}

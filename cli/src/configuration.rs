@@ -1,0 +1,116 @@
+//! From files to a checked configuration, and the reports about what is wrong with them.
+
+use schema::report;
+use schema::{Config, Diagnostic, LocatedDiagnostic, Severity, Source};
+
+use crate::caller::{Directories, Person, schema_caller};
+use crate::commands::Run;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::render::diagnostics;
+use crate::render::text::count;
+
+/// The caller, and where things are kept.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    /// Who runs `sbx`.
+    pub person: Person,
+    /// Directories of `sbx`.
+    pub directories: Directories,
+}
+
+impl Surroundings {
+    /// Looks around.
+    pub fn find(run: &Run<'_>) -> Result<Self, Failure> {
+        let person = Person::find();
+        let directories = Directories::find(&person, run.global.state_dir.as_deref())?;
+        Ok(Self { person, directories })
+    }
+}
+
+/// What came of reading the files.
+#[derive(Debug)]
+pub struct Checked {
+    /// The texts.
+    pub sources: Vec<Source>,
+    /// The configuration, when it can be used.
+    pub config: Option<Config>,
+    /// Everything found, sorted for reading.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+impl Checked {
+    /// The diagnostics with places counted out.
+    pub fn located(&self) -> Vec<LocatedDiagnostic> {
+        report::locate(&self.sources, &self.diagnostics)
+    }
+
+    /// Files as named by the user.
+    pub fn names(&self) -> String {
+        self.sources.iter().map(|source| source.name.as_str()).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// Reads and checks the files of the command line.
+pub fn check(run: &Run<'_>, surroundings: &Surroundings) -> Result<Checked, Failure> {
+    let sources = crate::input::read(&run.global.file)?;
+    let caller = schema_caller(&surroundings.person, &surroundings.directories);
+    let mut loaded = schema::load(&sources, &caller);
+    report::sort(&mut loaded.diagnostics);
+    Ok(Checked { sources, config: loaded.config, diagnostics: loaded.diagnostics })
+}
+
+/// Reads and checks; what is wrong ends the run, what is unwise is told.
+pub fn load(run: &Run<'_>, surroundings: &Surroundings) -> Result<Config, Failure> {
+    let mut checked = check(run, surroundings)?;
+    let errors = checked.diagnostics.iter().filter(|problem| problem.severity == Severity::Error).count();
+    match checked.config.take() {
+        Some(config) if errors == 0 => {
+            if !checked.diagnostics.is_empty() && !run.screen.quiet && !run.screen.json {
+                run.screen.say(&diagnostics::human(&checked.sources, &checked.diagnostics, run.screen.err));
+            }
+            Ok(config)
+        }
+        _ => Err(invalid(run, &checked, errors)),
+    }
+}
+
+/// As [`load`], for commands whose output belongs to somebody else: what is unwise is not told.
+pub fn load_quietly(run: &Run<'_>, surroundings: &Surroundings) -> Result<Config, Failure> {
+    let mut screen = run.screen.clone();
+    screen.quiet = true;
+    load(&Run { global: run.global.clone(), screen: &screen }, surroundings)
+}
+
+fn invalid(run: &Run<'_>, checked: &Checked, errors: usize) -> Failure {
+    let message = format!("{} in {}; nothing was changed", count(errors.max(1), "error"), checked.names());
+    let mut failure = Failure::new(Exit::Invalid, "sbx::invalid-configuration", message);
+    if run.screen.json {
+        failure.diagnostics = checked.located();
+    } else {
+        failure.report = Some(diagnostics::human(&checked.sources, &checked.diagnostics, run.screen.err));
+    }
+    failure
+}
+
+/// The JSON Schema.
+pub fn json_schema() -> serde_json::Value {
+    schema::json_schema()
+}
+
+/// Names of the sandboxes, for completion: whatever can be made of a file that may be half written.
+pub fn names(sources: &[Source]) -> Vec<String> {
+    let mut problems = Vec::new();
+    let mut names = Vec::new();
+    for (index, source) in sources.iter().enumerate() {
+        let document = schema::document::parse(index, &source.text, &mut problems);
+        if let Some(schema::document::NodeKind::Mapping(entries)) =
+            document.as_ref().and_then(|document| document.get("sandboxes")).map(|node| &node.kind)
+        {
+            names.extend(entries.iter().map(|entry| entry.key.clone()));
+        }
+    }
+    names.sort();
+    names.dedup();
+    names
+}

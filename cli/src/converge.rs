@@ -1,0 +1,243 @@
+//! From a wish to an outcome: plan, show, consent, lock, plan again, carry out, report.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use reconciler::executor::{ExecuteOptions, execute};
+use reconciler::plan::Plan;
+use reconciler::planner::{self, PlanOptions};
+use reconciler::prepare::Prepared;
+use schema::Config;
+use serde::Serialize;
+
+use crate::commands::Run;
+use crate::configuration::Surroundings;
+use crate::consent;
+use crate::engine::Engine;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::interrupt::Interrupt;
+use crate::project_lock::ProjectLock;
+use crate::render::progress::{Progress, duration};
+use crate::render::{json, outcome, plan as plan_view};
+
+/// How a plan is brought about.
+#[derive(Debug)]
+pub struct Approach {
+    /// What is wished beyond the file.
+    pub options: PlanOptions,
+    /// Nobody is asked.
+    pub approved: bool,
+    /// The question, when somebody is.
+    pub question: String,
+    /// What has happened then: `Applied`.
+    pub did: &'static str,
+    /// A plan somebody has looked at before; another one is stale.
+    pub saved: Option<Plan>,
+    /// Whether the plan is shown first.
+    pub show: bool,
+    /// Changes under way at once.
+    pub parallelism: usize,
+    /// Bound of the whole run.
+    pub timeout: Option<Duration>,
+    /// How long to wait for another `sbx`.
+    pub lock_timeout: Duration,
+}
+
+impl Approach {
+    /// Asks nobody, shows no plan, waits for nobody.
+    pub fn quiet(options: PlanOptions, did: &'static str) -> Self {
+        Self {
+            options,
+            approved: true,
+            question: String::new(),
+            did,
+            saved: None,
+            show: false,
+            parallelism: ExecuteOptions::default().parallelism,
+            timeout: None,
+            lock_timeout: Duration::ZERO,
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+enum Line<'a> {
+    Plan { plan: json::PlanDocument<'a> },
+    Outcome { format_version: &'static str, exit_code: u8, outcome: &'a reconciler::outcome::Outcome },
+}
+
+/// Brings it about.
+///
+/// # Guarantees
+/// What is carried out is what was shown: the plan is made again under the lock, and a different one is refused.
+pub async fn converge(
+    run: &Run<'_>,
+    surroundings: &Surroundings,
+    config: &Config,
+    engine: &Engine,
+    approach: &Approach,
+) -> Result<Exit, Failure> {
+    let begun = Instant::now();
+    // With nobody to wait for, one look under the lock is enough.
+    let mut lock = if approach.approved { Some(take(surroundings, config, engine, approach).await?) } else { None };
+    let mut prepared = engine.prepare(config, &approach.options).await?;
+    if let Some(saved) = &approach.saved {
+        refuse_stale(saved, &prepared.plan)?;
+    }
+    if approach.show {
+        show(run, approach, &prepared.plan)?;
+    }
+    refuse(approach, &prepared.plan)?;
+    if prepared.plan.is_empty() {
+        return finish(run, approach, &prepared.plan, &reconciler::outcome::Outcome::default(), None);
+    }
+    if lock.is_none() {
+        consent::ask(run.screen, &approach.question, "--auto-approve")?;
+        lock = Some(take(surroundings, config, engine, approach).await?);
+        let Prepared { plan: shown, .. } = prepared;
+        prepared = engine.prepare(config, &approach.options).await?;
+        refuse_stale(&shown, &prepared.plan)?;
+        refuse(approach, &prepared.plan)?;
+    }
+
+    let progress = std::sync::Arc::new(Progress::new(run.screen));
+    let told = std::sync::Arc::clone(&progress);
+    let interrupt = Interrupt::listen(move |text| told.say(text))
+        .map_err(|error| Failure::io("cannot listen for signals", &error))?;
+    if let Some(timeout) = approach.timeout {
+        interrupt.stop_after(timeout.saturating_sub(begun.elapsed()));
+    }
+    let options = ExecuteOptions { parallelism: approach.parallelism, ..ExecuteOptions::default() };
+    let outcome = execute(&prepared.plan, &engine.acting(config, surroundings), &options, interrupt.stop(), &|event| {
+        progress.show(&event);
+    })
+    .await;
+    drop(lock);
+    let exit = if outcome.interrupted && interrupt.timed_out() { Some(Exit::TimedOut) } else { None };
+    if !run.screen.json && !run.screen.quiet {
+        tracing::debug!(took = %duration(begun.elapsed()), "carried out");
+    }
+    finish(run, approach, &prepared.plan, &outcome, exit)
+}
+
+async fn take(
+    surroundings: &Surroundings,
+    config: &Config,
+    engine: &Engine,
+    approach: &Approach,
+) -> Result<ProjectLock, Failure> {
+    let (state, address) = (surroundings.directories.state.clone(), engine.address().to_owned());
+    let (project, timeout) = (config.project.to_string(), approach.lock_timeout);
+    // Waiting blocks a thread, and signals must still end it.
+    tokio::task::spawn_blocking(move || ProjectLock::take(&state, &address, &project, timeout))
+        .await
+        .map_err(|error| Failure::failed("sbx::bug", error.to_string()))?
+}
+
+fn show(run: &Run<'_>, approach: &Approach, plan: &Plan) -> Result<(), Failure> {
+    if run.screen.json {
+        return run.screen.result(&json::line(&Line::Plan { plan: json::plan(plan, false) }));
+    }
+    if run.screen.quiet && approach.approved {
+        return Ok(());
+    }
+    let accepted: Vec<String> = approach.options.accepted.iter().cloned().collect();
+    let shown = plan_view::Shown { full: false, accepted: &accepted };
+    run.screen.result(&plan_view::plan(plan, shown, run.screen.out))
+}
+
+fn refuse_stale(shown: &Plan, now: &Plan) -> Result<(), Failure> {
+    let moved = planner::moved(shown, now);
+    if moved.is_empty() { Ok(()) } else { Err(crate::saved_plan::stale(moved)) }
+}
+
+/// What stands in the way of a plan, in the order in which it can be put right.
+fn refuse(approach: &Approach, plan: &Plan) -> Result<(), Failure> {
+    errors(plan)?;
+    let accepted: Vec<String> = approach.options.accepted.iter().cloned().collect();
+    let losses: Vec<_> = plan.unaccepted(&accepted).collect();
+    if !losses.is_empty() {
+        let details = losses
+            .iter()
+            .map(|(change, loss)| {
+                let colon = if loss.detail.is_empty() { "" } else { ": " };
+                format!("{} loses {}{colon}{}", change.resource, loss.what, loss.detail)
+            })
+            .collect();
+        let flags: BTreeSet<String> =
+            losses.iter().map(|(_, loss)| format!("--accept-loss {}", loss.consent)).collect();
+        return Err(Failure::refused("sbx::loss", "this would lose what cannot be brought back; nothing was changed")
+            .with_details(details)
+            .with_help(format!("save it first, or consent: {}", flags.into_iter().collect::<Vec<_>>().join(" "))));
+    }
+    let held: Vec<String> = forbidden(plan);
+    if plan.is_empty() && !held.is_empty() {
+        return Err(held_by_others(held, "nothing was changed"));
+    }
+    Ok(())
+}
+
+/// Errors found while planning.
+pub fn errors(plan: &Plan) -> Result<(), Failure> {
+    let errors: Vec<_> = plan.warnings.iter().filter(|notice| notice.severity == "error").collect();
+    let Some(first) = errors.first() else { return Ok(()) };
+    let details = errors
+        .iter()
+        .map(|notice| {
+            let place = notice.origin.as_ref().map(|origin| format!("{origin}: ")).unwrap_or_default();
+            format!("{place}{}", notice.message)
+        })
+        .collect();
+    let message =
+        format!("{} in the way of this plan; nothing was changed", crate::render::text::count(errors.len(), "error"));
+    let failure = Failure::new(Exit::Invalid, "sbx::plan-errors", message).with_details(details);
+    Err(match &first.help {
+        Some(help) if errors.len() == 1 => failure.with_help(help.clone()),
+        _ => failure,
+    })
+}
+
+fn forbidden(plan: &Plan) -> Vec<String> {
+    plan.forbidden()
+        .map(|change| {
+            let place = change.origin.as_ref().map(|origin| format!("{origin}: ")).unwrap_or_default();
+            format!("{place}{}: {}", change.resource, change.because.join("; "))
+        })
+        .collect()
+}
+
+fn held_by_others(held: Vec<String>, what: &str) -> Failure {
+    Failure::refused("sbx::forbidden", format!("some of it must not be touched; {what}"))
+        .with_details(held)
+        .with_help("rename yours, or remove what is in the way yourself")
+}
+
+fn finish(
+    run: &Run<'_>,
+    approach: &Approach,
+    plan: &Plan,
+    outcome: &reconciler::outcome::Outcome,
+    exit: Option<Exit>,
+) -> Result<Exit, Failure> {
+    let exit = exit.unwrap_or_else(|| outcome::exit(outcome));
+    let held = forbidden(plan);
+    let exit = if exit == Exit::Done && !held.is_empty() { Exit::Refused } else { exit };
+    if run.screen.json {
+        let line = Line::Outcome { format_version: json::FORMAT_VERSION, exit_code: exit.code(), outcome };
+        run.screen.result(&json::line(&line))?;
+        return Ok(exit);
+    }
+    if outcome.results.is_empty() {
+        if !approach.show {
+            run.screen.say("Nothing to do.");
+        }
+    } else {
+        run.screen.complain_if(exit != Exit::Done, &outcome::outcome(outcome, approach.did, run.screen.err));
+    }
+    if exit == Exit::Refused {
+        return Err(held_by_others(held, "the rest is done"));
+    }
+    Ok(exit)
+}

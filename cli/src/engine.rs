@@ -1,0 +1,227 @@
+//! The engine and the host's git behind one value: one that looks, and one that does.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use reconciler::backend::{BackendError, Observe, Perform};
+use reconciler::facts::{ContainerFacts, ProbeQuery, Probes, Query, Snapshot, State};
+use reconciler::git::{Git, GitOptions};
+use reconciler::host_facts::HostFacts;
+use reconciler::op::Op;
+use reconciler::planner::PlanOptions;
+use reconciler::podman::{Connect, Origin, Podman, Reader};
+use reconciler::prepare::{Prepared, prepare};
+use reconciler::resource::{Naming, label};
+use schema::Config;
+use schema::config::Image;
+
+use crate::caller::{Directories, Person, engine_sockets, variable};
+use crate::commands::Run;
+use crate::configuration::Surroundings;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::{host, lockfile, placed_init};
+
+/// Looks, and can do nothing else.
+pub struct Engine {
+    reader: Reader,
+    git: Git,
+    host: HostFacts,
+    address: String,
+}
+
+/// Looks and does.
+pub struct Acting<'a> {
+    engine: &'a Engine,
+    podman: Podman,
+}
+
+impl Engine {
+    /// Finds the engine, and gathers what of the host matters to `config`.
+    pub async fn connect(
+        run: &Run<'_>,
+        surroundings: &Surroundings,
+        config: &Config,
+        locked: bool,
+    ) -> Result<Self, Failure> {
+        let locks = lockfile::read(&lockfile::path(&run.global.file))?;
+        if locked {
+            refuse_unlocked(config, &locks)?;
+        }
+        let Surroundings { person, directories } = surroundings;
+        let options = connect_options(run, person, directories);
+        let reader = Reader::connect(&options).await.map_err(unreachable)?;
+        let init = placed_init::place(&directories.data)?;
+        let host = host::gather(config, surroundings, init, locks.images).await;
+        let mut git = GitOptions::new(std::env::vars_os().collect(), options.runtime_dir.clone());
+        git.interactive = crate::attach::is_interactive() && !run.screen.json;
+        let address = match reader.origin() {
+            Origin::Named(url) => url.clone(),
+            Origin::Found(path) => format!("unix://{}", path.display()),
+            // Started for this run: the storage it serves is the caller's own, whatever the socket is called.
+            Origin::Started => format!("user:{}", rustix::process::geteuid().as_raw()),
+        };
+        tracing::debug!(address, version = reader.facts().version, "connected");
+        Ok(Self { reader, git: Git::new(git), host, address })
+    }
+
+    /// What tells this engine from others, for the project lock.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Makes a plan.
+    pub async fn prepare(&self, config: &Config, options: &PlanOptions) -> Result<Prepared, Failure> {
+        let now = jiff::Timestamp::now().to_string();
+        prepare(config, &self.host, self, options, &now, &mut new_uid)
+            .await
+            .map_err(|error| Failure::backend("", error))
+    }
+
+    /// One that does too.
+    pub fn acting<'a>(&'a self, config: &Config, surroundings: &Surroundings) -> Acting<'a> {
+        let secrets = host::secrets(config, surroundings);
+        Acting { engine: self, podman: self.reader.clone().into_podman(Arc::new(secrets)) }
+    }
+
+    /// The part that reads logs.
+    pub fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
+    /// Id of a sandbox's container.
+    pub async fn present(&self, config: &Config, sandbox: &str) -> Result<ContainerFacts, Failure> {
+        let query = Query { project: config.project.to_string(), ..Query::default() };
+        let snapshot =
+            self.reader.snapshot(&query).await.map_err(|error| Failure::backend("list containers", error))?;
+        let name = Naming::new(config.project.as_str()).object(sandbox);
+        let ours = |container: &ContainerFacts| {
+            container.name == name
+                && container.labels.get(label::PROJECT).is_some_and(|project| project == config.project.as_str())
+        };
+        let origin = config.origins.find(&format!("sandboxes.{sandbox}")).map(ToString::to_string);
+        snapshot.containers.into_iter().find(ours).ok_or_else(|| {
+            Failure::failed("sbx::not-created", format!("sandbox {sandbox} is not there"))
+                .with_origin(origin)
+                .with_help("create it with `sbx apply`")
+        })
+    }
+
+    /// The same, refused when it does not run.
+    pub async fn running(&self, config: &Config, sandbox: &str) -> Result<ContainerFacts, Failure> {
+        let container = self.present(config, sandbox).await?;
+        if container.state == State::Running {
+            return Ok(container);
+        }
+        Err(Failure::failed("sbx::not-running", format!("sandbox {sandbox} does not run"))
+            .with_help(format!("start it with `sbx start {sandbox}`; `sbx logs {sandbox}` shows what it wrote last")))
+    }
+}
+
+impl Acting<'_> {
+    /// The engine itself.
+    pub fn podman(&self) -> &Podman {
+        &self.podman
+    }
+}
+
+fn connect_options(run: &Run<'_>, person: &Person, directories: &Directories) -> Connect {
+    // The user's own socket first; as root, the system's is the own one.
+    let mut candidates: Vec<PathBuf> = engine_sockets(person, directories)
+        .into_iter()
+        .filter(|socket| socket.ends_with("podman/podman.sock"))
+        .filter(|socket| !rustix::process::geteuid().is_root() || socket.starts_with("/run/podman"))
+        .collect();
+    candidates.sort_by_key(|socket| socket.starts_with("/run/podman") || socket.starts_with("/var/run"));
+    Connect {
+        url: run.global.engine_url.clone(),
+        container_host: variable("CONTAINER_HOST"),
+        candidates,
+        runtime_dir: directories.runtime.clone().filter(|dir| dir.is_dir()).unwrap_or_else(std::env::temp_dir),
+        program: crate::caller::program("podman"),
+    }
+}
+
+/// Whatever keeps us from the engine, the exit code is the one for that.
+fn unreachable(error: BackendError) -> Failure {
+    let help = error.help.clone();
+    let mut failure = Failure::backend("", error);
+    failure.exit = Exit::Unreachable;
+    failure.code = "sbx::engine-unreachable";
+    let help = help.unwrap_or_else(|| {
+        String::from("start it with `systemctl --user start podman.socket`, or name another with --engine-url; `sbx doctor` tells more")
+    });
+    failure.with_help(help)
+}
+
+fn refuse_unlocked(config: &Config, locks: &lockfile::Lockfile) -> Result<(), Failure> {
+    let missing: Vec<String> = config
+        .images
+        .iter()
+        .filter_map(|(name, image)| match image {
+            Image::Ref { reference, .. } if !locks.images.contains_key(reference) => {
+                let place = config.origins.find(&format!("images.{name}")).map(|place| format!("{place}: "));
+                Some(format!("{}image {name}: {reference} is not in {}", place.unwrap_or_default(), lockfile::NAME))
+            }
+            _ => None,
+        })
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::refused("sbx::not-locked", "--locked was given, and not every image is pinned; nothing was changed")
+        .with_details(missing)
+        .with_help("pin them with `sbx lock`"))
+}
+
+/// Sixteen random bytes in hex.
+fn new_uid() -> String {
+    use std::fmt::Write as _;
+    use std::io::Read as _;
+    let mut bytes = [0u8; 16];
+    // Without the kernel's generator nothing else of this program works either; the clock still tells objects apart.
+    if std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes)).is_err() {
+        bytes = jiff::Timestamp::now().as_nanosecond().to_be_bytes();
+    }
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[async_trait]
+impl Observe for Engine {
+    async fn snapshot(&self, query: &Query) -> Result<Snapshot, BackendError> {
+        let (engine, git) =
+            tokio::join!(self.reader.snapshot(query), self.git.observe(&query.clones, &query.worktrees));
+        Ok(Snapshot { repositories: git.repositories, worktrees: git.worktrees, checkouts: git.checkouts, ..engine? })
+    }
+
+    async fn probe(&self, query: &ProbeQuery) -> Result<Probes, BackendError> {
+        let (engine, worktrees) = tokio::join!(self.reader.probe(query), self.git.probe(&query.worktrees));
+        Ok(Probes { worktrees, ..engine? })
+    }
+}
+
+#[async_trait]
+impl Observe for Acting<'_> {
+    async fn snapshot(&self, query: &Query) -> Result<Snapshot, BackendError> {
+        self.engine.snapshot(query).await
+    }
+
+    async fn probe(&self, query: &ProbeQuery) -> Result<Probes, BackendError> {
+        self.engine.probe(query).await
+    }
+}
+
+#[async_trait]
+impl Perform for Acting<'_> {
+    async fn perform(&self, op: &Op, progress: reconciler::backend::Progress<'_>) -> Result<(), BackendError> {
+        match self.engine.git.perform(op, progress).await {
+            Some(done) => done,
+            None => self.podman.perform(op, progress).await,
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! Values into text. Nothing here looks at the world: what is shown is passed in, and so is how it may look.
+
+pub mod diagnostics;
+pub mod diff;
+pub mod field;
+pub mod json;
+pub mod outcome;
+pub mod plan;
+pub mod progress;
+#[cfg(test)]
+pub mod sample;
+pub mod status;
+pub mod text;

@@ -1,0 +1,264 @@
+//! Conditions of sandboxes, worked out from what is written, what is there and what a plan would do about it.
+
+use std::collections::BTreeMap;
+
+use reconciler::facts::{ContainerFacts, Observed, Snapshot, State, WorktreePlace};
+use reconciler::plan::{Action, Plan};
+use reconciler::resource::{Naming, ResourceId, label};
+use schema::Config;
+use schema::config::Home;
+use serde::Serialize;
+
+use crate::render::json::FORMAT_VERSION;
+
+/// All sandboxes of a project.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// Version of this shape.
+    pub format_version: &'static str,
+    /// Project.
+    pub project: String,
+    /// In the order of the file; those that are no longer written come last.
+    pub sandboxes: Vec<Sandbox>,
+}
+
+/// One sandbox.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Sandbox {
+    /// Name.
+    pub name: String,
+    /// Owner.
+    pub owner: String,
+    /// `Pending`, `Running`, `Stopped`, `Failed`, `Orphaned`, `Unknown`.
+    pub phase: &'static str,
+    /// Image by its name in the file.
+    pub image: String,
+    /// Conditions.
+    pub conditions: Vec<Condition>,
+    /// Where its work lives: the workspace on the host, else the home directory inside.
+    #[serde(rename = "workspaceRoot")]
+    pub workspace_root: String,
+    /// Its worktrees.
+    pub worktrees: Vec<Worktree>,
+    /// Time since the last start, for tables.
+    #[serde(skip)]
+    pub age: Option<String>,
+}
+
+/// One aspect of a sandbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Condition {
+    /// `Ready`, `Synced`, `WorktreesReady`.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// Whether it holds.
+    pub status: Truth,
+    /// One word.
+    pub reason: String,
+    /// One sentence.
+    pub message: String,
+    /// When it became so, RFC 3339, where the engine knows.
+    pub last_transition: Option<String>,
+}
+
+/// Whether a condition holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum Truth {
+    /// It does.
+    True,
+    /// It does not.
+    False,
+    /// Nobody can tell.
+    Unknown,
+}
+
+impl Truth {
+    /// As kubectl writes it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::True => "True",
+            Self::False => "False",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
+/// One worktree.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Worktree {
+    /// Where.
+    pub path: String,
+    /// Branch checked out.
+    pub branch: Option<String>,
+    /// Whether there are uncommitted files; null when not looked at.
+    pub dirty: Option<bool>,
+    /// Commits on no remote; null when not looked at.
+    pub ahead: Option<u32>,
+}
+
+/// The report. `now` is seconds since the epoch.
+pub fn report(config: &Config, snapshot: &Snapshot, plan: &Plan, now: i64) -> Report {
+    let project = config.project.as_str();
+    let naming = Naming::new(project);
+    let ours: BTreeMap<&str, &ContainerFacts> = snapshot
+        .containers
+        .iter()
+        .filter(|container| container.labels.get(label::PROJECT).is_some_and(|label| label == project))
+        .map(|container| (container.name.as_str(), container))
+        .collect();
+    let mut sandboxes: Vec<Sandbox> = Vec::new();
+    for (name, written) in &config.sandboxes {
+        let object = naming.object(name.as_str());
+        let container = ours.get(object.as_str()).copied();
+        let marker = naming.stop_marker(name.as_str());
+        let stopped = snapshot.volumes.iter().any(|volume| volume.name == marker);
+        let worktrees: Vec<Worktree> = written.worktrees.iter().map(|tree| worktree(tree, snapshot)).collect();
+        let (phase, ready) = readiness(container, stopped);
+        let mut conditions = vec![ready, synced(name.as_str(), plan)];
+        if !worktrees.is_empty() {
+            conditions.push(worktrees_ready(&written.worktrees, snapshot));
+        }
+        sandboxes.push(Sandbox {
+            name: name.to_string(),
+            owner: written.owner.clone(),
+            phase,
+            image: written.image.to_string(),
+            conditions,
+            workspace_root: match &written.home {
+                Home::Workspace(path) => path.display().to_string(),
+                Home::Image | Home::Volume(_) | Home::Tmpfs(_) => written.user.home.display().to_string(),
+            },
+            worktrees,
+            age: container.and_then(|container| age(container, now)),
+        });
+    }
+    let written: Vec<String> = config.sandboxes.keys().map(|name| naming.object(name.as_str())).collect();
+    for (object, container) in ours.iter().filter(|(object, _)| !written.iter().any(|name| name == *object)) {
+        sandboxes.push(orphan(object, container, now));
+    }
+    Report { format_version: FORMAT_VERSION, project: project.to_owned(), sandboxes }
+}
+
+fn readiness(container: Option<&ContainerFacts>, stopped: bool) -> (&'static str, Condition) {
+    let ready = |status, reason: &str, message: String, at: Option<i64>| Condition {
+        kind: "Ready",
+        status,
+        reason: reason.to_owned(),
+        message,
+        last_transition: at.filter(|at| *at > 0).and_then(rfc3339),
+    };
+    let Some(container) = container else {
+        let message = String::from("it is not there; `sbx apply` creates it");
+        return ("Pending", ready(Truth::False, "NotCreated", message, None));
+    };
+    let started = Some(container.started_at);
+    match container.state {
+        State::Running => ("Running", ready(Truth::True, "Running", String::from("the main process runs"), started)),
+        State::Paused => ("Stopped", ready(Truth::False, "Paused", String::from("it is paused"), None)),
+        _ if stopped => {
+            ("Stopped", ready(Truth::False, "StoppedOnPurpose", String::from("stopped by `sbx stop`"), None))
+        }
+        State::Created => ("Pending", ready(Truth::False, "NotStarted", String::from("it was never started"), None)),
+        State::Exited => match container.exit_code {
+            Some(code) if code != 0 => {
+                ("Failed", ready(Truth::False, "Exited", format!("the main process ended with {code}"), None))
+            }
+            _ => ("Stopped", ready(Truth::False, "Exited", String::from("the main process has ended"), None)),
+        },
+        State::Other => {
+            ("Unknown", ready(Truth::Unknown, "Unknown", String::from("the engine reports no settled state"), None))
+        }
+    }
+}
+
+fn synced(name: &str, plan: &Plan) -> Condition {
+    let own = |change: &&reconciler::plan::Change| {
+        change.sandbox.as_deref() == Some(name) || change.resource == ResourceId::new("container", name)
+    };
+    let pending: Vec<String> = plan
+        .changes
+        .iter()
+        .filter(own)
+        .filter(|change| change.action != Action::Noop)
+        .map(|change| format!("{} {}", crate::render::plan::verb(change.action), change.resource))
+        .collect();
+    let (status, reason, message) = if pending.is_empty() {
+        (Truth::True, "UpToDate", String::from("it matches the configuration"))
+    } else {
+        (Truth::False, "ChangesPending", format!("apply would {}", pending.join(", ")))
+    };
+    Condition { kind: "Synced", status, reason: reason.to_owned(), message, last_transition: None }
+}
+
+fn worktree(written: &schema::config::Worktree, snapshot: &Snapshot) -> Worktree {
+    let facts = match snapshot.worktrees.get(&written.path) {
+        Some(Observed::Present(WorktreePlace::Worktree(facts))) => Some(facts),
+        _ => None,
+    };
+    Worktree {
+        path: written.path.display().to_string(),
+        branch: facts.map_or_else(|| Some(written.branch.clone()), |facts| facts.branch.clone()),
+        dirty: facts.and_then(|facts| facts.dirty).map(|files| files > 0),
+        ahead: facts.and_then(|facts| facts.unpushed),
+    }
+}
+
+fn worktrees_ready(written: &[schema::config::Worktree], snapshot: &Snapshot) -> Condition {
+    let condition = |status, reason: &str, message: String| Condition {
+        kind: "WorktreesReady",
+        status,
+        reason: reason.to_owned(),
+        message,
+        last_transition: None,
+    };
+    for tree in written {
+        let path = tree.path.display();
+        match snapshot.worktrees.get(&tree.path) {
+            Some(Observed::Present(WorktreePlace::Worktree(_))) => {}
+            Some(Observed::Unknown(why)) => return condition(Truth::Unknown, "Unknown", format!("{path}: {why}")),
+            Some(Observed::Present(WorktreePlace::Other(what))) => {
+                return condition(Truth::False, "Occupied", format!("{path} is {what}"));
+            }
+            _ => return condition(Truth::False, "Missing", format!("{path} is not there")),
+        }
+    }
+    condition(Truth::True, "CheckedOut", String::from("all worktrees are there"))
+}
+
+fn orphan(object: &str, container: &ContainerFacts, now: i64) -> Sandbox {
+    let label = |name| container.labels.get(name).cloned();
+    Sandbox {
+        name: label(label::NAME).unwrap_or_else(|| object.to_owned()),
+        owner: label(label::OWNER).unwrap_or_default(),
+        phase: "Orphaned",
+        image: container.image.clone(),
+        conditions: vec![Condition {
+            kind: "Synced",
+            status: Truth::False,
+            reason: String::from("NotWritten"),
+            message: String::from("it is not in the configuration; apply removes it"),
+            last_transition: None,
+        }],
+        workspace_root: String::new(),
+        worktrees: Vec::new(),
+        age: age(container, now),
+    }
+}
+
+fn rfc3339(seconds: i64) -> Option<String> {
+    jiff::Timestamp::from_second(seconds).ok().map(|time| time.to_string())
+}
+
+fn age(container: &ContainerFacts, now: i64) -> Option<String> {
+    if container.state != State::Running || container.started_at <= 0 {
+        return None;
+    }
+    // A clock that was set back must not show an age of centuries.
+    let seconds = now.saturating_sub(container.started_at).max(0);
+    Some(match seconds {
+        0..=119 => format!("{seconds}s"),
+        120..=7_199 => format!("{}m", seconds / 60),
+        7_200..=172_799 => format!("{}h", seconds / 3_600),
+        _ => format!("{}d", seconds / 86_400),
+    })
+}
