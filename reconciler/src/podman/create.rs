@@ -141,15 +141,19 @@ struct IdMap {
 }
 
 #[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
 struct Health {
-    #[serde(rename = "Test")]
     test: [&'static str; 1],
+    interval: u64,
+    timeout: u64,
+    retries: u32,
 }
 
 impl Default for Health {
-    /// An image's own health check would be run by the engine, at times nobody chose.
+    /// An image's own health check would be run by the engine, at times nobody chose. The times, in nanoseconds, are
+    /// for Podman 5, which refuses to update a container whose unused check has none.
     fn default() -> Self {
-        Self { test: ["NONE"] }
+        Self { test: ["NONE"], interval: 30_000_000_000, timeout: 30_000_000_000, retries: 3 }
     }
 }
 

@@ -87,7 +87,13 @@ impl Reader {
         let mut probe = ContainerProbe { restart: Some(restart(&inspected)), ..ContainerProbe::default() };
         match changes {
             Ok(changes) => {
-                let mounts: Vec<&str> = inspected.mounts.iter().map(|mount| mount.destination.as_str()).collect();
+                let mounts: Vec<&str> = inspected
+                    .mounts
+                    .iter()
+                    .map(|mount| mount.destination.as_str())
+                    // Not among the mounts, for the engine.
+                    .chain(inspected.host_config.tmpfs.keys().map(String::as_str))
+                    .collect();
                 probe.changed_files = count(&changes.unwrap_or_default(), &mounts);
             }
             Err(error) => probe.unknown.push(format!("writable layer: {}", error.message)),

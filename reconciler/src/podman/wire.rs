@@ -118,6 +118,8 @@ pub(crate) struct InspectedNetworks {
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct InspectedHost {
+    #[serde(deserialize_with = "nullable")]
+    pub tmpfs: BTreeMap<String, String>,
     pub restart_policy: InspectedRestart,
 }
 

@@ -39,7 +39,11 @@ impl Podman {
         let inside = containerfile.strip_prefix(build.context).ok().map(Path::to_path_buf);
         let dockerfile = inside.as_deref().unwrap_or(Path::new(OUTSIDE)).display().to_string();
         let args = serde_json::to_string(build.args).map_err(|error| failed(&error))?;
-        let labels = serde_json::to_string(&object.labels).map_err(|error| failed(&error))?;
+        // Podman 5 expands variables in label values. Ours that can hold a dollar sign are JSON, which has another way
+        // to write it.
+        let labels: BTreeMap<_, _> =
+            object.labels.iter().map(|(key, value)| (key, value.replace('$', "\\u0024"))).collect();
+        let labels = serde_json::to_string(&labels).map_err(|error| failed(&error))?;
         let mut query = vec![
             ("dockerfile", dockerfile.as_str()),
             ("t", object.name.as_str()),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use hyper::Method;
 use serde::Serialize;
 
-use super::{Tail, label_changes, split_tag};
+use super::{Tail, split_tag};
 use crate::backend::{BackendError, ErrorKind};
 use crate::podman::client::{LONG_SILENCE, SLOW, with_query};
 use crate::podman::exec::ExecSpec;
@@ -99,10 +99,18 @@ impl Podman {
         }
         progress("committing");
         let (repo, tag) = split_tag(&object.name);
-        let changes = label_changes(&object.labels);
-        let mut query =
-            vec![("container", builder), ("repo", repo), ("tag", tag), ("pause", "false"), ("format", "oci")];
-        query.extend(changes.iter().map(|change| ("changes", change.as_str())));
+        // The other labels come from the container. Here they would be read as a line of a Containerfile, quotes,
+        // variables and all.
+        let kind = object.labels.get(label::KIND).map_or("image", String::as_str);
+        let change = format!("LABEL {}={kind}", label::KIND);
+        let query = [
+            ("container", builder),
+            ("repo", repo),
+            ("tag", tag),
+            ("pause", "false"),
+            ("format", "oci"),
+            ("changes", &change),
+        ];
         self.client().call(Method::POST, &with_query("/commit", &query), LONG_SILENCE).await.map(drop)
     }
 

@@ -1,11 +1,12 @@
 //! Bodies that are made while they are sent, so that no archive is held in memory.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Read as _, Write};
+use std::io::{self, BufRead as _, BufReader, BufWriter, Write};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use flate2::bufread::MultiGzDecoder;
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
 use tokio::sync::mpsc::{Sender, channel};
@@ -53,17 +54,17 @@ fn unreadable(path: &Path, error: &io::Error) -> BackendError {
     BackendError::new(kind, format!("{}: {error}", path.display()))
 }
 
-/// A file as it is.
+/// A file, gunzipped if it is gzipped: not every engine loads a compressed docker archive.
 pub(super) fn file(path: &Path) -> Result<Body, BackendError> {
-    let mut file = File::open(path).map_err(|error| unreadable(path, &error))?;
+    let file = File::open(path).map_err(|error| unreadable(path, &error))?;
     Ok(written(move |writer| {
-        let mut buffer = vec![0; PIECE];
-        loop {
-            match file.read(&mut buffer)? {
-                0 => return Ok(()),
-                read => writer.write_all(&buffer[..read])?,
-            }
+        let mut file = BufReader::with_capacity(PIECE, file);
+        if file.fill_buf()?.starts_with(&[0x1f, 0x8b]) {
+            io::copy(&mut MultiGzDecoder::new(file), writer)?;
+        } else {
+            io::copy(&mut file, writer)?;
         }
+        Ok(())
     }))
 }
 
