@@ -17,6 +17,7 @@ pub mod facts;
 #[cfg(feature = "failpoints")]
 pub mod failpoint;
 pub mod git;
+pub mod host;
 pub mod host_facts;
 pub mod kinds;
 pub mod op;

@@ -1,0 +1,185 @@
+//! Gathers the facts of the host that desired state depends on. Reads, hashes, runs secret commands; changes nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use schema::Config;
+use schema::config::{EnvValue, Home, Image, MountSource};
+
+use crate::host_facts::{Fact, HostFacts};
+use crate::resource::secret_hash;
+
+mod archive;
+pub mod cdi;
+pub mod context;
+pub mod ignore;
+mod link;
+pub mod lockfile;
+pub mod overlay;
+mod path;
+pub mod rootfs;
+pub mod secret;
+mod walk;
+
+/// What only the caller knows of the host.
+#[derive(Debug, Clone)]
+pub struct HostEnv {
+    /// The caller's environment: secrets, desktop variables, and what secret commands run with.
+    pub env: BTreeMap<OsString, OsString>,
+    /// The caller's runtime directory.
+    pub runtime_dir: Option<PathBuf>,
+    /// `sandboxes.lock`; it need not be there.
+    pub lockfile: Option<PathBuf>,
+    /// Where `sbx-init` is.
+    pub init: PathBuf,
+    /// Directories of CDI specifications, `/etc/cdi` and `/var/run/cdi`.
+    pub cdi_dirs: Vec<PathBuf>,
+    /// Where sockets of container engines may be.
+    pub engine_sockets: Vec<PathBuf>,
+    /// How long a secret command may take.
+    pub secret_deadline: Duration,
+}
+
+/// What makes planning pointless.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// The lockfile is there and cannot be used.
+    #[error(transparent)]
+    Lockfile(#[from] lockfile::LockfileError),
+}
+
+/// Variables of the caller that desktop clients follow.
+const DESKTOP: &[&str] =
+    &["WAYLAND_DISPLAY", "DBUS_SESSION_BUS_ADDRESS", "PULSE_SERVER", "DISPLAY", "XDG_SESSION_TYPE"];
+
+/// Sockets of a desktop session below its runtime directory.
+const DESKTOP_SOCKETS: &[&str] = &["wayland-0", "pipewire-0", "pulse/native", "bus"];
+
+/// Gathers all facts `config` depends on. Facts that cannot be had are recorded with the reason.
+pub async fn gather(config: &Config, env: &HostEnv) -> Result<HostFacts, HostError> {
+    let locked = env.lockfile.as_deref().map(lockfile::read).transpose()?.unwrap_or_default();
+    let paths = path::look(wanted_paths(config, env));
+    let (inputs, overlays, secrets) = tokio::join!(inputs(config), overlays(config), secrets(config, env));
+    let variable =
+        |name: &&str| Some(((*name).to_owned(), env.env.get(std::ffi::OsStr::new(name))?.to_str()?.to_owned()));
+    Ok(HostFacts {
+        paths: paths.kinds,
+        resolved: paths.resolved,
+        engine_sockets: path::real_sockets(&env.engine_sockets),
+        root_links: path::root_links(Path::new("/")),
+        inputs,
+        overlays,
+        secrets,
+        locked,
+        cdi: cdi::devices(&env.cdi_dirs),
+        init: env.init.clone(),
+        runtime_dir: env.runtime_dir.clone(),
+        desktop: DESKTOP.iter().filter_map(variable).collect(),
+    })
+}
+
+fn wanted_paths(config: &Config, env: &HostEnv) -> BTreeSet<PathBuf> {
+    let mut wanted = BTreeSet::from([PathBuf::from("/dev/dri"), env.init.clone()]);
+    for image in config.images.values() {
+        if let Image::Host { dirs, etc } = image {
+            wanted.extend(dirs.iter().cloned());
+            wanted.extend(etc.iter().map(|entry| Path::new("/etc").join(entry)));
+        }
+    }
+    if let Some(runtime) = &env.runtime_dir {
+        wanted.extend(DESKTOP_SOCKETS.iter().map(|name| runtime.join(name)));
+        if let Some(display) = env.env.get(std::ffi::OsStr::new("WAYLAND_DISPLAY")) {
+            wanted.insert(runtime.join(display));
+        }
+    }
+    for sandbox in config.sandboxes.values() {
+        wanted.extend(sandbox.mounts.iter().filter_map(|mount| match &mount.source {
+            MountSource::Path(path) => Some(path.clone()),
+            MountSource::Volume(_) => None,
+        }));
+        if let Home::Workspace(path) = &sandbox.home {
+            wanted.insert(path.clone());
+        }
+        wanted.extend(sandbox.overlay.clone());
+        wanted.extend(sandbox.devices.iter().filter(|device| device.starts_with('/')).map(PathBuf::from));
+    }
+    wanted
+}
+
+/// Hashes contexts, archives and root filesystems, side by side on the threads for blocking work.
+async fn inputs(config: &Config) -> BTreeMap<PathBuf, Fact<String>> {
+    let mut contexts: BTreeMap<PathBuf, BTreeSet<PathBuf>> = BTreeMap::new();
+    let mut tasks = Vec::new();
+    let mut seen = BTreeSet::new();
+    for image in config.images.values() {
+        match image {
+            Image::Build { context, containerfile, .. } => {
+                contexts.entry(context.clone()).or_default().insert(containerfile.clone());
+            }
+            Image::Archive { path } if seen.insert(path.clone()) => {
+                tasks.push(blocking(path.clone(), archive::hash));
+            }
+            Image::Rootfs { path } if seen.insert(path.clone()) => {
+                tasks.push(blocking(path.clone(), rootfs::hash));
+            }
+            Image::Archive { .. }
+            | Image::Rootfs { .. }
+            | Image::Host { .. }
+            | Image::Ref { .. }
+            | Image::Setup { .. } => {}
+        }
+    }
+    for (context, files) in contexts {
+        tasks.push(blocking(context, move |context| context::hash(context, &files)));
+    }
+    collect(tasks).await
+}
+
+async fn overlays(config: &Config) -> BTreeMap<PathBuf, Fact<Vec<crate::host_facts::OverlayFile>>> {
+    let trees: BTreeSet<&PathBuf> = config.sandboxes.values().filter_map(|sandbox| sandbox.overlay.as_ref()).collect();
+    collect(trees.into_iter().map(|tree| blocking(tree.clone(), overlay::files)).collect()).await
+}
+
+type Task<T> = (PathBuf, tokio::task::JoinHandle<Fact<T>>);
+
+fn blocking<T: Send + 'static>(
+    path: PathBuf,
+    work: impl FnOnce(&Path) -> std::io::Result<T> + Send + 'static,
+) -> Task<T> {
+    let at = path.clone();
+    (path, tokio::task::spawn_blocking(move || work(&at).map_err(|error| error.to_string())))
+}
+
+async fn collect<T>(tasks: Vec<Task<T>>) -> BTreeMap<PathBuf, Fact<T>> {
+    let mut facts = BTreeMap::new();
+    for (path, task) in tasks {
+        let fact = task.await.unwrap_or_else(|error| Err(format!("looking at it was cut off: {error}")));
+        facts.insert(path, fact);
+    }
+    facts
+}
+
+/// Hashes of the secrets that a sandbox uses. Commands run side by side.
+async fn secrets(config: &Config, env: &HostEnv) -> BTreeMap<String, Fact<String>> {
+    let used: BTreeSet<&str> = config
+        .sandboxes
+        .values()
+        .flat_map(|sandbox| sandbox.env.values())
+        .filter_map(|value| match value {
+            EnvValue::Secret(name) => Some(name.as_str()),
+            EnvValue::Text(_) => None,
+        })
+        .collect();
+    let read = used.into_iter().filter_map(|name| {
+        let source = config.secrets.get(name)?;
+        Some(async move {
+            use secrecy::ExposeSecret as _;
+            let value = secret::read(source, env).await.map_err(|error| error.to_string());
+            let hash = value.map(|value| secret_hash(config.project.as_str(), name, value.expose_secret()));
+            (name.to_owned(), hash)
+        })
+    });
+    futures_util::future::join_all(read).await.into_iter().collect()
+}

@@ -1,0 +1,73 @@
+//! What stands at a path.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::host_facts::PathKind;
+
+/// See the fields of the same meaning of [`crate::host_facts::HostFacts`].
+pub(super) struct Paths {
+    pub kinds: BTreeMap<PathBuf, PathKind>,
+    pub resolved: BTreeMap<PathBuf, PathBuf>,
+}
+
+/// Looks at `wanted`, links followed.
+pub(super) fn look(wanted: BTreeSet<PathBuf>) -> Paths {
+    let mut paths = Paths { kinds: BTreeMap::new(), resolved: BTreeMap::new() };
+    for path in wanted {
+        let Ok(metadata) = path.metadata() else { continue };
+        if let Ok(real) = path.canonicalize()
+            && real != path
+        {
+            paths.resolved.insert(path.clone(), real);
+        }
+        paths.kinds.insert(path, kind(metadata.file_type()));
+    }
+    paths
+}
+
+fn kind(file_type: std::fs::FileType) -> PathKind {
+    match file_type {
+        t if t.is_dir() => PathKind::Directory,
+        t if t.is_file() => PathKind::File,
+        t if t.is_socket() => PathKind::Socket,
+        t if t.is_block_device() || t.is_char_device() => PathKind::Device,
+        _ => PathKind::Other,
+    }
+}
+
+/// Where the sockets that exist really are.
+pub(super) fn real_sockets(candidates: &[PathBuf]) -> Vec<PathBuf> {
+    let real: BTreeSet<PathBuf> = candidates.iter().filter_map(|path| path.canonicalize().ok()).collect();
+    real.into_iter().collect()
+}
+
+/// Links directly below `root`, as `/bin` to `usr/bin` on most hosts.
+pub(super) fn root_links(root: &Path) -> BTreeMap<PathBuf, PathBuf> {
+    let Ok(entries) = std::fs::read_dir(root) else { return BTreeMap::new() };
+    entries.flatten().filter_map(|entry| Some((entry.path(), std::fs::read_link(entry.path()).ok()?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_kinds_and_links() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| dir.path().canonicalize().expect("real").join(name);
+        std::fs::write(at("file"), "").expect("written");
+        std::os::unix::fs::symlink("file", at("link")).expect("linked");
+        std::os::unix::fs::symlink("nowhere", at("dangling")).expect("linked");
+        let _socket = std::os::unix::net::UnixListener::bind(at("socket")).expect("bound");
+        let wanted = ["file", "link", "dangling", "socket", "missing"].map(at).into();
+        let paths = look(wanted);
+        let kinds = [(at("file"), PathKind::File), (at("link"), PathKind::File), (at("socket"), PathKind::Socket)];
+        assert_eq!(paths.kinds, kinds.into());
+        assert_eq!(paths.resolved, [(at("link"), at("file"))].into());
+        assert_eq!(real_sockets(&[at("socket"), at("missing")]), [at("socket")]);
+        let links = [(at("link"), "file".into()), (at("dangling"), "nowhere".into())];
+        assert_eq!(root_links(&at("")), links.into());
+    }
+}
