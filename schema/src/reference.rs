@@ -5,11 +5,11 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use crate::json_schema;
+use crate::json_schema::with_definitions;
 
 /// The reference of all fields, as Markdown.
 pub fn reference() -> String {
-    let schema = json_schema();
+    let schema = with_definitions();
     let mut page = Page { schema: &schema, out: String::new(), queue: Vec::new(), seen: BTreeSet::new() };
     page.out.push_str(
         "# Reference of `sandboxes.yaml`\n\n\

@@ -32,7 +32,9 @@ fn in_step(path: &str, generated: &str) {
 fn every_field_is_described_and_every_object_closed() {
     let mut wrong = Vec::new();
     walk("#", &json_schema(), &mut |path, schema| {
-        for (name, field) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
+        let fields = schema.get("properties").and_then(Value::as_object).into_iter().flatten();
+        // `true` only repeats a name for strict validators.
+        for (name, field) in fields.filter(|(_, field)| field.is_object()) {
             let said = |key: &str| field.get(key).is_some();
             if !said("description") {
                 wrong.push(format!("{path}/{name} has no description"));

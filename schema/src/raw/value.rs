@@ -1,4 +1,4 @@
-//! Values that may be written in more than one way.
+//! Values that may be written in more than one way. The usual one comes first: it is what editors complain about.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -9,30 +9,30 @@ pub(super) const DURATION: &str = "^(never|([0-9]+[smhdw])+)$";
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub(crate) enum Size {
-    /// Bytes.
-    Bytes(u64),
     /// A number with a unit; `K`, `M`, `G` and `T` are powers of 1024 too.
     Text(#[schemars(extend("pattern" = r"^([0-9]+(\.[0-9]+)?([KMGT](iB)?|B)?|unlimited)$"))] String),
+    /// Bytes.
+    Bytes(u64),
 }
 
 /// A number of CPUs.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub(crate) enum Cpus {
-    /// A number.
-    Number(#[schemars(extend("minimum" = 0.01, "maximum" = 8192))] f64),
     /// A number as text, or `unlimited`.
     Text(#[schemars(extend("pattern" = r"^([0-9]+(\.[0-9]{1,3})?|unlimited)$"))] String),
+    /// A number.
+    Number(#[schemars(extend("minimum" = 0.01, "maximum" = 8192))] f64),
 }
 
 /// A user or group id.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub(crate) enum Id {
-    /// The id itself.
-    Number(#[schemars(extend("maximum" = 4_294_967_294_u64))] u32),
     /// The id of whoever runs `sbx`.
     Caller(Caller),
+    /// The id itself.
+    Number(#[schemars(extend("maximum" = 4_294_967_294_u64))] u32),
 }
 
 /// The id of whoever runs `sbx`.
@@ -69,10 +69,10 @@ pub(crate) enum Scalar {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub(crate) enum EnvValue {
-    /// The value of a secret, given by the engine when the process starts.
-    Secret(SecretReference),
     /// The text itself; `${VAR}` is expanded.
     Plain(Scalar),
+    /// The value of a secret, given by the engine when the process starts.
+    Secret(SecretReference),
 }
 
 /// A reference to a secret.

@@ -99,7 +99,7 @@ impl Resolver<'_> {
         sandboxes
     }
 
-    /// Where the parts are written that a plan may blame.
+    /// Where the parts are written that a plan may blame; for the others the sandbox itself is near enough.
     fn origins_of(&mut self, name: &Name, entry: &Entry, node: &Node) {
         let path = format!("sandboxes.{name}");
         for field in node.entries() {
@@ -110,15 +110,22 @@ impl Resolver<'_> {
                         self.origin(format!("{path}.{}.{index}", field.key), span);
                     }
                 }
-                "gui" | "limits" | "security" | "home" | "env" => {
+                "gui" => {
                     for inner in field.value.entries() {
-                        self.origin(format!("{path}.{}.{}", field.key, inner.key), inner.key_span);
+                        self.origin(format!("{path}.gui.{}", inner.key), inner.key_span);
                     }
+                }
+                "env" => {
+                    for inner in field.value.entries().iter().filter(|inner| inner.value.get("secret").is_some()) {
+                        self.origin(format!("{path}.env.{}", inner.key), inner.key_span);
+                    }
+                }
+                "image" => self.origin(format!("{path}.image"), field.value.span),
+                "home" | "overlay" | "limits" | "security" => {
+                    self.origin(format!("{path}.{}", field.key), field.key_span);
                 }
                 _ => {}
             }
-            let span = if field.key == "image" { field.value.span } else { field.key_span };
-            self.origin(format!("{path}.{}", field.key), span);
         }
         self.origin(path, entry.key_span);
     }
