@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::env;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy as _;
@@ -139,6 +140,11 @@ pub fn engine_sockets(person: &Person, directories: &Directories) -> Vec<PathBuf
     sockets.sort();
     sockets.dedup();
     sockets
+}
+
+/// The whole environment.
+pub fn environment() -> BTreeMap<OsString, OsString> {
+    env::vars_os().collect()
 }
 
 /// An environment variable that is set, not empty, and text.

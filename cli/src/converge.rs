@@ -110,7 +110,7 @@ pub async fn converge(
         interrupt.stop_after(timeout.saturating_sub(begun.elapsed()));
     }
     let options = ExecuteOptions { parallelism: approach.parallelism, ..ExecuteOptions::default() };
-    let outcome = execute(&prepared.plan, &engine.acting(config, surroundings), &options, interrupt.stop(), &|event| {
+    let outcome = execute(&prepared.plan, &engine.acting(config), &options, interrupt.stop(), &|event| {
         progress.show(&event);
     })
     .await;

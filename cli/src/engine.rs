@@ -1,5 +1,6 @@
 //! The engine and the host's git behind one value: one that looks, and one that does.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -7,6 +8,7 @@ use async_trait::async_trait;
 use reconciler::backend::{BackendError, Observe, Perform};
 use reconciler::facts::{ContainerFacts, ProbeQuery, Probes, Query, Snapshot, State};
 use reconciler::git::{Git, GitOptions};
+use reconciler::host::HostEnv;
 use reconciler::host_facts::HostFacts;
 use reconciler::op::Op;
 use reconciler::planner::PlanOptions;
@@ -28,6 +30,7 @@ pub struct Engine {
     reader: Reader,
     git: Git,
     host: HostFacts,
+    env: HostEnv,
     address: String,
 }
 
@@ -45,16 +48,17 @@ impl Engine {
         config: &Config,
         locked: bool,
     ) -> Result<Self, Failure> {
-        let locks = lockfile::read(&lockfile::path(&run.global.file))?;
+        let locks = lockfile::path(&run.global.file);
         if locked {
-            refuse_unlocked(config, &locks)?;
+            refuse_unlocked(config, &lockfile::read(&locks)?)?;
         }
         let Surroundings { person, directories } = surroundings;
         let options = connect_options(run, person, directories);
         let reader = Reader::connect(&options).await.map_err(unreachable)?;
         let init = placed_init::place(&directories.data)?;
-        let host = host::gather(config, surroundings, init, locks.images).await;
-        let mut git = GitOptions::new(std::env::vars_os().collect(), options.runtime_dir.clone());
+        let env = host::env(surroundings, init, locks);
+        let host = host::gather(config, &env).await?;
+        let mut git = GitOptions::new(env.env.clone(), options.runtime_dir.clone());
         git.interactive = crate::attach::is_interactive() && !run.screen.json;
         let address = match reader.origin() {
             Origin::Named(url) => url.clone(),
@@ -63,7 +67,7 @@ impl Engine {
             Origin::Started => format!("user:{}", rustix::process::geteuid().as_raw()),
         };
         tracing::debug!(address, version = reader.facts().version, "connected");
-        Ok(Self { reader, git: Git::new(git), host, address })
+        Ok(Self { reader, git: Git::new(git), host, env, address })
     }
 
     /// What tells this engine from others, for the project lock.
@@ -80,8 +84,8 @@ impl Engine {
     }
 
     /// One that does too.
-    pub fn acting<'a>(&'a self, config: &Config, surroundings: &Surroundings) -> Acting<'a> {
-        let secrets = host::secrets(config, surroundings);
+    pub fn acting<'a>(&'a self, config: &Config) -> Acting<'a> {
+        let secrets = host::Secrets::new(config, &self.env);
         Acting { engine: self, podman: self.reader.clone().into_podman(Arc::new(secrets)) }
     }
 
@@ -155,12 +159,12 @@ fn unreachable(error: BackendError) -> Failure {
     failure.with_help(help)
 }
 
-fn refuse_unlocked(config: &Config, locks: &lockfile::Lockfile) -> Result<(), Failure> {
+fn refuse_unlocked(config: &Config, locks: &BTreeMap<String, String>) -> Result<(), Failure> {
     let missing: Vec<String> = config
         .images
         .iter()
         .filter_map(|(name, image)| match image {
-            Image::Ref { reference, .. } if !locks.images.contains_key(reference) => {
+            Image::Ref { reference, .. } if !locks.contains_key(reference) => {
                 let place = config.origins.find(&format!("images.{name}")).map(|place| format!("{place}: "));
                 Some(format!("{}image {name}: {reference} is not in {}", place.unwrap_or_default(), lockfile::NAME))
             }

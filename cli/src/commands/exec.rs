@@ -75,7 +75,7 @@ pub(super) fn inside(
     crate::runtime::block_on(async {
         let engine = Engine::connect(run, &surroundings, &config, false).await?;
         let container = engine.running(&config, sandbox).await?;
-        attach(engine.acting(&config, &surroundings).podman(), &container.id, spec).await
+        attach(engine.acting(&config).podman(), &container.id, spec).await
     })
 }
 

@@ -7,6 +7,7 @@ use reconciler::facts::Query;
 use reconciler::op::Op;
 use reconciler::spec::{ImageSpec, NewObject};
 use schema::config::{Config, Image};
+use serde::Serialize;
 
 use super::Run;
 use crate::configuration::{self, Surroundings};
@@ -25,6 +26,12 @@ Examples:
   sbx apply --locked           refuse what is not pinned")]
 pub struct Args {}
 
+#[derive(Serialize)]
+struct Document {
+    format_version: &'static str,
+    images: BTreeMap<String, String>,
+}
+
 /// Pins digests.
 pub fn run(_: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
     let surroundings = Surroundings::find(run)?;
@@ -36,10 +43,10 @@ pub fn run(_: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
     } else {
         crate::runtime::block_on(async {
             let engine = Engine::connect(run, &surroundings, &config, false).await?;
-            resolve(run, &surroundings, &config, &engine, &references).await
+            resolve(run, &config, &engine, &references).await
         })?
     };
-    lockfile::write(&path, images.clone())?;
+    lockfile::write(&path, &images)?;
     if run.screen.json {
         run.screen
             .result(&json::document(&lockfile::Lockfile { format_version: json::FORMAT_VERSION.to_owned(), images }))?;
@@ -62,12 +69,11 @@ fn references(config: &Config) -> BTreeSet<String> {
 
 async fn resolve(
     run: &Run<'_>,
-    surroundings: &Surroundings,
     config: &Config,
     engine: &Engine,
     references: &BTreeSet<String>,
 ) -> Result<BTreeMap<String, String>, Failure> {
-    let acting = engine.acting(config, surroundings);
+    let acting = engine.acting(config);
     for reference in references {
         let object = NewObject { name: reference.clone(), labels: BTreeMap::new() };
         let spec = ImageSpec::Ref { reference: reference.clone(), digest: None, pull: String::from("always") };
