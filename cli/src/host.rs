@@ -57,8 +57,11 @@ impl Secrets {
 impl SecretSource for Secrets {
     async fn read(&self, name: &str) -> Result<secrecy::SecretSlice<u8>, BackendError> {
         let Some(source) = self.sources.get(name) else {
-            return Err(BackendError::new(ErrorKind::Stale, format!("secret {name} is no longer in the configuration"))
-                .with_help("plan again"));
+            return Err(BackendError::new(
+                ErrorKind::Stale,
+                format!("secret {name} is no longer in the configuration"),
+            )
+            .with_help("plan again"));
         };
         host::secret::read(source, &self.env).await.map_err(|error| {
             BackendError::new(ErrorKind::Failed, error.to_string()).with_help("correct its source, and apply again")

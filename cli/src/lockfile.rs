@@ -59,7 +59,8 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join(NAME);
         assert_eq!(read(&path).expect("empty"), BTreeMap::new());
-        let images = BTreeMap::from([(String::from("docker.io/library/debian"), format!("sha256:{}", "0a".repeat(32)))]);
+        let images =
+            BTreeMap::from([(String::from("docker.io/library/debian"), format!("sha256:{}", "0a".repeat(32)))]);
         write(&path, &images).expect("written");
         assert_eq!(read(&path).expect("read"), images);
         assert_eq!(std::fs::read_dir(directory.path()).expect("there").count(), 1);

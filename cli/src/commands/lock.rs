@@ -48,8 +48,7 @@ pub fn run(_: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
     };
     lockfile::write(&path, &images)?;
     if run.screen.json {
-        run.screen
-            .result(&json::document(&lockfile::Lockfile { format_version: json::FORMAT_VERSION.to_owned(), images }))?;
+        run.screen.result(&json::document(&Document { format_version: json::FORMAT_VERSION, images }))?;
     } else {
         run.screen.say(&format!("Pinned {} in {}.", count(images.len(), "image"), path.display()));
     }

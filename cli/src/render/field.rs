@@ -26,7 +26,13 @@ pub fn lines(change: &FieldChange, full: bool, look: Look) -> String {
     };
     let path = safe(path);
     let forces = if *forces_replacement { FORCES } else { "" };
-    let inline = [before, after].map(|value| one_line(&path, value));
+    let mut inline = [before, after].map(|value| one_line(&path, value));
+    if let ([Some(first), Some(second)], false) = (&inline, full) {
+        let short = [short_digests(first), short_digests(second)];
+        if short[0] != short[1] {
+            inline = short.map(Some);
+        }
+    }
     if let [Some(before_text), Some(after_text)] = &inline {
         let values = match symbol {
             "+" => after_text.clone(),
@@ -147,13 +153,49 @@ fn block(value: &Value) -> String {
     let mut text = match value {
         Value::Null => return String::new(),
         Value::String(text) => text.clone(),
-        Value::Array(items) => items.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
+        Value::Array(items) => items.iter().map(item).collect::<Vec<_>>().join("\n"),
         other => serde_json::to_string_pretty(other).unwrap_or_default(),
     };
     if !text.ends_with('\n') {
         text.push('\n');
     }
     text
+}
+
+/// One item of a list; a mount in the words people use for it.
+fn item(value: &Value) -> String {
+    let text = |key: &str| value.get(key).and_then(Value::as_str);
+    let (Some(kind), Some(target)) = (text("type"), text("target")) else { return value.to_string() };
+    let from = match kind {
+        "bind" => text("source").map(|source| format!("{source} -> ")),
+        "volume" => text("volume").map(|volume| format!("volume {volume} -> ")),
+        _ => value.get("size").and_then(Value::as_u64).map(|size| format!("{kind} of {} -> ", bytes(size))),
+    };
+    let Some(from) = from else { return value.to_string() };
+    let read_only = if value.get("read_only") == Some(&Value::Bool(true)) { " (read-only)" } else { "" };
+    let relabel = text("relabel").map(|label| format!(" (relabel {label})")).unwrap_or_default();
+    format!("{from}{target}{read_only}{relabel}")
+}
+
+/// A text with the digests in it cut to what people compare.
+fn short_digests(text: &str) -> String {
+    const SHOWN: usize = 12;
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = rest.find("sha256:") {
+        let (before, found) = rest.split_at(start + "sha256:".len());
+        let hex = found.bytes().take_while(u8::is_ascii_hexdigit).count();
+        out.push_str(before);
+        if hex == 64 {
+            out.push_str(&found[..SHOWN]);
+            out.push_str("...");
+        } else {
+            out.push_str(&found[..hex]);
+        }
+        rest = &found[hex..];
+    }
+    out.push_str(rest);
+    out
 }
 
 /// Nothing worth a line in something new: an empty list, an empty text.

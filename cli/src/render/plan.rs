@@ -178,6 +178,11 @@ impl Page<'_> {
         for reason in &change.because {
             self.line("    ", "      ", &format!("because {reason}"), dim());
         }
+        if change.action == Action::Delete && !self.shown.full {
+            // What goes as a whole needs no list of its parts.
+            self.losses(change);
+            return;
+        }
         for change in &change.fields {
             self.text.push_str(&field::lines(change, self.shown.full, self.look));
         }
