@@ -58,6 +58,7 @@ fn variable(name: &str) -> String {
     env::var(name).unwrap_or_else(|error| fail(&format!("{name}: {error}")))
 }
 
+#[allow(clippy::disallowed_methods, reason = "a build script has one way to fail, and nothing to drop")]
 fn fail(message: &str) -> ! {
     println!("cargo::error={message}");
     std::process::exit(1)

@@ -16,7 +16,7 @@ pub struct Loaded {
 
 /// Reads, merges, checks and resolves.
 ///
-/// Later sources are laid over earlier ones ([`merge`]). All problems of all sources are reported, each once, also where
+/// Later sources are laid over earlier ones ([`merge()`]). All problems of all sources are reported, each once, also where
 /// a later source hides what is wrong.
 pub fn load(sources: &Sources, caller: &Caller) -> Loaded {
     let mut problems = Vec::new();

@@ -1,7 +1,7 @@
 //! The language as it is written: one type per mapping, fields named as in the file, everything optional that may be
 //! left to a layer beneath.
 //!
-//! These types are the single source of the JSON Schema (see [`crate::json_schema`]) and of the structural check
+//! These types are the single source of the JSON Schema (see [`crate::json_schema()`]) and of the structural check
 //! (`structure`), which runs before serde does. Two annotations of ours steer it: `x-later` lists fields and
 //! values that are reserved but not available yet, `x-meant` maps names from neighbouring tools to ours. Both are absent from
 //! the published schema.

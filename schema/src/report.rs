@@ -1,10 +1,11 @@
 //! Problems on their way out: places counted out, sorted, in the formats of `sbx validate`.
 //!
-//! [`json`], [`github`] and [`sarif`] are for programs. [`FileReport`] is for people: a `miette` diagnostic that the
+//! [`json()`], [`github()`] and [`sarif()`] are for programs. [`FileReport`] is for people: a `miette` diagnostic that the
 //! caller renders.
 
 use crate::{Diagnostic, LocatedDiagnostic, Location, RelatedPlace, Severity, Sources, Span};
 
+mod excerpt;
 mod github;
 mod human;
 mod json;

@@ -20,6 +20,7 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
         assert!(start.elapsed() < DEADLINE, "did not come true: {what}");
+        #[allow(clippy::disallowed_methods, reason = "the one place where these tests sleep, between two looks")]
         thread::sleep(Duration::from_millis(2));
     }
 }

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use miette::{LabeledSpan, NamedSource, SourceCode};
+use miette::{LabeledSpan, SourceCode};
 
+use super::excerpt::Text;
 use crate::codes;
 use crate::{Diagnostic, Severity, Sources, Span};
 
@@ -21,7 +22,7 @@ pub struct FileReport {
 #[derive(Debug)]
 pub struct Problem {
     diagnostic: Diagnostic,
-    text: Option<Arc<NamedSource<String>>>,
+    text: Option<Arc<Text>>,
     notes: Vec<Note>,
 }
 
@@ -30,16 +31,16 @@ pub struct Problem {
 struct Note {
     span: Span,
     message: String,
-    text: Arc<NamedSource<String>>,
+    text: Arc<Text>,
 }
 
 /// One report per file, in the order of the sources; what has no place comes first.
 pub fn reports(sources: &Sources, diagnostics: &[Diagnostic]) -> Vec<FileReport> {
     // Copied once per file that has a problem, and only what a terminal can show safely.
-    let mut texts: BTreeMap<usize, Arc<NamedSource<String>>> = BTreeMap::new();
+    let mut texts: BTreeMap<usize, Arc<Text>> = BTreeMap::new();
     let mut text = |index: usize| {
         let source = sources.get(index)?;
-        let make = || Arc::new(NamedSource::new(printable(&source.name), printable(&source.text)));
+        let make = || Arc::new(Text::new(printable(&source.name), printable(&source.text)));
         Some(Arc::clone(texts.entry(index).or_insert_with(make)))
     };
     let mut files: BTreeMap<Option<usize>, Vec<Problem>> = BTreeMap::new();
@@ -143,15 +144,17 @@ impl miette::Diagnostic for Problem {
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {
-        self.text.as_ref().map(|text| text as &dyn SourceCode)
+        self.text.as_deref().map(|text| text as &dyn SourceCode)
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
         let span = self.diagnostic.span?;
+        let text = self.text.as_deref()?;
+        let range = |span: Span| text.underline(span.start, span.end);
         let own = LabeledSpan::new_primary_with_span(self.diagnostic.label.as_deref().map(printable), range(span));
         let same_file = self.diagnostic.related.iter().filter(move |(related, _)| related.source == span.source);
         let related =
-            same_file.map(|(span, message)| LabeledSpan::new_with_span(Some(printable(message)), range(*span)));
+            same_file.map(move |(span, message)| LabeledSpan::new_with_span(Some(printable(message)), range(*span)));
         Some(Box::new(std::iter::once(own).chain(related)))
     }
 
@@ -177,16 +180,15 @@ impl miette::Diagnostic for Note {
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {
-        Some(&self.text)
+        Some(&*self.text)
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
-        Some(Box::new(std::iter::once(LabeledSpan::new_primary_with_span(None, range(self.span)))))
+        Some(Box::new(std::iter::once(LabeledSpan::new_primary_with_span(
+            None,
+            self.text.underline(self.span.start, self.span.end),
+        ))))
     }
-}
-
-fn range(span: Span) -> std::ops::Range<usize> {
-    span.start..span.end.max(span.start)
 }
 
 fn severity(severity: Severity) -> miette::Severity {

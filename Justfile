@@ -1,0 +1,52 @@
+# Everything that is done to this tree. `./dev RECIPE` installs what is missing first.
+# CI runs these and nothing else.
+
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+# nextest where it is there; plain cargo runs the same tests, more slowly.
+runner := `command -v cargo-nextest >/dev/null 2>&1 && echo "cargo nextest run" || echo "cargo test"`
+
+_default:
+    @just --list --unsorted
+
+# Format all code.
+fmt:
+    cargo fmt --all
+
+# Formatting and lints; warnings are errors.
+lint:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets --quiet -- -D warnings
+    @! grep -rnE '\benv::(var|vars|var_os|vars_os)\b' schema/src reconciler/src || { echo "libraries read no environment" >&2; exit 1; }
+
+# All there is: lints, dependencies, docs, units, snapshots, and end to end on Podman 4 and 5, rootful and rootless.
+test: lint deny doc _engines
+    {{ if env("SBX_TEST_WITHOUT_PODMAN", "") != "" { "just unit" } else { runner + " --workspace --no-fail-fast" } }}
+
+# Tests that need no engine.
+unit:
+    @if [ -n "${SBX_TEST_WITHOUT_PODMAN:-}" ]; then just _loudly; fi
+    {{ if runner == "cargo test" { "cargo test --workspace --exclude sbx-cli && cargo test --package sbx-cli --bins" } else { "cargo nextest run --workspace --no-fail-fast -E 'not binary(podman)'" } }}
+
+# End to end only; FILTER selects by name, as in `just e2e rootless_5`.
+e2e FILTER="": _engines
+    {{ runner }} --package sbx-cli --test podman --no-fail-fast {{ FILTER }}
+
+# The root directory of the Podman 5 engines, built once.
+_engines:
+    @[ -n "${SBX_TEST_WITHOUT_PODMAN:-}" ] || tests/podman/trixie.sh >/dev/null
+
+_loudly:
+    @printf '\n  *** SBX_TEST_WITHOUT_PODMAN is set: the tests on a real Podman DO NOT RUN. ***\n\n' >&2
+
+# Licences, bans and sources of dependencies.
+deny:
+    if command -v cargo-deny >/dev/null; then cargo deny check bans licenses sources; else python3 .config/deny.py; fi
+
+# Known vulnerabilities; the list comes from the network, and cargo-deny from `cargo install --locked cargo-deny`.
+advisories:
+    cargo deny check advisories
+
+# Documentation of the code; a broken link is an error.
+doc:
+    RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --workspace --no-deps --document-private-items --quiet
