@@ -260,10 +260,16 @@ async fn read_lines(pipe: Option<impl AsyncRead + Unpin>, progress: Option<Progr
             kept.push_back(text);
         }
     };
+    // ssh ends its lines with both: only a return that no line feed follows is progress.
+    let mut returned = false;
     while let Ok(count @ 1..) = pipe.read(&mut buffer).await {
         for byte in &buffer[..count] {
+            if returned && *byte != b'\n' {
+                end_line(&mut line, true);
+            }
+            returned = *byte == b'\r';
             match byte {
-                b'\r' => end_line(&mut line, true),
+                b'\r' => {}
                 b'\n' => end_line(&mut line, false),
                 _ if line.len() < LONGEST => line.push(*byte),
                 _ => {}
