@@ -3,7 +3,7 @@
 //! Everything is resolved here: defaults and profiles merged, variables and `~` expanded, paths absolute, replicas
 //! counted out, references checked. Types are plain; where something was written is kept apart in [`Origins`].
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -60,7 +60,7 @@ impl fmt::Display for Location {
 ///
 /// Replicas have the location of the sandbox they come from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Origins(BTreeMap<String, Location>);
+pub struct Origins(HashMap<String, Location>);
 
 impl Origins {
     /// Records where `path` was written.

@@ -92,6 +92,9 @@ fn merge_as(shape: Shape, base: Node, over: Node) -> Node {
     }
 }
 
+/// Fleets merge small mappings by the ten thousand; only longer ones are worth an index.
+const SMALL: usize = 16;
+
 fn merge_entries(shape: Shape, mut ours: Vec<Entry>, theirs: Vec<Entry>) -> Vec<Entry> {
     let alternatives = shape.alternatives();
     let chosen = |key: &str| theirs.iter().any(|entry| entry.key == key);
@@ -106,24 +109,29 @@ fn merge_entries(shape: Shape, mut ours: Vec<Entry>, theirs: Vec<Entry>) -> Vec<
             });
         }
     }
-    let mut places: HashMap<String, usize> =
-        ours.iter().enumerate().map(|(index, entry)| (entry.key.clone(), index)).collect();
-    let mut merged: Vec<Option<Entry>> = ours.into_iter().map(Some).collect();
+    let places: HashMap<String, usize> = match ours.len() {
+        0..=SMALL => HashMap::new(),
+        _ => ours.iter().enumerate().map(|(index, entry)| (entry.key.clone(), index)).collect(),
+    };
+    let indexed = ours.len() > SMALL;
+    let mut merged = ours;
+    let known = merged.len();
     for entry in theirs {
-        let Some(place) = places.get(&entry.key).and_then(|index| merged.get_mut(*index)) else {
-            places.insert(entry.key.clone(), merged.len());
-            merged.push(Some(entry));
-            continue;
+        let place = if indexed {
+            places.get(&entry.key).copied()
+        } else {
+            merged.iter().take(known).position(|base| base.key == entry.key)
         };
-        *place = Some(match place.take() {
-            Some(base) => {
-                let value = merge_as(shape.child(&entry.key), base.value, entry.value);
-                Entry { value, ..entry }
+        match place.and_then(|index| merged.get_mut(index)) {
+            Some(place) => {
+                let base = std::mem::replace(&mut place.value, Node::new(entry.value.span, NodeKind::Null));
+                let value = merge_as(shape.child(&entry.key), base, entry.value);
+                *place = Entry { value, ..entry };
             }
-            None => entry,
-        });
+            None => merged.push(entry),
+        }
     }
-    merged.into_iter().flatten().collect()
+    merged
 }
 
 fn merge_keyed(fields: &[&str], ours: Vec<Node>, theirs: Vec<Node>) -> Vec<Node> {

@@ -2,12 +2,15 @@
 //!
 //! A new case is one file: write `NAME.yaml`, run `UPDATE=1 cargo test -p sbx-schema --test corpus`, read `NAME.report`.
 
+#![allow(clippy::disallowed_methods, reason = "`UPDATE=1` is for whoever runs the tests")]
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use miette::{GraphicalReportHandler, GraphicalTheme};
 use schema::{Diagnostic, Source, load, report};
 
+#[path = "fixed/caller.rs"]
 mod caller;
 
 use caller::caller;

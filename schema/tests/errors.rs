@@ -1,5 +1,7 @@
 //! `docs/errors.md` is what the catalogue says.
 
+#![allow(clippy::disallowed_methods, reason = "`UPDATE=1` is for whoever runs the tests")]
+
 use std::path::Path;
 
 #[test]

@@ -1,5 +1,7 @@
 //! The published JSON Schema: committed, described, closed.
 
+#![allow(clippy::disallowed_methods, reason = "`UPDATE=1` is for whoever runs the tests")]
+
 use std::path::Path;
 
 use schema::json_schema;

@@ -2,6 +2,7 @@
 
 use schema::{Loaded, Source, load};
 
+#[path = "fixed/caller.rs"]
 mod caller;
 
 use caller::caller;
@@ -24,4 +25,138 @@ fn everything_loads() {
     let loaded = read(&[include_str!("../../fixtures/valid/everything.yaml")]);
     assert_eq!(loaded.diagnostics, []);
     insta::assert_json_snapshot!(loaded.config.expect("no errors"));
+}
+
+const HEAD: &str = "apiVersion: sbx/v1\nproject: acme\n";
+
+fn config(texts: &[&str]) -> schema::Config {
+    let loaded = read(texts);
+    loaded.config.unwrap_or_else(|| panic!("{:#?}", loaded.diagnostics))
+}
+
+fn codes(texts: &[&str]) -> Vec<&'static str> {
+    read(texts).diagnostics.iter().map(|problem| problem.code).collect()
+}
+
+#[test]
+fn paths_start_at_the_file_they_are_written_in() {
+    let base = format!("{HEAD}defaults: {{ overlay: ./one }}\nsandboxes: {{ api: {{ image: host }} }}\n");
+    let over = "sandboxes: { api: { mounts: [{ source: ../two, target: /two }] } }\n";
+    let config = config(&[&base, over]);
+    let api = &config.sandboxes["api"];
+    assert_eq!(api.overlay.as_deref(), Some("/work/0/one".as_ref()));
+    assert_eq!(api.mounts[0].source, schema::config::MountSource::Path("/work/two".into()));
+    let place = config.origins.find("sandboxes.api.mounts.0").expect("an origin");
+    assert_eq!((place.file.as_str(), place.line), ("1.yaml", 1));
+}
+
+#[test]
+fn problems_of_every_file_are_found_also_where_a_later_one_hides_them() {
+    let base = format!("{HEAD}sandboxes: {{ api: {{ image: host, restart: sometimes }} }}\n");
+    let over = "sandboxes: { api: { restart: always, commnd: [a] } }\n";
+    assert_eq!(codes(&[&base, over]), ["sbx::wrong-value", "sbx::unknown-field"]);
+}
+
+#[test]
+fn what_is_wrong_beneath_is_said_once() {
+    let text = format!(
+        "{HEAD}defaults: {{ env: {{ A: '${{NOPE}}' }}, egress: {{ mode: open }} }}\n\
+         sandboxes: {{ one: {{ image: host }}, two: {{ image: host }}, six: {{ image: host }} }}\n"
+    );
+    assert_eq!(codes(&[&text]), ["sbx::variable-unset", "sbx::open-egress"]);
+}
+
+#[test]
+fn layers_lie_in_order() {
+    let text = format!(
+        "{HEAD}defaults: {{ restart: always, env: {{ A: defaults, B: defaults, C: defaults, D: defaults }} }}\n\
+         profiles:\n  low: {{ env: {{ B: low, C: low, D: low }} }}\n  high: {{ extends: low, env: {{ C: high, D: high }} }}\n\
+         sandboxes: {{ api: {{ extends: high, image: host, env: {{ D: own }} }} }}\n"
+    );
+    let config = config(&[&text]);
+    let api = &config.sandboxes["api"];
+    let values: Vec<String> = api.env.values().map(|value| format!("{value:?}")).collect();
+    assert_eq!(values, ["Text(\"defaults\")", "Text(\"low\")", "Text(\"high\")", "Text(\"own\")"]);
+    assert_eq!(api.restart, schema::config::Restart::Always);
+}
+
+#[test]
+fn replicas_are_counted_out_and_blamed_where_they_are_written() {
+    let text = format!("{HEAD}sandboxes:\n  api: {{ image: host, replicas: 3 }}\n");
+    let config = config(&[&text]);
+    let names: Vec<&str> = config.sandboxes.keys().map(schema::Name::as_str).collect();
+    assert_eq!(names, ["api-1", "api-2", "api-3"]);
+    assert_eq!(config.origins.find("sandboxes.api-3").map(|place| place.line), Some(4));
+}
+
+#[test]
+fn defaults_are_those_of_the_reference() {
+    let config = config(&[&format!("{HEAD}sandboxes: {{ api: {{ image: host }} }}\n")]);
+    let api = &config.sandboxes["api"];
+    assert_eq!((config.quotas.per_owner, config.quotas.total), (5, 7));
+    assert_eq!((api.limits.cpus_milli, api.limits.memory, api.limits.pids), (Some(2000), Some(4 << 30), Some(2048)));
+    assert_eq!((api.owner.as_str(), api.user.name.as_str(), api.user.uid), ("alice", "alice", 1000));
+    assert_eq!((api.egress, api.security.no_new_privileges), (schema::config::Egress::None, true));
+    assert_eq!(api.security.cap_drop, ["ALL"]);
+    assert_eq!(api.workdir, std::path::Path::new("/home/alice"));
+    assert!(config.images.contains_key("host"), "the built-in image is there when it is used");
+}
+
+#[test]
+fn nothing_open_comes_of_a_mode_that_is_not_available() {
+    for mode in ["allowlist", "direct", "Open", "OPEN", "", "all"] {
+        let text = format!("{HEAD}sandboxes: {{ api: {{ image: host, egress: {{ mode: \"{mode}\" }} }} }}\n");
+        assert!(read(&[&text]).config.is_none(), "{mode}");
+    }
+}
+
+#[test]
+fn every_way_to_an_engine_socket_is_refused() {
+    let ways = [
+        "/",
+        "/run",
+        "/run/",
+        "//run//podman",
+        "/run/podman/podman.sock",
+        "/var/run",
+        "/var",
+        "/var/run/docker.sock",
+        "/usr/../var/run/docker.sock",
+        "/run/user/1000",
+        "/run/user",
+        "/srv/engines",
+        "/srv",
+        "/proc/self/root",
+        "${XDG_RUNTIME_DIR}/podman/podman.sock",
+        "../../run",
+        "/home/../run/containerd",
+    ];
+    for way in ways {
+        for field in [
+            format!("mounts: [{{ source: '{way}', target: /x }}]"),
+            format!("home: {{ workspace: '{way}' }}"),
+            format!("overlay: '{way}'"),
+            format!("worktrees: [{{ repo: https://example.org/a.git, branch: main, path: '{way}' }}]"),
+        ] {
+            let text = format!("{HEAD}sandboxes: {{ api: {{ image: host, {field} }} }}\n");
+            assert!(codes(&[&text]).contains(&"sbx::engine-socket"), "{field}");
+        }
+    }
+    for fine in ["/srv/data", "/run/lock", "/var/lib/acme", "./run", "/runner"] {
+        let text =
+            format!("{HEAD}sandboxes: {{ api: {{ image: host, mounts: [{{ source: {fine}, target: /x }}] }} }}\n");
+        assert_eq!(codes(&[&text]), Vec::<&str>::new(), "{fine}");
+    }
+}
+
+#[test]
+fn cyclic_and_long_chains_end() {
+    let chain: String = (0..5000).map(|n| format!("  p{n}x: {{ extends: p{}x }}\n", n + 1)).collect();
+    let text =
+        format!("{HEAD}profiles:\n{chain}  p5000x: {{}}\nsandboxes: {{ api: {{ image: host, extends: p0x }} }}\n");
+    assert!(codes(&[&text]).contains(&"sbx::extends-cycle"));
+    let images: String =
+        (0..5000).map(|n| format!("  i{n}x: {{ from: i{}x, setup: {{ run: [a] }} }}\n", n + 1)).collect();
+    let text = format!("{HEAD}images:\n{images}  i5000x: {{ archive: ./a }}\nsandboxes: {{ api: {{ image: i0x }} }}\n");
+    assert_eq!(codes(&[&text]), Vec::<&str>::new());
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use schema::{Severity, Source, json_schema, load};
 use serde_json::Value;
 
+#[path = "fixed/caller.rs"]
 mod caller;
 
 use caller::caller;

@@ -9,6 +9,9 @@ use crate::document::{Entry, Node, NodeKind};
 use crate::structure::{Check, Extent, show};
 use crate::{Span, merge_sandbox};
 
+/// Longest chain of profiles that is followed; recursion relies on it.
+const LONGEST_CHAIN: usize = 64;
+
 /// The layers of the file, and what was laid together already.
 pub(super) struct Layers<'a> {
     defaults: Option<&'a Node>,
@@ -85,7 +88,10 @@ impl<'a> Resolver<'a> {
     /// The profile and those it extends, lowest first, each once.
     fn linearize(&mut self, name: &str, above: &mut Vec<&'a str>, order: &mut Vec<&'a Entry>) {
         let Some(entry) = self.layers.profiles.get(name).copied() else { return };
-        // A cycle is reported by `find_cycles`; here it only must not run for ever.
+        // Circles and endless chains are reported by `find_cycles`; here they only must not run for ever.
+        if above.len() >= LONGEST_CHAIN {
+            return;
+        }
         if above.contains(&entry.key.as_str()) || order.iter().any(|known| known.key == entry.key) {
             return;
         }
@@ -106,9 +112,8 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// `state` tells visited profiles from those being visited. Deep chains are bounded by an explicit stack of names.
+    /// `state` tells visited profiles from those being visited.
     fn visit(&mut self, entry: &'a Entry, path: &mut Vec<&'a str>, state: &mut HashMap<&'a str, bool>) {
-        const LONGEST_CHAIN: usize = 64;
         if state.contains_key(entry.key.as_str()) {
             return;
         }

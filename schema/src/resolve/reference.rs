@@ -40,6 +40,9 @@ impl Kind {
 /// The image that is there without being written.
 pub(super) const BUILT_IN_IMAGE: &str = "host";
 
+/// Problems after which names are no longer compared.
+const MOST_GUESSES: usize = 200;
+
 /// Every name of the file that can be referred to, and whether it was. Entries with problems count as well: a reference
 /// to them is not another problem.
 pub(super) struct Known<'a>(HashMap<Kind, HashMap<&'a str, Mark>>);
@@ -87,9 +90,13 @@ impl Resolver<'_> {
             return Name::new(name).ok();
         }
         let (word, section) = (kind.word(), kind.section());
-        let mut candidates: Vec<&str> = self.known.names(kind).collect();
-        candidates.extend((kind == Kind::Image).then_some(BUILT_IN_IMAGE));
-        candidates.sort_unstable();
+        let mut candidates: Vec<&str> = Vec::new();
+        // Looking for what was meant costs as much as there are names; after so many mistakes nobody reads it.
+        if self.problems.len() < MOST_GUESSES {
+            candidates.extend(self.known.names(kind));
+            candidates.extend((kind == Kind::Image).then_some(BUILT_IN_IMAGE));
+            candidates.sort_unstable();
+        }
         let help = match did_you_mean(name, candidates.iter().copied()) {
             Some(near) => format!("Did you mean `{near}`?"),
             None => format!("Add it under `{section}`, or use one that is there."),
