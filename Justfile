@@ -50,3 +50,7 @@ advisories:
 # Documentation of the code; a broken link is an error.
 doc:
     RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --workspace --no-deps --document-private-items --quiet
+
+# The JSON Schema as editors use it: ajv in strict mode, yaml-language-server over its protocol. Needs node and npm.
+editor:
+    cd tests/editor && npm ci --silent && node --test

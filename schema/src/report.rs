@@ -31,18 +31,49 @@ pub fn is_valid(diagnostics: &[LocatedDiagnostic], strict: bool) -> bool {
 #[derive(Debug)]
 pub struct Locator<'a> {
     sources: &'a Sources,
-    /// First byte of each line, by source.
-    lines: Vec<Vec<usize>>,
+    /// By source.
+    tables: Vec<Table>,
+}
+
+/// What it takes to count without reading a text again.
+#[derive(Debug)]
+struct Table {
+    /// First byte of each line.
+    lines: Vec<usize>,
+    /// Characters before each block: a place costs one block, however long its line is.
+    characters: Vec<usize>,
+}
+
+/// Bytes in a block of [`Table::characters`].
+const BLOCK: usize = 1024;
+
+impl Table {
+    fn new(text: &str) -> Self {
+        let after_breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(index, _)| index + 1);
+        let before = text.as_bytes().chunks(BLOCK).scan(0, |sum, block| {
+            let before = *sum;
+            *sum += characters(block);
+            Some(before)
+        });
+        Self { lines: std::iter::once(0).chain(after_breaks).collect(), characters: before.collect() }
+    }
+
+    /// Characters of `text` before `offset`.
+    fn before(&self, text: &str, offset: usize) -> Option<usize> {
+        let block = (offset / BLOCK).min(self.characters.len().checked_sub(1)?);
+        Some(self.characters.get(block)? + characters(text.as_bytes().get(block * BLOCK..offset)?))
+    }
+}
+
+/// Characters that begin in `bytes`.
+fn characters(bytes: &[u8]) -> usize {
+    bytes.iter().filter(|byte| **byte & 0xC0 != 0x80).count()
 }
 
 impl<'a> Locator<'a> {
     /// Reads every text once.
     pub fn new(sources: &'a Sources) -> Self {
-        let starts = |text: &str| {
-            let after_breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(index, _)| index + 1);
-            std::iter::once(0).chain(after_breaks).collect()
-        };
-        Self { sources, lines: sources.iter().map(|source| starts(&source.text)).collect() }
+        Self { sources, tables: sources.iter().map(|source| Table::new(&source.text)).collect() }
     }
 
     /// The place of `span`; `None` when its source is not among the texts.
@@ -71,12 +102,15 @@ impl<'a> Locator<'a> {
     /// Line and column of a byte, from 1; a byte-order mark is no column.
     fn position(&self, source: usize, offset: usize) -> Option<(usize, usize)> {
         let text = &self.sources.get(source)?.text;
-        let lines = self.lines.get(source)?;
+        let table = self.tables.get(source)?;
         let offset = text.floor_char_boundary(offset);
-        let line = lines.partition_point(|start| *start <= offset);
-        let start = lines.get(line.checked_sub(1)?)?;
-        let before = text.get(*start..offset)?;
-        let column = before.strip_prefix('\u{feff}').filter(|_| *start == 0).unwrap_or(before).chars().count() + 1;
+        let line = table.lines.partition_point(|start| *start <= offset);
+        let start = *table.lines.get(line.checked_sub(1)?)?;
+        let mark = usize::from(start == 0 && offset > 0 && text.starts_with('\u{feff}'));
+        let column = match offset {
+            0 => 1,
+            _ => table.before(text, offset)? - table.before(text, start)? - mark + 1,
+        };
         Some((line, column))
     }
 }
