@@ -145,15 +145,23 @@ impl Global {
 /// clap's own global arguments drop the ones before the command when there are some after it (`-f a plan -f b`), and
 /// leave no room for `logs -f`; so every command gets the options itself.
 pub fn command() -> clap::Command {
-    let mut root = Global::augment_args(Cli::command());
+    let mut root = with_global(Cli::command());
     let names: Vec<String> = root.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
     for name in names {
         root = root.mut_subcommand(&name, |sub| {
-            let sub = Global::augment_args(sub);
+            let sub = with_global(sub);
             if name == "logs" { sub.mut_arg("file", |file| file.short(None)) } else { sub }
         });
     }
     root
+}
+
+/// `command` with the global options. Adding arguments also takes over their type's description; it is put back.
+fn with_global(command: clap::Command) -> clap::Command {
+    let (about, long_about) = (command.get_about().cloned(), command.get_long_about().cloned());
+    let about = about.unwrap_or_default();
+    let long_about = long_about.unwrap_or_else(|| about.clone());
+    Global::augment_args(command).about(about).long_about(long_about)
 }
 
 /// Reads the command line.

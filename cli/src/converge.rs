@@ -110,16 +110,25 @@ pub async fn converge(
         interrupt.stop_after(timeout.saturating_sub(begun.elapsed()));
     }
     let options = ExecuteOptions { parallelism: approach.parallelism, ..ExecuteOptions::default() };
-    let outcome = execute(&prepared.plan, &engine.acting(config), &options, interrupt.stop(), &|event| {
-        progress.show(&event);
-    })
-    .await;
+    let acting = engine.acting(config);
+    #[cfg(feature = "failpoints")]
+    let acting = mortal(acting)?;
+    let outcome = execute(&prepared.plan, &acting, &options, interrupt.stop(), &|event| progress.show(&event)).await;
     drop(lock);
     let exit = if outcome.interrupted && interrupt.timed_out() { Some(Exit::TimedOut) } else { None };
     if !run.screen.json && !run.screen.quiet {
         tracing::debug!(took = %duration(begun.elapsed()), "carried out");
     }
     finish(run, approach, &prepared.plan, &outcome, exit)
+}
+
+/// The backend that dies where `SBX_FAILPOINT` says: `before:3`, `after:3`.
+#[cfg(feature = "failpoints")]
+fn mortal<B>(backend: B) -> Result<reconciler::failpoint::Mortal<B>, Failure> {
+    let never = String::from("before:18446744073709551615");
+    let failpoint = crate::caller::variable("SBX_FAILPOINT").unwrap_or(never).parse();
+    let failpoint = failpoint.map_err(|error: String| Failure::failed("sbx::failpoint", error))?;
+    Ok(reconciler::failpoint::Mortal::new(backend, failpoint))
 }
 
 async fn take(

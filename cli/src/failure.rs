@@ -109,7 +109,8 @@ impl Failure {
     /// An error of the engine or of git, met while doing `what` (`list containers`).
     pub fn backend(what: &str, error: BackendError) -> Self {
         let (exit, code) = kind(error.kind);
-        let message = if what.is_empty() { error.message } else { format!("{what}: {}", error.message) };
+        let said = without_number(&error.message);
+        let message = if what.is_empty() { said } else { format!("{what}: {said}") };
         let mut failure = Self::new(exit, code, message);
         failure.help = error.help;
         failure
@@ -183,15 +184,22 @@ pub fn kind(kind: ErrorKind) -> (Exit, &'static str) {
 
 /// What an I/O error says, without the `(os error 2)` that helps nobody.
 pub fn io_text(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    match text.rfind(" (os error ") {
-        Some(end) => {
-            let mut text = text[..end].to_owned();
-            if let Some(first) = text.get_mut(..1) {
-                first.make_ascii_lowercase();
-            }
-            text
+    let mut text = without_number(&error.to_string());
+    if error.raw_os_error().is_some()
+        && let Some(first) = text.get_mut(..1)
+    {
+        first.make_ascii_lowercase();
+    }
+    text
+}
+
+/// `text` without the number of an operating system error.
+fn without_number(text: &str) -> String {
+    match text.split_once(" (os error ") {
+        Some((before, after)) => {
+            let rest = after.split_once(')').map_or("", |(_, rest)| rest);
+            format!("{before}{rest}")
         }
-        None => text,
+        None => text.to_owned(),
     }
 }

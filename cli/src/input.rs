@@ -50,7 +50,7 @@ fn one(file: &Path, here: &Path) -> Result<Source, Failure> {
     let opened = std::fs::File::open(file).and_then(|open| open.metadata().map(|meta| (open, meta)));
     let (open, meta) = opened.map_err(|error| cannot_read(&name, &error))?;
     if meta.is_dir() {
-        return Err(Failure::new(Exit::Invalid, "sbx::unreadable-file", format!("{name} is a directory"))
+        return Err(Failure::new(Exit::Invalid, "sbx::unreadable", format!("{name} is a directory"))
             .with_help(format!("name a file: -f {}", file.join(DEFAULT_FILE).display())));
     }
     let directory = here.join(file).parent().map_or_else(|| here.to_path_buf(), Path::to_path_buf);
@@ -58,8 +58,7 @@ fn one(file: &Path, here: &Path) -> Result<Source, Failure> {
 }
 
 fn cannot_read(name: &str, error: &std::io::Error) -> Failure {
-    let failure =
-        Failure::new(Exit::Invalid, "sbx::unreadable-file", format!("cannot read {name}: {}", io_text(error)));
+    let failure = Failure::new(Exit::Invalid, "sbx::unreadable", format!("cannot read {name}: {}", io_text(error)));
     match error.kind() {
         std::io::ErrorKind::NotFound => {
             failure.with_help("write one with `sbx init`, or name another with -f FILE (-f - reads standard input)")
@@ -81,7 +80,7 @@ fn text(reader: impl std::io::Read, name: &str) -> Result<String, Failure> {
     String::from_utf8(bytes).map_err(|error| {
         let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = good.split(|byte| *byte == b'\n').count();
-        Failure::new(Exit::Invalid, "sbx::not-utf8", format!("{name}:{line}: this is not UTF-8 text"))
+        Failure::new(Exit::Invalid, "sbx::unreadable", format!("{name}:{line}: this is not UTF-8 text"))
             .with_help("save the file as UTF-8")
     })
 }

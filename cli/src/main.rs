@@ -17,6 +17,8 @@ mod interrupt;
 mod lockfile;
 mod placed_init;
 mod project_lock;
+#[cfg(test)]
+mod reference;
 mod render;
 mod runtime;
 mod saved_plan;

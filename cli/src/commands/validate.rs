@@ -1,7 +1,7 @@
 //! `sbx validate`: no engine, no network, no runtime.
 
 use clap::ValueEnum;
-use schema::{Severity, report};
+use schema::{LocatedDiagnostic, Severity, report};
 
 use super::Run;
 use crate::configuration::{self, Checked, Surroundings};
@@ -42,17 +42,40 @@ enum Format {
 /// Checks the files.
 pub fn run(args: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
     let format = args.format.unwrap_or(if run.screen.json { Format::Json } else { Format::Human });
-    let checked = configuration::check(run, &Surroundings::find(run)?)?;
+    let checked = match configuration::check(run, &Surroundings::find(run)?) {
+        // A program that asked for a document gets one, whatever is wrong.
+        Err(failure) if failure.exit == Exit::Invalid && format != Format::Human => {
+            run.screen.result(&document(format, &[unreadable(&failure)], args.strict))?;
+            return Ok(Exit::Invalid);
+        }
+        checked => checked?,
+    };
     let located = checked.located();
     let valid = checked.config.is_some() && report::is_valid(&located, args.strict);
-    let text = match format {
-        Format::Human => human(&checked, valid, run),
-        Format::Json => json::document(&report::json(&located, valid)),
-        Format::Github => report::github(&located),
-        Format::Sarif => json::document(&report::sarif(&located, env!("CARGO_PKG_VERSION"))),
-    };
+    let text =
+        if format == Format::Human { human(&checked, valid, run) } else { document(format, &located, args.strict) };
     run.screen.result(&text)?;
     Ok(if valid { Exit::Done } else { Exit::Invalid })
+}
+
+fn document(format: Format, located: &[LocatedDiagnostic], strict: bool) -> String {
+    match format {
+        Format::Human | Format::Json => json::document(&report::json(located, strict)),
+        Format::Github => report::github(located),
+        Format::Sarif => json::document(&report::sarif(located, env!("CARGO_PKG_VERSION"))),
+    }
+}
+
+/// A file that could not be read, as a problem without a place.
+fn unreadable(failure: &Failure) -> LocatedDiagnostic {
+    LocatedDiagnostic {
+        code: failure.code,
+        severity: Severity::Error,
+        message: failure.message.clone(),
+        help: failure.help.clone(),
+        location: None,
+        related: Vec::new(),
+    }
 }
 
 fn human(checked: &Checked, valid: bool, run: &Run<'_>) -> String {

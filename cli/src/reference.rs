@@ -1,0 +1,126 @@
+//! `docs/cli.md` and `docs/picture.svg`, made from the code and kept in step with it: `UPDATE=1 cargo test` rewrites them.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use clap::{Arg, Command};
+
+use crate::render::plan::{Shown, plan};
+use crate::render::sample;
+use crate::screen::Look;
+
+fn docs(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name)
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test that can rewrite what it checks has to be asked to")]
+fn is_update() -> bool {
+    std::env::var_os("UPDATE").is_some()
+}
+
+fn in_step(name: &str, made: &str) {
+    let path = docs(name);
+    if is_update() {
+        std::fs::write(&path, made).expect("docs/ can be written");
+    }
+    let committed = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        committed == made,
+        "docs/{name} is out of step with the code: run `UPDATE=1 cargo test -p sbx-cli reference`"
+    );
+}
+
+#[test]
+fn the_reference_is_in_step() {
+    in_step("cli.md", &reference());
+}
+
+#[test]
+fn the_picture_is_in_step() {
+    let look = Look { color: true, unicode: true, width: 80 };
+    let text = format!("$ sbx plan\n{}", plan(&sample::picture(), Shown::default(), look));
+    in_step("picture.svg", &anstyle_svg::Term::new().render_svg(&text));
+}
+
+fn reference() -> String {
+    let mut root = crate::args::command();
+    root.build();
+    let mut text = String::from(
+        "# Commands\n\nGenerated from the program: change `cli/src/` and run `UPDATE=1 cargo test -p sbx-cli reference`.\n\n\
+         Results go to standard output, everything else to standard error.\n\n\
+         ## Global options\n\nBefore or after the command.\n\n",
+    );
+    arguments(&mut text, root.get_arguments().filter(|argument| is_global(argument)));
+    exits(&mut text);
+    for command in root.get_subcommands().filter(|command| !command.is_hide_set()) {
+        one(&mut text, command);
+    }
+    text
+}
+
+fn exits(text: &mut String) {
+    text.push_str(
+        "\n## Exit codes\n\n| code | meaning |\n|---|---|\n| 0 | done |\n| 1 | failed |\n| 64 | usage error |\n\
+         | 65 | invalid configuration |\n| 69 | engine unreachable |\n\
+         | 73 | refused: needs a flag or a consent that was not given |\n\
+         | 75 | try again: the lock is held, the plan is stale |\n| 124 | timed out |\n| 130 | interrupted |\n\n\
+         `plan --detailed-exitcode` ends with 2 when there is something to do. `diff` ends with 1 when something differs\n\
+         and with more than 1 on an error. `exec` and `shell` end with the code of the command.\n\n\
+         With `--json` a failure is a document in the place of the result: `{\"format_version\":\"1.0\",\"error\":{\"code\":…,\n\
+         \"exit_code\":…,\"message\":…,\"help\":…}}`.\n",
+    );
+}
+
+fn one(text: &mut String, command: &Command) {
+    let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+    let usage = command.clone().render_usage().to_string();
+    let usage = usage.trim_start_matches("Usage: ").replace("[OPTIONS] ", "").replace(" [OPTIONS]", "");
+    writeln!(text, "\n## `sbx {}`\n\n{about}.\n\n```text\n{usage}\n```\n", command.get_name())
+        .expect("a String takes all");
+    let own: Vec<&Arg> = command.get_arguments().filter(|argument| !is_global(argument)).collect();
+    if !own.is_empty() {
+        arguments(text, own.into_iter());
+    }
+    if let Some(after) = command.get_after_help() {
+        writeln!(text, "\n```text\n{after}\n```").expect("a String takes all");
+    }
+}
+
+fn arguments<'a>(text: &mut String, all: impl Iterator<Item = &'a Arg>) {
+    text.push_str("| argument | |\n|---|---|\n");
+    for argument in
+        all.filter(|argument| !argument.is_hide_set() && !matches!(argument.get_id().as_str(), "help" | "version"))
+    {
+        let mut names: Vec<String> = Vec::new();
+        names.extend(argument.get_short().map(|short| format!("-{short}")));
+        names.extend(argument.get_long().map(|long| format!("--{long}")));
+        let values: Vec<String> =
+            argument.get_value_names().unwrap_or_default().iter().map(ToString::to_string).collect();
+        let takes_value = argument.get_action().takes_values();
+        let name = match (names.is_empty(), takes_value) {
+            (true, _) => values.join(" "),
+            (false, true) => format!("{} {}", names.join(", "), values.join(" ")),
+            (false, false) => names.join(", "),
+        };
+        let mut help = argument.get_help().map(ToString::to_string).unwrap_or_default().replace('\n', " ");
+        let choices: Vec<String> = argument
+            .get_possible_values()
+            .iter()
+            .filter(|_| takes_value)
+            .map(|value| format!("`{}`", value.get_name()))
+            .collect();
+        if !choices.is_empty() {
+            write!(help, ": {}", choices.join(", ")).expect("a String takes all");
+        }
+        let default: Vec<String> =
+            argument.get_default_values().iter().map(|value| value.to_string_lossy().into_owned()).collect();
+        if takes_value && !default.is_empty() {
+            write!(help, " (default `{}`)", default.join(" ")).expect("a String takes all");
+        }
+        writeln!(text, "| `{name}` | {} |", help.replace('|', "\\|")).expect("a String takes all");
+    }
+}
+
+fn is_global(argument: &Arg) -> bool {
+    argument.get_help_heading() == Some("Global options")
+}

@@ -1,0 +1,12 @@
+//! `sbx` as a program: what it prints, where, and how it ends. No engine is needed, and none of the caller's own files,
+//! variables or sockets are seen.
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
+
+mod bad_input;
+mod generated;
+mod init;
+mod no_engine;
+mod program;
+mod streams;
+mod usage;
+mod validate;

@@ -1,0 +1,63 @@
+use insta::assert_snapshot;
+
+use crate::program::{GOOD, Place};
+
+#[test]
+fn help_is_a_result() {
+    assert_snapshot!(Place::new().run("--help"));
+}
+
+#[test]
+fn nothing_asked() {
+    let shown = Place::new().run("");
+    assert!(shown.starts_with("exit: 64\n--- stdout\n--- stderr\n"), "{shown}");
+}
+
+#[test]
+fn mistakes_end_with_64() {
+    let place = Place::with(GOOD);
+    let mut all = String::new();
+    for line in [
+        "plna",
+        "plan --taget api",
+        "apply --parallelism 0",
+        "apply --timeout soon",
+        "apply saved.plan --target api",
+        "exec api",
+        "exec api -e",
+        "stop",
+        "logs api --since yesterday",
+        "validate --format xml",
+        "completion tcsh",
+        "plan --color sometimes",
+        "plan --target apii",
+        "plan --replace nothing-like-it",
+        "start apii",
+        "-f - -f - validate",
+        "init --project Not_A_Name",
+    ] {
+        let shown = place.run(line);
+        assert!(shown.starts_with("exit: 64\n--- stdout\n--- stderr\n"), "{line}: {shown}");
+        let message = shown.lines().nth(3).unwrap_or_default();
+        all.push_str(&format!("sbx {line}\n    {message}\n"));
+    }
+    assert_snapshot!(all);
+}
+
+#[test]
+fn global_options_stand_anywhere() {
+    let place = Place::new();
+    place.write("other.yaml", GOOD);
+    for line in ["-f other.yaml validate --json", "validate --json -f other.yaml", "--json validate --file=other.yaml"]
+    {
+        let shown = place.run(line);
+        assert!(shown.starts_with("exit: 0\n"), "{line}: {shown}");
+        assert!(shown.contains("\"valid\": true"), "{line}: {shown}");
+    }
+}
+
+#[test]
+fn version() {
+    let place = Place::new();
+    assert_snapshot!(place.run("version") + &place.run("version --json") + &place.run("--version"));
+}
