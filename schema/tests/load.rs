@@ -176,3 +176,24 @@ fn a_fleet_on_one_line_takes_no_longer_than_on_many() {
     // Takes about a second unoptimized; counting each place from the start of the line would take minutes.
     assert!(start.elapsed() < std::time::Duration::from_secs(30), "{:?}", start.elapsed());
 }
+
+#[test]
+fn any_one_mistake_is_reported_at_its_place_and_never_panics() {
+    let text = include_str!("../../fixtures/valid/everything.yaml");
+    let wrong = ["", "[1]", "~", "{a: b}", "-1", "1e999", "\"\\0\"", "\"\\u202e\"", "\"${\"", "../../..", "~x", "yes"];
+    for (index, line) in text.lines().enumerate() {
+        let Some((key, _)) = line.split_once(": ") else { continue };
+        for value in wrong {
+            let changed: Vec<&str> = text.lines().collect();
+            let line = format!("{key}: {value}");
+            let changed = [&changed[..index], &[line.as_str()], &changed[index + 1..]].concat().join("\n");
+            let loaded = read(&[&changed]);
+            let errors = loaded.diagnostics.iter().any(|problem| problem.severity == schema::Severity::Error);
+            assert_eq!(loaded.config.is_none(), errors, "{line}");
+            for problem in &loaded.diagnostics {
+                let span = problem.span.expect("a place");
+                assert!(changed.get(span.start..span.end).is_some(), "{line}: {problem:?}");
+            }
+        }
+    }
+}
