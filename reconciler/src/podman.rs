@@ -127,8 +127,8 @@ impl Podman {
 /// Learns what a plan depends on, without the engine's slow `info` where this host tells it too.
 async fn engine_facts(connection: &Connection) -> Result<EngineFacts, BackendError> {
     let version = connection.version.clone();
-    let local = !connection.remote;
-    let (rootless, controllers) = match connection.peer.filter(|_| local) {
+    let local = connection.peer.is_some();
+    let (rootless, controllers) = match connection.peer {
         Some(0) => (false, kernel::controllers(None)),
         Some(uid) => (true, kernel::controllers(Some(uid))),
         None => {

@@ -56,9 +56,8 @@ pub(crate) struct Connection {
     /// Version told by the ping.
     pub version: String,
     pub origin: Origin,
-    /// Whether the socket is forwarded from another machine.
-    pub remote: bool,
-    /// User id of whoever listens; `None` when it cannot be told.
+    /// User id of whoever listens, if that is a process among ours: the engine's process numbers and paths mean the
+    /// same here then.
     pub peer: Option<u32>,
     _helper: Option<Helper>,
 }
@@ -106,7 +105,7 @@ impl Connection {
     }
 
     fn local(path: &Path, version: String, origin: Origin) -> Self {
-        Self { client: Client::new(path), version, origin, remote: false, peer: peer_of(path), _helper: None }
+        Self { client: Client::new(path), version, origin, peer: peer_of(path), _helper: None }
     }
 
     async fn named(url: &str, options: &Connect) -> Result<Self, BackendError> {
@@ -156,9 +155,14 @@ async fn ping(client: &Client) -> Result<String, BackendError> {
 }
 
 /// User id of the listener. A rootless engine listens as its user, whatever it is inside its namespace.
+///
+/// `None` for a listener in another process namespace: an engine in a container, a virtual machine, a test.
 fn peer_of(path: &Path) -> Option<u32> {
     let stream = std::os::unix::net::UnixStream::connect(path).ok()?;
-    rustix::net::sockopt::socket_peercred(&stream).ok().map(|credentials| credentials.uid.as_raw())
+    let credentials = rustix::net::sockopt::socket_peercred(&stream).ok()?;
+    let status = std::fs::read_to_string(format!("/proc/{}/status", credentials.pid.as_raw_nonzero())).ok()?;
+    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+    (numbers.split_whitespace().count() == 1).then(|| credentials.uid.as_raw())
 }
 
 fn private_dir(parent: &Path) -> Result<TempDir, BackendError> {
@@ -200,7 +204,6 @@ async fn start_service(program: &Path, runtime_dir: &Path) -> Result<Connection,
         client: Client::new(&socket),
         version,
         origin: Origin::Started,
-        remote: false,
         peer,
         _helper: Some(Helper { child, _hold: hold, _dir: dir }),
     })
@@ -303,7 +306,6 @@ async fn tunnel(target: &SshTarget, runtime_dir: &Path, origin: Origin) -> Resul
         client: Client::new(&socket),
         version,
         origin,
-        remote: true,
         peer: None,
         _helper: Some(Helper { child, _hold: None, _dir: dir }),
     })
