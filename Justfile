@@ -6,6 +6,9 @@ set shell := ["bash", "-euo", "pipefail", "-c"]
 # nextest where it is there; plain cargo runs the same tests, more slowly.
 runner := `command -v cargo-nextest >/dev/null 2>&1 && echo "cargo nextest run" || echo "cargo test"`
 
+# Tests may kill `sbx` at any step; what is shipped has no such switch.
+features := "--features sbx-cli/failpoints"
+
 _default:
     @just --list --unsorted
 
@@ -16,21 +19,21 @@ fmt:
 # Formatting and lints; warnings are errors.
 lint:
     cargo fmt --all --check
-    cargo clippy --workspace --all-targets --quiet -- -D warnings
+    cargo clippy --workspace --all-targets {{ features }} --quiet -- -D warnings
     @! grep -rnE '\benv::(var|vars|var_os|vars_os)\b' schema/src reconciler/src || { echo "libraries read no environment" >&2; exit 1; }
 
 # All there is: lints, dependencies, docs, units, snapshots, and end to end on Podman 4 and 5, rootful and rootless.
 test: lint deny doc _engines
-    {{ if env("SBX_TEST_WITHOUT_PODMAN", "") != "" { "just unit" } else { runner + " --workspace --no-fail-fast" } }}
+    {{ if env("SBX_TEST_WITHOUT_PODMAN", "") != "" { "just unit" } else { runner + " --workspace --no-fail-fast " + features } }}
 
 # Tests that need no engine.
 unit:
     @if [ -n "${SBX_TEST_WITHOUT_PODMAN:-}" ]; then just _loudly; fi
-    {{ if runner == "cargo test" { "cargo test --workspace --exclude sbx-cli && cargo test --package sbx-cli --bins" } else { "cargo nextest run --workspace --no-fail-fast -E 'not binary(podman)'" } }}
+    {{ if runner == "cargo test" { "cargo test --workspace --exclude sbx-cli && cargo test --package sbx-cli --bins " + features } else { "cargo nextest run --workspace --no-fail-fast " + features + " -E 'not binary(podman)'" } }}
 
 # End to end only; FILTER selects by name, as in `just e2e rootless_5`.
 e2e FILTER="": _engines
-    {{ runner }} --package sbx-cli --test podman --no-fail-fast {{ FILTER }}
+    {{ runner }} --package sbx-cli --test podman --no-fail-fast {{ features }} {{ FILTER }}
 
 # The root directory of the Podman 5 engines, built once.
 _engines:

@@ -5,6 +5,7 @@
 //! fail, never skip, where something is missing.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
 
+mod converge;
 #[allow(dead_code, reason = "what tests may use, used today or not")]
 mod engine;
 #[allow(dead_code, reason = "what tests may use, used today or not")]
@@ -12,6 +13,8 @@ mod image;
 #[allow(dead_code, reason = "what tests may use, used today or not")]
 mod invocation;
 mod namespaces;
+#[allow(dead_code, reason = "what tests may use, used today or not")]
+mod project;
 mod smoke;
 #[allow(dead_code, reason = "what tests may use, used today or not")]
 mod wait;
