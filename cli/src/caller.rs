@@ -2,8 +2,6 @@
 //!
 //! Libraries are told; only this module and `screen` look.
 
-#![expect(clippy::disallowed_methods, reason = "an edge to the environment")]
-
 use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsString;

@@ -61,6 +61,9 @@ impl Approach {
     }
 }
 
+/// More consents than this are not put into one line.
+const MOST_FLAGS: usize = 4;
+
 #[derive(Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 enum Line<'a> {
@@ -177,9 +180,14 @@ fn refuse(approach: &Approach, plan: &Plan) -> Result<(), Failure> {
             .collect();
         let flags: BTreeSet<String> =
             losses.iter().map(|(_, loss)| format!("--accept-loss {}", loss.consent)).collect();
-        return Err(Failure::refused("sbx::loss", "this would lose what cannot be brought back; nothing was changed")
-            .with_details(details)
-            .with_help(format!("save it first, or consent: {}", flags.into_iter().collect::<Vec<_>>().join(" "))));
+        // A line of twenty flags is read by nobody; the plan names each beside its loss.
+        let consent = if flags.len() > MOST_FLAGS {
+            String::from("save it first, or consent to each with --accept-loss, as the plan names it")
+        } else {
+            format!("save it first, or consent: {}", flags.into_iter().collect::<Vec<_>>().join(" "))
+        };
+        let lost = "this would lose what cannot be brought back; nothing was changed";
+        return Err(Failure::refused("sbx::loss", lost).with_details(details).with_help(consent));
     }
     let held: Vec<String> = forbidden(plan);
     if plan.is_empty() && !held.is_empty() {
@@ -243,7 +251,7 @@ fn finish(
             run.screen.say("Nothing to do.");
         }
     } else {
-        run.screen.complain_if(exit != Exit::Done, &outcome::outcome(outcome, approach.did, run.screen.err));
+        run.screen.complain_if(exit != Exit::Done, &outcome::outcome(outcome, approach.did, exit, run.screen.err));
     }
     if exit == Exit::Refused {
         return Err(held_by_others(held, "the rest is done"));

@@ -43,6 +43,7 @@ fn main() -> ExitCode {
         }
     };
     let screen = Screen::new(&global);
+    trace(&screen);
     match commands::run(command, &commands::Run { global, screen: &screen }) {
         Ok(exit) => exit.into(),
         Err(failure) => {
@@ -50,6 +51,16 @@ fn main() -> ExitCode {
             failure.exit.into()
         }
     }
+}
+
+/// With `-v` what happens inside is told too. Without it nothing is set up: a small run must stay fast.
+fn trace(screen: &Screen) {
+    let level = match screen.verbose {
+        0 => return,
+        1 => "sbx=debug,reconciler=debug",
+        _ => "trace",
+    };
+    tracing_subscriber::fmt().with_env_filter(level).with_writer(std::io::stderr).with_ansi(screen.err.color).init();
 }
 
 #[expect(clippy::disallowed_methods, reason = "a panic cannot return an exit code")]

@@ -1,7 +1,5 @@
 //! Where output goes and how it may look: results on standard output, everything else on standard error.
 
-#![expect(clippy::disallowed_methods, reason = "an edge to the environment")]
-
 use std::io::{self, IsTerminal, Write};
 
 use owo_colors::Style;

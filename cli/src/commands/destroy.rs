@@ -7,6 +7,7 @@ use crate::converge::converge;
 use crate::engine::Engine;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::render::text::count;
 use crate::saved_plan::Wishes;
 
 /// Arguments of `destroy`.
@@ -56,6 +57,23 @@ pub fn run(args: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
     super::apply::ask_early(run, &approach)?;
     crate::runtime::block_on(async {
         let engine = Engine::connect(run, &surroundings, &config, false).await?;
-        converge(run, &surroundings, &config, &engine, &approach).await
+        let exit = converge(run, &surroundings, &config, &engine, &approach).await?;
+        if exit == Exit::Done && args.target.is_empty() {
+            kept(args, run, &config);
+        }
+        Ok(exit)
     })
+}
+
+/// Says what stays: user data goes only when it is named.
+fn kept(args: &Args, run: &Run<'_>, config: &schema::Config) {
+    let worktrees: usize = config.sandboxes.values().map(|sandbox| sandbox.worktrees.len()).sum();
+    let kinds = [
+        (args.volumes, config.volumes.len(), "volume", "--volumes"),
+        (args.worktrees, worktrees, "worktree", "--worktrees"),
+        (args.secrets, config.secrets.len(), "secret", "--secrets"),
+    ];
+    for (_, number, noun, flag) in kinds.into_iter().filter(|(taken, number, ..)| !taken && *number > 0) {
+        run.screen.say(&format!("Kept {}; {flag} removes them too.", count(number, noun)));
+    }
 }

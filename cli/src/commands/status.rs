@@ -1,7 +1,11 @@
 //! `sbx status`.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
+use reconciler::backend::Observe as _;
+use reconciler::facts::ProbeQuery;
 use reconciler::planner::PlanOptions;
 
 use super::Run;
@@ -78,7 +82,19 @@ fn frame(run: &Run<'_>, report: &Report, first: bool) -> String {
 
 /// One look.
 pub(super) async fn look(engine: &Engine, config: &schema::Config, only: &[String]) -> Result<Report, Failure> {
-    let prepared = engine.prepare(config, &PlanOptions::default()).await?;
+    let mut prepared = engine.prepare(config, &PlanOptions::default()).await?;
+    let worktrees: BTreeMap<PathBuf, PathBuf> = config
+        .sandboxes
+        .values()
+        .flat_map(|sandbox| &sandbox.worktrees)
+        .map(|tree| (tree.path.clone(), tree.clone.clone()))
+        .collect();
+    if !worktrees.is_empty() {
+        // A plan asks only about worktrees it would touch; here people want to know of all.
+        let query = ProbeQuery { worktrees, ..ProbeQuery::default() };
+        let probes = engine.probe(&query).await.map_err(|error| Failure::backend("look at worktrees", error))?;
+        prepared.snapshot.worktrees.extend(probes.worktrees);
+    }
     let now = jiff::Timestamp::now().as_second();
     let mut report = report(config, &prepared.snapshot, &prepared.plan, now);
     if !only.is_empty() {

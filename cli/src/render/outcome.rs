@@ -11,7 +11,7 @@ use crate::failure;
 use crate::screen::Look;
 
 /// The report. `did` is the past participle of the command: `Applied`, `Destroyed`.
-pub fn outcome(outcome: &Outcome, did: &str, look: Look) -> String {
+pub fn outcome(outcome: &Outcome, did: &str, exit: Exit, look: Look) -> String {
     let mut text = String::new();
     let mut push = |first: &str, rest: &str, words: &str, style: Style| {
         for line in wrap(words, first, rest, look.width) {
@@ -54,7 +54,11 @@ pub fn outcome(outcome: &Outcome, did: &str, look: Look) -> String {
     if outcome.is_done() {
         push("", "  ", &format!("{did}. {} done.", count(done, "change")), Style::new().green().bold());
     } else {
-        let end = if outcome.interrupted { "Interrupted" } else { "Not finished" };
+        let end = match exit {
+            Exit::Interrupted => "Interrupted",
+            Exit::TimedOut => "Out of time",
+            _ => "Not finished",
+        };
         let words =
             format!("{end}: {done} done, {failed} failed, {waiting} not tried. Run the command again to go on.");
         push("", "  ", &words, Style::new().bold());
@@ -124,7 +128,7 @@ mod tests {
     #[test]
     fn says_what_was_done_what_failed_and_what_was_not_tried() {
         let look = Look { color: false, unicode: false, width: 80 };
-        insta::assert_snapshot!(outcome(&sample(), "Applied", look));
+        insta::assert_snapshot!(outcome(&sample(), "Applied", Exit::Failed, look));
     }
 
     #[test]

@@ -94,7 +94,8 @@ impl Reader {
                     // Not among the mounts, for the engine.
                     .chain(inspected.host_config.tmpfs.keys().map(String::as_str))
                     .collect();
-                probe.changed_files = count(&changes.unwrap_or_default(), &mounts);
+                let workdir = inspected.config.working_dir.as_str();
+                probe.changed_files = count(&changes.unwrap_or_default(), &mounts, workdir);
             }
             Err(error) => probe.unknown.push(format!("writable layer: {}", error.message)),
         }
@@ -165,8 +166,9 @@ fn restart(inspected: &InspectedContainer) -> String {
 /// Paths that were added, changed or deleted by what ran inside.
 ///
 /// A directory is listed when anything below it changed, and so are the directories made as mount points: only paths
-/// that no other listed path lies below are counted, unless a mount does.
-fn count(changes: &[ChangedPath], mounts: &[&str]) -> u64 {
+/// that no other listed path lies below are counted, unless a mount does. The engine also makes a missing working
+/// directory; as long as nothing is in it, nothing is lost with it.
+fn count(changes: &[ChangedPath], mounts: &[&str], workdir: &str) -> u64 {
     let below =
         |path: &str, dir: &str| path.strip_prefix(dir).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     let mut paths: Vec<&str> = changes.iter().map(|change| change.path.as_str()).collect();
@@ -175,8 +177,8 @@ fn count(changes: &[ChangedPath], mounts: &[&str]) -> u64 {
         let path = change.path.as_str();
         let owned_by_engine = ENGINES_OWN.iter().any(|own| below(path, own));
         let in_mount = mounts.iter().any(|mount| below(path, mount));
-        let leads_to_mount =
-            mounts.iter().any(|mount| below(mount, path)) || ENGINES_OWN.iter().any(|own| below(own, path));
+        let leads_to_mount = mounts.iter().chain([&workdir]).any(|made| below(made, path))
+            || ENGINES_OWN.iter().any(|own| below(own, path));
         let dir = format!("{path}/");
         let next = paths.partition_point(|other| *other < dir.as_str());
         let has_children = change.kind != 2 && paths.get(next).is_some_and(|other| other.starts_with(&dir));
@@ -208,7 +210,9 @@ mod tests {
         .map(|(path, kind)| ChangedPath { path: path.to_owned(), kind })
         .into_iter()
         .collect();
-        assert_eq!(count(&changes, &["/home/me/work", "/run/sbx/init"]), 2);
-        assert_eq!(count(&[], &[]), 0);
+        assert_eq!(count(&changes, &["/home/me/work", "/run/sbx/init"], "/"), 2);
+        assert_eq!(count(&changes[4..7], &[], "/home/me/work"), 0, "the working directory, empty");
+        assert_eq!(count(&changes[4..7], &[], "/home/me"), 1, "and with something in it");
+        assert_eq!(count(&[], &[], ""), 0);
     }
 }

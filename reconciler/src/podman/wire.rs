@@ -100,6 +100,7 @@ pub(crate) struct InspectedState {
 pub(crate) struct InspectedConfig {
     #[serde(deserialize_with = "nullable")]
     pub labels: BTreeMap<String, String>,
+    pub working_dir: String,
 }
 
 #[derive(Deserialize, Default)]
