@@ -1,6 +1,6 @@
 //! Which objects of the engine are ours. A label alone proves nothing: an image can carry it, a clone copies it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::facts::{ContainerFacts, ObjectFacts, Snapshot};
 use crate::resource::{Labels, Naming, label};
@@ -31,40 +31,33 @@ pub fn is_labelled(snapshot: &Snapshot, container: &ContainerFacts) -> bool {
 /// Sorts out the containers of `naming`'s project.
 ///
 /// # Guarantees
-/// A container whose labels come from its image, or whose uid another container has under the proper name (a clone),
-/// is in none of the groups.
+/// A container whose labels come from its image is in none of the groups, nor is one that copies the labels of a
+/// container that has the proper name.
 pub fn containers<'a>(snapshot: &'a Snapshot, naming: &Naming) -> OwnedContainers<'a> {
     let mut owned = OwnedContainers::default();
     let mut strays = Vec::new();
-    let mut uids = BTreeSet::new();
     for container in &snapshot.containers {
         if container.labels.get(label::PROJECT).map(String::as_str) != Some(naming.project())
             || !is_labelled(snapshot, container)
         {
             continue;
         }
-        let (Some(name), Some(uid)) = (container.labels.get(label::NAME), container.labels.get(label::UID)) else {
-            continue;
-        };
+        let Some(name) = container.labels.get(label::NAME) else { continue };
         match container.labels.get(label::KIND).map(String::as_str) {
             Some(BUILDER) => owned.builders.push(container),
             Some("container") if container.name == naming.object(name) => {
-                uids.insert(uid.as_str());
                 owned.current.insert(name, container);
             }
             Some("container") if container.name == naming.successor(name) => {
-                uids.insert(uid.as_str());
                 owned.successor.insert(name, container);
             }
-            Some("container") => strays.push((name, uid, container)),
+            Some("container") => strays.push((name, container)),
             _ => {}
         }
     }
-    for (name, uid, container) in strays {
-        // Renamed: nobody else has its uid. The first one wins, so that a renamed clone of a renamed one stays foreign.
-        if uids.insert(uid) {
-            owned.current.entry(name).or_insert(container);
-        }
+    for (name, container) in strays {
+        // Renamed, when nothing has the proper name; a clone, which copies every label, when something has.
+        owned.current.entry(name).or_insert(container);
     }
     owned
 }

@@ -424,6 +424,26 @@ fn a_stop_on_purpose_outlives_applies_and_a_start_ends_it() {
 }
 
 #[test]
+fn a_clone_of_ours_is_somebody_elses_and_a_renamed_one_is_ours() {
+    let mut bench = Bench::new();
+    let shape = one(plain());
+    bench.converge(&shape);
+    let ours = bench.backend.world().containers.values().next().expect("one").facts.clone();
+    // A clone copies every label, the uid too.
+    let clone = bench.backend.world().add_container("acme_api-clone", ours.labels.clone(), &ours.image_id);
+    bench.settled(&shape);
+    let options = PlanOptions { destroy: Some(Destroy::default()), ..PlanOptions::default() };
+    let plan = bench.plan(&shape, &options);
+    assert!(!serde_json::to_string(&plan).expect("serializes").contains(&clone), "a step names the clone");
+    // Beside it: the same labels on a container whose proper name nobody has are ours.
+    bench.backend.world().containers.remove(&clone);
+    bench.backend.world().containers.get_mut(&ours.id).expect("there").facts.name = "renamed".into();
+    let plan = bench.plan(&shape, &PlanOptions::default());
+    assert_eq!(change_of(&plan, "container/api").because, ["renamed to renamed outside"]);
+    bench.converge(&shape);
+}
+
+#[test]
 fn a_replacement_that_never_gets_ready_brings_the_old_one_back() {
     let mut bench = Bench::new();
     let shape = one(plain());
@@ -462,6 +482,19 @@ fn names_held_by_others_are_forbidden_and_dependants_not_tried() {
     // Beside it: the same file converges once the name is free.
     bench.backend.world().volumes.clear();
     bench.converge(&shape);
+}
+
+#[test]
+fn a_failure_stops_dependants_and_nothing_else() {
+    let mut bench = Bench::new();
+    let shape = one(Variant { home: 1, networked: true, ..plain() });
+    bench.backend.world().fail_after = Some(0);
+    let outcome = bench.apply(&shape, &PlanOptions::default());
+    let ending = |kind: &str| &outcome.results.iter().find(|result| result.resource.kind == kind).expect(kind).ending;
+    for tried in ["image", "volume", "network"] {
+        assert!(matches!(ending(tried), crate::outcome::Ending::Failed { .. }), "{tried}: {outcome:#?}");
+    }
+    assert!(matches!(ending("container"), crate::outcome::Ending::NotTried { waited_for: Some(_) }), "{outcome:#?}");
 }
 
 #[test]
