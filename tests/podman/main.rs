@@ -15,6 +15,7 @@ mod invocation;
 mod namespaces;
 #[allow(dead_code, reason = "what tests may use, used today or not")]
 mod project;
+mod readback;
 mod smoke;
 #[allow(dead_code, reason = "what tests may use, used today or not")]
 mod wait;
