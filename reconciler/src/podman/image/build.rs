@@ -1,12 +1,13 @@
 //! Building from a context directory.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use hyper::Method;
 
 use super::{Tail, stream_item, upload};
 use crate::backend::{BackendError, ErrorKind};
+use crate::host::context;
 use crate::podman::client::{LONG_SILENCE, TAR, with_query};
 use crate::podman::{Podman, Progress};
 use crate::spec::NewObject;
@@ -19,9 +20,6 @@ pub(super) struct Build<'a> {
     pub target: Option<&'a str>,
     pub inputs: &'a str,
 }
-
-/// Where the Containerfile is in the tar when it is not part of the context.
-const OUTSIDE: &str = ".sbx-containerfile";
 
 impl Podman {
     pub(super) async fn build(
@@ -36,8 +34,8 @@ impl Podman {
         } else {
             build.context.join(build.containerfile)
         };
-        let inside = containerfile.strip_prefix(build.context).ok().map(Path::to_path_buf);
-        let dockerfile = inside.as_deref().unwrap_or(Path::new(OUTSIDE)).display().to_string();
+        let inside = containerfile.strip_prefix(build.context).ok();
+        let dockerfile = inside.unwrap_or(Path::new(context::OUTSIDE_NAME)).display().to_string();
         let args = serde_json::to_string(build.args).map_err(|error| failed(&error))?;
         // Podman 5 expands variables in label values. Ours that can hold a dollar sign are JSON, which has another way
         // to write it.
@@ -56,24 +54,12 @@ impl Podman {
             ("httpproxy", "false"),
         ];
         query.extend(build.target.map(|target| ("target", target)));
-        let body = context(build.context.to_path_buf(), inside.is_none().then_some(containerfile));
+        let directory = build.context.to_path_buf();
+        let body = upload::written(move |writer| context::tar(&directory, &containerfile, writer).map(drop));
         tracing::debug!(inputs = build.inputs, "build");
         let path = with_query("/build", &query);
         let mut pieces = self.client().stream(Method::POST, &path, TAR, body, LONG_SILENCE).await?;
         let mut tail = Tail::default();
         pieces.lines(|line| stream_item(line, &mut tail, progress)).await
     }
-}
-
-/// The context as a tar. The engine applies the ignore file in it.
-fn context(directory: PathBuf, containerfile: Option<PathBuf>) -> crate::podman::client::Body {
-    upload::written(move |writer| {
-        let mut tar = tar::Builder::new(writer);
-        tar.follow_symlinks(false);
-        tar.append_dir_all("", &directory)?;
-        if let Some(containerfile) = containerfile {
-            tar.append_path_with_name(containerfile, OUTSIDE)?;
-        }
-        tar.finish()
-    })
 }

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, BufWriter, Write};
-use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -12,6 +11,7 @@ use hyper::body::Frame;
 use tokio::sync::mpsc::{Sender, channel};
 
 use crate::backend::{BackendError, ErrorKind};
+use crate::host::rootfs;
 use crate::podman::client::Body;
 
 const PIECE: usize = 256 * 1024;
@@ -74,18 +74,5 @@ pub(super) async fn root_filesystem(path: PathBuf) -> Result<Body, BackendError>
     if !metadata.is_dir() {
         return file(&path);
     }
-    Ok(written(move |writer| {
-        let mut tar = tar::Builder::new(writer);
-        tar.follow_symlinks(false);
-        for entry in walkdir::WalkDir::new(&path).min_depth(1).same_file_system(true).sort_by_file_name() {
-            let entry = entry?;
-            // A socket has no meaning without its listener, and tar has no way to write one.
-            if entry.file_type().is_socket() {
-                continue;
-            }
-            let name = entry.path().strip_prefix(&path).map_err(io::Error::other)?;
-            tar.append_path_with_name(entry.path(), name)?;
-        }
-        tar.finish()
-    }))
+    Ok(written(move |writer| rootfs::tar(&path, writer)))
 }
