@@ -52,9 +52,11 @@ pub fn run(args: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
         let mut shown = None;
         loop {
             let report = look(&engine, &config, &args.sandboxes).await?;
-            if shown.as_ref() != Some(&report) {
+            // The document has no ages: time that passes is no change.
+            let document = json::line(&report);
+            if shown.as_ref() != Some(&document) {
                 run.screen.result(&frame(run, &report, shown.is_none()))?;
-                shown = Some(report);
+                shown = Some(document);
             }
             tokio::select! {
                 () = tokio::time::sleep(args.interval.max(Duration::from_millis(100))) => {}

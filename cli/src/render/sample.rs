@@ -64,7 +64,7 @@ pub fn plan() -> Plan {
         Change {
             origin: Some(String::from("sandboxes.yaml:14:3")),
             because: vec![String::from("not there")],
-            fields: vec![field("internal", Value::Null, json!(true), false)],
+            fields: vec![field("name", Value::Null, json!("acme_api-data"), false)],
             ..change(Action::Create, "volume", "api-data")
         },
         Change {

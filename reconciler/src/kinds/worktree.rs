@@ -184,6 +184,8 @@ fn removals(context: &mut PlanContext<'_>) -> Vec<Change> {
         lose("uncommitted files", look.dirty, "file");
         lose("unpushed commits", look.unpushed, "commit");
         let force = context.accepts(&consent);
+        // What runs in a sandbox may still be writing there.
+        change.after = crate::planner::AFTER_CONTAINERS.to_vec();
         context.rests_on(&desired.id, None, Some(to_spec(facts)));
         changes
             .push(change.step(format!("remove worktree {}", spec.path.display()), Op::RemoveWorktree { spec, force }));
