@@ -167,6 +167,7 @@ fn removals(context: &mut PlanContext<'_>) -> Vec<Change> {
         context.wanted.worktrees.insert(spec.path.clone(), spec.clone.clone());
         let consent = desired.id.to_string();
         let mut change = Change::of(desired, Action::Delete).because("destroyed by name");
+        // What runs in a sandbox may still be writing there.
         change.after = crate::planner::AFTER_CONTAINERS.to_vec();
         let look = match context.probes.worktrees.get(&spec.path) {
             Some(Observed::Present(WorktreePlace::Worktree(facts))) => facts,
@@ -184,8 +185,6 @@ fn removals(context: &mut PlanContext<'_>) -> Vec<Change> {
         lose("uncommitted files", look.dirty, "file");
         lose("unpushed commits", look.unpushed, "commit");
         let force = context.accepts(&consent);
-        // What runs in a sandbox may still be writing there.
-        change.after = crate::planner::AFTER_CONTAINERS.to_vec();
         context.rests_on(&desired.id, None, Some(to_spec(facts)));
         changes
             .push(change.step(format!("remove worktree {}", spec.path.display()), Op::RemoveWorktree { spec, force }));
