@@ -22,8 +22,13 @@ lint:
     cargo clippy --workspace --all-targets {{ features }} --quiet -- -D warnings
     @! grep -rnE '\benv::(var|vars|var_os|vars_os)\b' schema/src reconciler/src || { echo "libraries read no environment" >&2; exit 1; }
 
+# examples/quickstart.yaml on a real engine: plan, apply, a second plan that is empty.
+quickstart:
+    cargo build --release --bin sbx
+    examples/quickstart.sh target/release/sbx
+
 # All there is: lints, dependencies, docs, units, snapshots, and end to end on Podman 4 and 5, rootful and rootless.
-test: lint deny doc _engines
+test: lint deny doc editor _engines
     {{ if env("SBX_TEST_WITHOUT_PODMAN", "") != "" { "just unit" } else { runner + " --workspace --no-fail-fast " + features } }}
 
 # Tests that need no engine.

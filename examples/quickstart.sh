@@ -47,14 +47,16 @@ export CONTAINERS_CONF=$base/containers.conf CONTAINERS_STORAGE_CONF=$base/stora
 unset CONTAINER_HOST SUDO_UID SUDO_GID SUDO_USER XDG_RUNTIME_DIR
 
 sbx() {
-  printf '\n$ sbx %s\n' "${*@Q}"
+  printf '\n$ sbx %s\n' "$*"
   "$sbx" -f "$here/quickstart.yaml" "$@"
 }
-fetch='import urllib.request; print(urllib.request.urlopen("http://web:8000").status)'
+# Its server may still be starting: tries until it answers, for ten seconds at most.
+fetch='curl --silent --retry 20 --retry-delay 0 --retry-max-time 10 --retry-all-errors --output /dev/null \
+  --write-out "web answers %{http_code}\n" http://web:8000/'
 
 sbx plan
 sbx apply --auto-approve --quiet
 sbx plan --detailed-exitcode
 sbx status
-sbx exec dev -- python3 -c "$fetch"
+sbx exec dev -- sh -c "$fetch"
 sbx destroy --auto-approve --quiet --volumes --accept-loss container/dev --accept-loss container/web

@@ -372,6 +372,19 @@ proptest! {
         prop_assert!(world.volumes.contains_key("acme_data"));
         prop_assert_eq!(&world.worktrees, &trees);
     }
+
+    #[test]
+    fn destroy_takes_what_is_named(shape in shape()) {
+        let mut bench = Bench::new();
+        bench.converge(&shape);
+        let everything = Destroy { volumes: true, worktrees: true, secrets: true };
+        let options = PlanOptions { destroy: Some(everything), ..PlanOptions::default() };
+        let outcome = bench.apply(&shape, &options);
+        prop_assert!(outcome.is_done(), "{:#?}", outcome);
+        let world = bench.backend.world();
+        prop_assert!(world.containers.is_empty() && world.networks.is_empty() && world.volumes.is_empty());
+        prop_assert!(world.secrets.is_empty() && world.worktrees.is_empty());
+    }
 }
 
 fn one(variant: Variant) -> Shape {

@@ -301,6 +301,13 @@ impl MemoryBackend {
                 }
             },
             Op::RemoveVolume { volume } => {
+                // Engines refuse while a container, running or not, has it mounted.
+                let mark = format!("\"volume\":\"{volume}\"");
+                let mounts =
+                    |facts: &ContainerFacts| facts.labels.get(label::SPEC).is_some_and(|spec| spec.contains(&mark));
+                if world.containers.values().any(|container| mounts(&container.facts)) {
+                    return Err(BackendError::new(ErrorKind::Conflict, format!("{volume} is in use")));
+                }
                 world.volumes.remove(volume);
             }
             Op::CreateNetwork { object, spec } => match world.networks.get(&object.name) {
