@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use reconciler::executor::{ExecuteOptions, execute};
 use reconciler::plan::Plan;
-use reconciler::planner::{self, PlanOptions};
 use reconciler::prepare::Prepared;
+use reconciler::{PlanOptions, planner};
 use schema::Config;
 use serde::Serialize;
 

@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use reconciler::PlanOptions;
 use reconciler::backend::{BackendError, Observe, Perform};
 use reconciler::facts::{ContainerFacts, ProbeQuery, Probes, Query, Snapshot, State};
 use reconciler::git::{Git, GitOptions};
 use reconciler::host::HostEnv;
 use reconciler::host_facts::HostFacts;
 use reconciler::op::Op;
-use reconciler::planner::PlanOptions;
 use reconciler::podman::{Connect, Origin, Podman, Reader};
 use reconciler::prepare::{Prepared, prepare};
 use reconciler::resource::{Naming, label};

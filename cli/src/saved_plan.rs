@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use reconciler::plan::{FORMAT_VERSION, Plan};
-use reconciler::planner::{Destroy, PlanOptions};
+use reconciler::{Destroy, PlanOptions};
 use serde::{Deserialize, Serialize};
 
 use crate::exit::Exit;

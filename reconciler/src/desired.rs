@@ -9,7 +9,6 @@ use serde_json::Value;
 
 use crate::facts::Snapshot;
 use crate::host_facts::HostFacts;
-use crate::kinds::REGISTRY;
 use crate::plan::Notice;
 use crate::resource::{Naming, ResourceId, sha256};
 
@@ -93,22 +92,4 @@ pub fn to_spec<T: Serialize>(spec: &T) -> Value {
 /// Hash of a specification.
 pub fn spec_hash(spec: &Value) -> String {
     sha256(spec.to_string().as_bytes())
-}
-
-/// Says what is desired. Pure.
-pub fn desire(config: &Config, host: &HostFacts, snapshot: &Snapshot) -> DesiredState {
-    let naming = Naming::new(config.project.as_str());
-    let context = DesireContext { config, host, snapshot, naming: &naming };
-    let owners = config.sandboxes.values().map(|sandbox| (sandbox.name.to_string(), sandbox.owner.clone()));
-    let mut state = DesiredState {
-        project: config.project.to_string(),
-        quotas: config.quotas,
-        resources: Vec::new(),
-        notices: Vec::new(),
-        owners: owners.collect(),
-    };
-    for kind in REGISTRY {
-        kind.desire(&context, &mut state);
-    }
-    state
 }

@@ -6,9 +6,9 @@ use serde_json::Value;
 
 use crate::desired::{DesireContext, Desired, DesiredState, spec_hash, to_spec};
 use crate::facts::{ProbeQuery, Probes, Snapshot};
+use crate::options::PlanOptions;
 use crate::ownership::OwnedContainers;
 use crate::plan::{Action, Basis, Change, Notice, Step};
-use crate::planner::PlanOptions;
 use crate::resource::{Naming, ResourceId};
 
 pub mod container;
@@ -29,6 +29,10 @@ pub static REGISTRY: &[&dyn Kind] = &[
     &worktree::Worktrees,
     &container::Containers,
 ];
+
+/// Stands in `after` for every change of a container.
+pub static AFTER_CONTAINERS: std::sync::LazyLock<Vec<ResourceId>> =
+    std::sync::LazyLock::new(|| vec![ResourceId::new(container::NOUN, "*")]);
 
 /// A kind of resource: what is desired, and what has to change.
 pub trait Kind: Sync {

@@ -21,6 +21,7 @@ pub mod host;
 pub mod host_facts;
 pub mod kinds;
 pub mod op;
+pub mod options;
 pub mod outcome;
 pub mod ownership;
 pub mod plan;
@@ -34,7 +35,7 @@ pub mod spec;
 #[cfg(test)]
 mod testing;
 
-pub use desired::desire;
 pub use executor::{ExecuteOptions, execute};
-pub use planner::{Destroy, Intent, PlanOptions};
+pub use options::{Destroy, Intent, PlanOptions};
+pub use planner::desire;
 pub use prepare::{Prepared, prepare};

@@ -2,81 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::desired::DesiredState;
+use crate::desired::{DesireContext, DesiredState};
 use crate::facts::{ProbeQuery, Probes, Query, Snapshot};
-use crate::kinds::{PlanContext, REGISTRY, container, image};
+use crate::host_facts::HostFacts;
+use crate::kinds::{AFTER_CONTAINERS, PlanContext, REGISTRY, container, image};
 use crate::op::Op;
+use crate::options::PlanOptions;
 use crate::ownership;
 use crate::plan::{Action, Change, FORMAT_VERSION, Notice, Plan, PlanEngine, Summary};
 use crate::resource::{Labels, Naming, ResourceId, label};
 use crate::spec::{ImageSpec, NewObject};
 use schema::config::{Config, Image, Pull};
 
-/// Stands in `after` for every change of a container.
-pub static AFTER_CONTAINERS: std::sync::LazyLock<Vec<ResourceId>> =
-    std::sync::LazyLock::new(|| vec![ResourceId::new(container::NOUN, "*")]);
-
-/// Whether a sandbox should run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Intent {
-    /// It should.
-    Running,
-    /// It was stopped on purpose.
-    Stopped,
-}
-
-/// What `destroy` takes beyond containers, networks and images.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Destroy {
-    /// Volumes too.
-    pub volumes: bool,
-    /// Worktrees too.
-    pub worktrees: bool,
-    /// The engine's copies of secrets too.
-    pub secrets: bool,
-}
-
-/// The user's wishes beyond the file.
-#[derive(Debug, Clone)]
-pub struct PlanOptions {
-    /// Only these sandboxes and what they need; empty is everything.
-    pub targets: BTreeSet<String>,
-    /// Remove everything.
-    pub destroy: Option<Destroy>,
-    /// Sandboxes to make anew.
-    pub replace: BTreeSet<String>,
-    /// Sandboxes to stop and start.
-    pub restart: BTreeSet<String>,
-    /// Sandboxes to start or stop, recorded.
-    pub intents: BTreeMap<String, Intent>,
-    /// Losses consented to, as `kind/name`.
-    pub accepted: BTreeSet<String>,
-    /// Only what was changed from outside.
-    pub refresh_only: bool,
-    /// Wait until started sandboxes are ready.
-    pub wait: bool,
-    /// Start, stop or restart the targets and change nothing else, whatever the file says by now.
-    pub state_only: bool,
-}
-
-impl Default for PlanOptions {
-    fn default() -> Self {
-        Self {
-            targets: BTreeSet::new(),
-            destroy: None,
-            replace: BTreeSet::new(),
-            restart: BTreeSet::new(),
-            intents: BTreeMap::new(),
-            accepted: BTreeSet::new(),
-            refresh_only: false,
-            wait: true,
-            state_only: false,
-        }
-    }
-}
-
 /// What a snapshot for `config` has to hold.
-pub fn query(config: &Config, host: &crate::host_facts::HostFacts) -> Query {
+pub fn query(config: &Config, host: &HostFacts) -> Query {
     let mut query = Query { project: config.project.to_string(), ..Query::default() };
     for sandbox in config.sandboxes.values() {
         for tree in &sandbox.worktrees {
@@ -96,7 +35,7 @@ pub fn query(config: &Config, host: &crate::host_facts::HostFacts) -> Query {
 }
 
 /// What `apply` does before it plans: `pull: always` asks the registry each time, and only a pulled image can move.
-pub fn pulls(config: &Config, host: &crate::host_facts::HostFacts) -> Vec<Op> {
+pub fn pulls(config: &Config, host: &HostFacts) -> Vec<Op> {
     let used: BTreeSet<_> = config.sandboxes.values().map(|sandbox| &sandbox.image).collect();
     config
         .images
@@ -111,6 +50,24 @@ pub fn pulls(config: &Config, host: &crate::host_facts::HostFacts) -> Vec<Op> {
             _ => None,
         })
         .collect()
+}
+
+/// Says what is desired. Pure.
+pub fn desire(config: &Config, host: &HostFacts, snapshot: &Snapshot) -> DesiredState {
+    let naming = Naming::new(config.project.as_str());
+    let context = DesireContext { config, host, snapshot, naming: &naming };
+    let owners = config.sandboxes.values().map(|sandbox| (sandbox.name.to_string(), sandbox.owner.clone()));
+    let mut state = DesiredState {
+        project: config.project.to_string(),
+        quotas: config.quotas,
+        resources: Vec::new(),
+        notices: Vec::new(),
+        owners: owners.collect(),
+    };
+    for kind in REGISTRY {
+        kind.desire(&context, &mut state);
+    }
+    state
 }
 
 /// A plan, and what has to be looked at before it is complete.

@@ -3,11 +3,11 @@
 use schema::Config;
 
 use crate::backend::{BackendError, Observe};
-use crate::desired::desire;
 use crate::facts::{ProbeQuery, Probes, Snapshot};
 use crate::host_facts::HostFacts;
+use crate::options::PlanOptions;
 use crate::plan::Plan;
-use crate::planner::{self, PlanOptions};
+use crate::planner;
 
 /// A complete plan and what it was made from.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub async fn prepare(
     new_uid: &mut (dyn FnMut() -> String + Send),
 ) -> Result<Prepared, BackendError> {
     let snapshot = backend.snapshot(&planner::query(config, host)).await?;
-    let desired = desire(config, host, &snapshot);
+    let desired = planner::desire(config, host, &snapshot);
     let mut probes = Probes::default();
     let mut asked = ProbeQuery::default();
     loop {

@@ -14,9 +14,9 @@ use tokio::sync::watch;
 
 use crate::facts::{Observed, State, WorktreePlace};
 use crate::host_facts::HostFacts;
+use crate::options::{Destroy, Intent, PlanOptions};
 use crate::outcome::Outcome;
 use crate::plan::{Action, Plan};
-use crate::planner::{Destroy, Intent, PlanOptions};
 use crate::resource::{Labels, label, secret_hash};
 use crate::spec::LimitSpec;
 use crate::testing::MemoryBackend;

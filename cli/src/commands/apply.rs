@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use reconciler::planner::PlanOptions;
+use reconciler::PlanOptions;
 
 use super::Run;
 use super::selection::Selection;

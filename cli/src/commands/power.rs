@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use reconciler::planner::{Intent, PlanOptions};
+use reconciler::{Intent, PlanOptions};
 
 use super::Run;
 use super::selection::known;

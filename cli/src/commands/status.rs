@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use reconciler::PlanOptions;
 use reconciler::backend::Observe as _;
 use reconciler::facts::ProbeQuery;
-use reconciler::planner::PlanOptions;
 
 use super::Run;
 use super::selection::known;

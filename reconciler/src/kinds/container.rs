@@ -8,9 +8,9 @@ use crate::desired::{DesireContext, Desired, DesiredState, spec_hash, to_spec};
 use crate::diff;
 use crate::facts::{ContainerFacts, State};
 use crate::op::Op;
+use crate::options::Intent;
 use crate::ownership;
 use crate::plan::{Action, Step};
-use crate::planner::Intent;
 use crate::resource::{Labels, ResourceId, label};
 use crate::spec::{ContainerSpec, MountOrigin, NewObject};
 

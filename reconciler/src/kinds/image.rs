@@ -235,7 +235,7 @@ fn leftovers(context: &mut PlanContext<'_>, current: &BTreeSet<String>) -> Vec<C
             context.rests_on(&id, None, Some(image.id.as_str().into()));
             let mut change = Change::deletion(id, "no longer used")
                 .step(format!("remove image {tag}"), Op::RemoveImage { image: tag.clone() });
-            change.after = crate::planner::AFTER_CONTAINERS.to_vec();
+            change.after = crate::kinds::AFTER_CONTAINERS.to_vec();
             changes.push(change);
         }
     }

@@ -52,7 +52,7 @@ impl Kind for Networks {
             context.rests_on(&id, None, Some(to_spec(network)));
             let mut change = Change::deletion(id, "no longer in the configuration")
                 .step(format!("remove network {}", network.name), Op::RemoveNetwork { network: network.name.clone() });
-            change.after = crate::planner::AFTER_CONTAINERS.to_vec();
+            change.after = crate::kinds::AFTER_CONTAINERS.to_vec();
             leftovers.push(change);
         }
         changes.extend(leftovers);

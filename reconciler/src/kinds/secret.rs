@@ -128,7 +128,7 @@ fn leftovers(context: &mut PlanContext<'_>, current: &BTreeSet<String>) -> Vec<C
         context.rests_on(&id, None, Some(to_spec(secret)));
         let mut change = Change::deletion(id, because)
             .step(format!("remove secret {}", secret.name), Op::RemoveSecret { secret: secret.name.clone() });
-        change.after = crate::planner::AFTER_CONTAINERS.to_vec();
+        change.after = crate::kinds::AFTER_CONTAINERS.to_vec();
         changes.push(change);
     }
     changes

@@ -82,7 +82,7 @@ fn leftovers(context: &mut PlanContext<'_>) -> Vec<Change> {
             let mut change = Change::deletion(id, "no longer in the configuration")
                 .step(format!("remove volume {}", volume.name), Op::RemoveVolume { volume: volume.name.clone() });
             // The engine refuses while a container has it.
-            change.after = crate::planner::AFTER_CONTAINERS.to_vec();
+            change.after = crate::kinds::AFTER_CONTAINERS.to_vec();
             if destroyed != Some(true) {
                 // `--volumes` names them all; without it each has to be named.
                 change.loses.push(Loss {

@@ -168,7 +168,7 @@ fn removals(context: &mut PlanContext<'_>) -> Vec<Change> {
         let consent = desired.id.to_string();
         let mut change = Change::of(desired, Action::Delete).because("destroyed by name");
         // What runs in a sandbox may still be writing there.
-        change.after = crate::planner::AFTER_CONTAINERS.to_vec();
+        change.after = crate::kinds::AFTER_CONTAINERS.to_vec();
         let look = match context.probes.worktrees.get(&spec.path) {
             Some(Observed::Present(WorktreePlace::Worktree(facts))) => facts,
             _ => facts,
