@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use reconciler::executor::{ExecuteOptions, execute};
+use reconciler::outcome::Ending;
 use reconciler::plan::Plan;
 use reconciler::prepare::Prepared;
 use reconciler::{PlanOptions, planner};
@@ -240,7 +241,10 @@ fn finish(
 ) -> Result<Exit, Failure> {
     let exit = exit.unwrap_or_else(|| outcome::exit(outcome));
     let held = forbidden(plan);
-    let exit = if exit == Exit::Done && !held.is_empty() { Exit::Refused } else { exit };
+    // What was not tried for the sake of what is held has not failed.
+    let failed = outcome.results.iter().any(|result| matches!(result.ending, Ending::Failed { .. }));
+    let exit =
+        if matches!(exit, Exit::Done | Exit::Failed) && !failed && !held.is_empty() { Exit::Refused } else { exit };
     if run.screen.json {
         let line = Line::Outcome { format_version: json::FORMAT_VERSION, exit_code: exit.code(), outcome };
         run.screen.result(&json::line(&line))?;

@@ -44,6 +44,9 @@ struct Shared {
     connection: Connection,
     api: podman_api::Podman,
     facts: EngineFacts,
+    /// Held while a container with `keep-id` is created: Podman asks libsubid for the caller's ids then, and two
+    /// questions at once crash its service or get no answer.
+    keep_id: tokio::sync::Mutex<()>,
 }
 
 impl fmt::Debug for Shared {
@@ -61,7 +64,7 @@ impl Reader {
         let connection = Connection::open(options).await?;
         let facts = engine_facts(&connection).await?;
         let api = podman_api::Podman::unix(connection.client.socket());
-        Ok(Self { shared: Arc::new(Shared { connection, api, facts }) })
+        Ok(Self { shared: Arc::new(Shared { connection, api, facts, keep_id: tokio::sync::Mutex::default() }) })
     }
 
     /// What is known of the engine itself.

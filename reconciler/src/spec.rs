@@ -164,6 +164,9 @@ pub enum ImageSpec {
         directories: Vec<PathBuf>,
         /// Links to create: absolute path to target.
         links: BTreeMap<PathBuf, PathBuf>,
+        /// Home directories of its users, with uid and gid.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        homes: BTreeMap<PathBuf, (u32, u32)>,
     },
     /// Pulled from a registry.
     Ref {

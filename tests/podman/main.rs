@@ -5,17 +5,24 @@
 //! fail, never skip, where something is missing.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
 
+mod collisions;
+mod concurrent;
 mod converge;
+mod drift;
 #[allow(dead_code, reason = "what tests may use, used today or not")]
 mod engine;
 #[allow(dead_code, reason = "what tests may use, used today or not")]
 mod image;
 #[allow(dead_code, reason = "what tests may use, used today or not")]
 mod invocation;
+#[cfg(feature = "failpoints")]
+mod kill;
 mod namespaces;
 #[allow(dead_code, reason = "what tests may use, used today or not")]
 mod project;
 mod readback;
+mod replace;
+mod sandbox;
 mod smoke;
 #[allow(dead_code, reason = "what tests may use, used today or not")]
 mod wait;

@@ -119,16 +119,41 @@ impl Engine {
         state
     }
 
+    /// `git` as the engine's user, in a directory of the project; its output.
+    #[track_caller]
+    pub fn git(&self, dir: &str, args: &[&str]) -> String {
+        let identity = ["-c", "user.name=Tester", "-c", "user.email=tester@example.org"];
+        self.command("git").cwd(self.project().join(dir)).args(identity).args(args).ok()
+    }
+
+    /// A bare repository in the project directory with one commit on `main`: a file `file` that says `content`.
+    #[track_caller]
+    pub fn bare_repository(&self, name: &str) {
+        let seed = format!("{name}.seed");
+        self.write(format!("{seed}/file"), "content");
+        self.git(&seed, &["init", "--quiet", "--initial-branch", "main"]);
+        self.git(&seed, &["add", "."]);
+        self.git(&seed, &["commit", "--quiet", "--message", "first"]);
+        self.git(".", &["clone", "--quiet", "--bare", &seed, name]);
+    }
+
     /// Asks the engine's API, without anything of `sbx` in between.
     #[track_caller]
     pub fn get(&self, path: &str) -> Value {
+        let answer = self.answer(path);
+        let (head, body) = answer.split_once("\r\n\r\n").expect("an answer has a head");
+        assert!(head.starts_with("HTTP/1.0 200"), "{path}: {answer}");
+        serde_json::from_str(body).unwrap_or_else(|e| panic!("{path}: {e}\n{body}"))
+    }
+
+    /// The same with whatever it answers, head and body.
+    #[track_caller]
+    pub fn answer(&self, path: &str) -> String {
         let mut stream = UnixStream::connect(self.socket()).expect("the API service listens");
         write!(stream, "GET /v4.0.0/libpod{path} HTTP/1.0\r\n\r\n").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").expect("an answer has a head");
-        assert!(head.starts_with("HTTP/1.0 200"), "{path}: {answer}");
-        serde_json::from_str(body).unwrap_or_else(|e| panic!("{path}: {e}\n{body}"))
+        answer
     }
 }
 

@@ -35,7 +35,7 @@ impl Kind for Images {
         for name in used(context) {
             let Some(image) = context.config.images.get(name) else { continue };
             let place = format!("images.{name}");
-            match spec(context, image) {
+            match spec(context, name, image) {
                 Ok(spec) => {
                     let mut desired = fixed(context, NOUN, name.as_str(), &place, &spec);
                     if let Image::Setup { from, .. } = image {
@@ -91,7 +91,7 @@ fn used<'a>(context: &DesireContext<'a>) -> Vec<&'a Name> {
 /// How `name` is used by a container or by another image.
 pub fn image_use(context: &DesireContext<'_>, name: &Name) -> Result<ImageUse, String> {
     let image = context.config.images.get(name).ok_or_else(|| format!("image {name} is not defined"))?;
-    let spec = spec(context, image)?;
+    let spec = spec(context, name, image)?;
     let value = to_spec(&spec);
     let hash = crate::desired::spec_hash(&value);
     let reference = reference(context.naming, name.as_str(), &spec, &hash);
@@ -129,7 +129,7 @@ pub fn find<'a>(snapshot: &'a Snapshot, reference: &str) -> Option<&'a str> {
         .map(|image| image.id.as_str())
 }
 
-fn spec(context: &DesireContext<'_>, image: &Image) -> Result<ImageSpec, String> {
+fn spec(context: &DesireContext<'_>, name: &Name, image: &Image) -> Result<ImageSpec, String> {
     let inputs = |path: &PathBuf| match context.host.inputs.get(path) {
         Some(Ok(hash)) => Ok(hash.clone()),
         Some(Err(why)) => Err(format!("{}: {why}", path.display())),
@@ -140,7 +140,7 @@ fn spec(context: &DesireContext<'_>, image: &Image) -> Result<ImageSpec, String>
             let links = host_links(context, dirs);
             let mut directories: BTreeSet<PathBuf> = HOST_DIRECTORIES.iter().map(PathBuf::from).collect();
             directories.extend(dirs.iter().filter(|dir| !links.contains_key(*dir)).cloned());
-            ImageSpec::Host { directories: directories.into_iter().collect(), links }
+            ImageSpec::Host { directories: directories.into_iter().collect(), links, homes: homes(context, name) }
         }
         Image::Ref { reference, pull } => ImageSpec::Ref {
             reference: reference.clone(),
@@ -171,6 +171,13 @@ fn spec(context: &DesireContext<'_>, image: &Image) -> Result<ImageSpec, String>
             .to_owned(),
         },
     })
+}
+
+/// Homes of everybody who uses the image, whatever is mounted there: one more sandbox of the same user leaves it as it is.
+fn homes(context: &DesireContext<'_>, image: &Name) -> BTreeMap<PathBuf, (u32, u32)> {
+    let users =
+        context.config.sandboxes.values().filter(|sandbox| sandbox.image == *image).map(|sandbox| &sandbox.user);
+    users.map(|user| (user.home.clone(), (user.uid, user.gid))).collect()
 }
 
 /// Links of the host's root that lead into one of `dirs`: they are links inside too, and need no mount of their own.

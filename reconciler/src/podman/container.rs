@@ -12,7 +12,7 @@ use super::wire::{InspectedContainer, Made};
 use super::{Podman, error, kernel};
 use crate::backend::{BackendError, ErrorKind};
 use crate::resource::{Labels, label};
-use crate::spec::{ContainerSpec, LimitSpec};
+use crate::spec::{ContainerSpec, LimitSpec, UsernsSpec};
 
 /// The name PID 1 gives itself when the main process runs.
 const READY: &str = "sbx-init:ready";
@@ -35,6 +35,10 @@ impl Podman {
         spec: &ContainerSpec,
     ) -> Result<(), BackendError> {
         let body = CreateBody::new(name, labels, spec, self.facts());
+        let _alone = match spec.userns {
+            UsernsSpec::KeepId => Some(self.reader().shared.keep_id.lock().await),
+            UsernsSpec::Private | UsernsSpec::Identity | UsernsSpec::Host => None,
+        };
         match self.client().post("/containers/create", &body, SLOW).await {
             Ok(answer) => {
                 let _: Made =
@@ -137,17 +141,19 @@ impl Podman {
     pub(crate) async fn stop_container(&self, container: &str) -> Result<(), BackendError> {
         let path = with_query(&address(container, "/stop"), &[("timeout", STOP_SECONDS)]);
         match self.client().call(Method::POST, &path, SLOW).await {
-            Ok(_) => {}
-            // It ended by itself between the plan and now, or was never started.
+            Ok(_) => Ok(()),
             Err(failure) if failure.kind != ErrorKind::NotFound && failure.kind != ErrorKind::Unreachable => {
-                let inspected = self.reader().inspect(container).await?;
-                if inspected.state.running {
-                    return Err(failure);
+                let state = self.reader().inspect(container).await?.state;
+                if state.status == "paused" {
+                    // It can neither hear a signal nor, for Podman 5, be stopped.
+                    self.client().call(Method::POST, &address(container, "/unpause"), SLOW).await?;
+                    return self.client().call(Method::POST, &path, SLOW).await.map(drop);
                 }
+                // It ended by itself between the plan and now, or was never started.
+                if state.running { Err(failure) } else { Ok(()) }
             }
-            Err(failure) => return Err(failure),
+            Err(failure) => Err(failure),
         }
-        Ok(())
     }
 
     /// Removes a stopped container, and with it the anonymous volumes it may have; named ones stay.

@@ -39,8 +39,8 @@ impl Podman {
             return Ok(());
         }
         match spec {
-            ImageSpec::Host { directories, links } => {
-                let tar = host_root(directories, links)
+            ImageSpec::Host { directories, links, homes } => {
+                let tar = host_root(directories, links, homes)
                     .map_err(|error| BackendError::new(ErrorKind::Failed, error.to_string()))?;
                 self.import(object, super::client::full(tar)).await
             }
@@ -239,10 +239,15 @@ fn registry(reference: &str) -> &str {
 
 /// A tar with nothing but places to mount on, links, and accounts for root and nobody: the engine adds the user's entry
 /// to files that are there, and to no others.
-fn host_root(directories: &[PathBuf], links: &BTreeMap<PathBuf, PathBuf>) -> std::io::Result<Vec<u8>> {
+fn host_root(
+    directories: &[PathBuf],
+    links: &BTreeMap<PathBuf, PathBuf>,
+    homes: &BTreeMap<PathBuf, (u32, u32)>,
+) -> std::io::Result<Vec<u8>> {
     let mut all: std::collections::BTreeSet<PathBuf> =
         ["/etc", "/proc", "/sys", "/dev", "/run", "/tmp", "/var"].map(PathBuf::from).into();
-    for directory in directories.iter().map(PathBuf::as_path).chain(links.keys().filter_map(|link| link.parent())) {
+    let made = directories.iter().map(PathBuf::as_path).chain(links.keys().filter_map(|link| link.parent()));
+    for directory in made.chain(homes.keys().map(PathBuf::as_path)) {
         all.extend(directory.ancestors().filter(|part| *part != Path::new("/")).map(Path::to_path_buf));
     }
     let mut tar = tar::Builder::new(Vec::new());
@@ -259,8 +264,14 @@ fn host_root(directories: &[PathBuf], links: &BTreeMap<PathBuf, PathBuf>) -> std
     };
     let relative = |path: &Path| path.strip_prefix("/").unwrap_or(path).to_path_buf();
     for directory in all.iter().filter(|directory| !directory.as_os_str().is_empty()) {
-        let mode = if directory == Path::new("/tmp") { 0o1777 } else { 0o755 };
-        tar.append_data(&mut header(tar::EntryType::Directory, mode, 0), relative(directory), std::io::empty())?;
+        // Old runtimes give a tmpfs the mode of the directory beneath it.
+        let shared = ["/tmp", "/var/tmp"].iter().any(|shared| directory == Path::new(shared));
+        let mut header = header(tar::EntryType::Directory, if shared { 0o1777 } else { 0o755 }, 0);
+        if let Some((uid, gid)) = homes.get(directory) {
+            header.set_uid((*uid).into());
+            header.set_gid((*gid).into());
+        }
+        tar.append_data(&mut header, relative(directory), std::io::empty())?;
     }
     for (link, target) in links {
         tar.append_link(&mut header(tar::EntryType::Symlink, 0o777, 0), relative(link), target)?;
@@ -291,7 +302,15 @@ mod tests {
     #[test]
     fn an_empty_root_holds_every_parent() {
         let links = BTreeMap::from([(PathBuf::from("/bin"), PathBuf::from("usr/bin"))]);
-        let tar = host_root(&["/home/me/work".into()], &links).expect("in memory");
+        let homes = BTreeMap::from([(PathBuf::from("/home/me"), (1000, 100))]);
+        let tar = host_root(&["/home/me/work".into()], &links, &homes).expect("in memory");
+        let owned = |name: &str| {
+            let mut archive = tar::Archive::new(tar.as_slice());
+            let mut entries = archive.entries().expect("reads").map(|entry| entry.expect("entry"));
+            let entry = entries.find(|entry| entry.path().expect("path") == Path::new(name)).expect("is there");
+            (entry.header().uid().expect("a number"), entry.header().gid().expect("a number"))
+        };
+        assert_eq!((owned("home"), owned("home/me"), owned("home/me/work")), ((0, 0), (1000, 100), (0, 0)));
         let mut archive = tar::Archive::new(tar.as_slice());
         let names: Vec<String> = archive
             .entries()

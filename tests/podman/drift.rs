@@ -1,0 +1,133 @@
+//! Edits behind `sbx`'s back: each is seen, told from a change of the configuration, and put right.
+
+use std::fs;
+
+use crate::on_every_engine;
+use crate::project::text;
+
+on_every_engine! {
+    /// What happens to containers.
+    fn containers(engine) {
+        let rootful = !engine.kind().is_rootless();
+        let limits = if rootful { ", limits: { pids: 100, memory: 64MiB }" } else { "" };
+        engine.write("conf/file", "first");
+        engine.configure(&format!(
+            "volumes: {{ data: {{}} }}\n\
+             networks: {{ inner: {{}} }}\n\
+             sandboxes:\n\
+             \x20 dev: {{ image: host, networks: [inner], home: {{ volume: data }}{limits}, \
+             mounts: [{{ source: ./conf/file, target: /srv/file }}] }}\n\
+             \x20 bystander: {{ image: host }}"
+        ));
+        engine.converge();
+        engine.shell("dev", "echo kept > ~/file");
+        let bystander = engine.container("bystander")["State"]["StartedAt"].clone();
+        // Repairs in one apply, as drift, and leaves the neighbour alone.
+        let repaired = |what: &str, action: &str| {
+            let change = engine.planned_for("container/dev");
+            assert_eq!((text(&change["action"]), change["drift"].as_bool()), (action, Some(action != "create")), "{what}: {change}");
+            engine.sbx(&["plan", "--refresh-only", "--detailed-exitcode"]).run().expect_code(if action == "create" { 0 } else { 2 });
+            engine.converge();
+            assert_eq!(engine.shell("dev", "cat ~/file"), "kept", "{what}");
+            assert_eq!(engine.container("bystander")["State"]["StartedAt"], bystander, "{what}");
+        };
+        let id = engine.id("dev");
+
+        engine.podman(&["stop", "--time", "1", "demo_dev"]);
+        repaired("stopped", "update");
+        engine.podman(&["kill", "--signal", "KILL", "demo_dev"]);
+        repaired("killed", "update");
+        engine.podman(&["rename", "demo_dev", "somebody"]);
+        repaired("renamed", "update");
+        assert!(!engine.containers().contains_key("somebody"));
+        engine.podman(&["network", "disconnect", "demo_inner", "demo_dev"]);
+        repaired("disconnected", "update");
+        engine.podman(&["network", "create", "--internal", "elsewhere"]);
+        engine.podman(&["network", "connect", "elsewhere", "demo_dev"]);
+        repaired("connected", "update");
+        assert!(engine.state().contains_key("network elsewhere"), "not ours to remove");
+        if rootful {
+            // Podman 4 has no flag for processes.
+            let edit: &[&str] = if engine.kind().is_5() { &["--pids-limit", "7", "--memory", "32m"] } else { &["--memory", "32m"] };
+            engine.podman(&[&["update"], edit, &["demo_dev"]].concat());
+            repaired("limits", "update");
+            engine.podman(&["pause", "demo_dev"]);
+            repaired("paused", "update");
+        }
+        // The file that is mounted is another one now, as an editor leaves it.
+        engine.write("conf/file.new", "second");
+        fs::rename(engine.project().join("conf/file.new"), engine.project().join("conf/file")).unwrap();
+        assert_eq!(engine.inside("dev", &["cat", "/srv/file"]), "first");
+        repaired("bind source replaced", "update");
+        assert_eq!(engine.inside("dev", &["cat", "/srv/file"]), "second");
+        assert_eq!(engine.id("dev"), id, "none of this needs a new container");
+
+        engine.podman(&["rm", "--force", "--time", "0", "demo_dev"]);
+        repaired("removed", "create");
+    }
+
+    /// Labels that are not ours any more: made by hand under our name, it is somebody else's.
+    fn recreated_by_hand(engine) {
+        engine.configure("sandboxes: { dev: { image: host } }");
+        engine.converge();
+        let labels = engine.container("dev")["Config"]["Labels"].clone();
+        let image = text(&engine.container("dev")["ImageName"]).to_owned();
+        engine.podman(&["rm", "--force", "--time", "0", "demo_dev"]);
+        let create = |edit: &dyn Fn(&str, &str) -> Option<String>| {
+            let mut line = vec!["create".to_owned(), "--name=demo_dev".into(), "--network=none".into()];
+            for (key, value) in labels.as_object().unwrap() {
+                line.extend(edit(key, text(value)).map(|value| format!("--label={key}={value}")));
+            }
+            line.extend([image.clone(), "/usr/bin/sleep".into(), "100".into()]);
+            engine.podman(&line.iter().map(String::as_str).collect::<Vec<_>>());
+        };
+        // Without an identity it is a stranger's.
+        create(&|key, value| (key != "sbx.uid").then(|| value.to_owned()));
+        assert_eq!(engine.planned(), ["forbidden container/dev"]);
+        let stranger = engine.id("dev");
+        engine.try_apply(&[]).expect_code(73);
+        assert_eq!(engine.id("dev"), stranger);
+        engine.podman(&["rm", "demo_dev"]);
+
+        // With one, and another specification, it is made anew.
+        create(&|key, value| Some(if key == "sbx.spec" { "{}".into() } else { value.to_owned() }));
+        assert_eq!(engine.planned(), ["replace container/dev"]);
+        engine.converge();
+        assert_eq!(engine.containers()["demo_dev"], "running");
+    }
+
+    /// A volume, a network and a worktree go missing.
+    fn other_kinds(engine) {
+        engine.bare_repository("origin.git");
+        engine.configure(
+            "volumes: { data: {} }\n\
+             networks: { inner: {} }\n\
+             sandboxes:\n\
+             \x20 dev: { image: host, networks: [inner], home: { volume: data },\n\
+             \x20   worktrees: [{ repo: ./origin.git, branch: work, base: main, path: ./trees/work }] }",
+        );
+        engine.converge();
+
+        engine.podman(&["rm", "--force", "--time", "0", "demo_dev"]);
+        engine.podman(&["volume", "rm", "demo_data"]);
+        assert_eq!(engine.planned(), ["create volume/data", "create container/dev"]);
+        engine.converge();
+
+        engine.podman(&["network", "rm", "--force", "--time", "0", "demo_inner"]);
+        assert!(engine.planned().contains(&"create network/inner".to_owned()));
+        engine.converge();
+
+        let tree = engine.project().join("trees/work");
+        fs::remove_dir_all(&tree).unwrap();
+        let planned = engine.planned();
+        assert!(planned[0].starts_with("create worktree/"), "{planned:?}");
+        engine.converge();
+        assert_eq!(engine.inside("dev", &["cat", &tree.join("file").to_string_lossy()]), "content");
+
+        // A clone carries the labels and not the name: it is somebody's experiment.
+        engine.podman(&["container", "clone", "demo_dev", "experiment"]);
+        engine.expect_nothing_to_do();
+        engine.apply();
+        assert!(engine.containers().contains_key("experiment"));
+    }
+}
