@@ -218,6 +218,25 @@ mod tests {
     }
 
     #[test]
+    fn every_command_says_what_it_is_for_and_no_two_say_the_same() {
+        let (written, all) = (Cli::command(), command());
+        assert_eq!(all.get_about().map(ToString::to_string), written.get_about().map(ToString::to_string));
+        let mut seen = std::collections::BTreeSet::new();
+        for own in written.get_subcommands() {
+            let name = own.get_name();
+            let about = own.get_about().map(ToString::to_string).expect(name);
+            let shown = all.find_subcommand(name).expect(name);
+            assert_eq!(shown.get_about().map(ToString::to_string), Some(about.clone()), "{name}");
+            assert_eq!(shown.get_long_about().map(ToString::to_string), Some(about.clone()), "{name}");
+            assert!(
+                !about.contains("Options every command takes") && !about.contains("Arguments of"),
+                "{name}: {about}"
+            );
+            assert!(seen.insert(about), "{name} says what another command says");
+        }
+    }
+
+    #[test]
     fn global_options_stand_before_and_after_the_command() {
         let both = global(&["-f", "a", "--json", "-v", "plan", "-f", "b", "-v"]);
         assert_eq!(both.file, [PathBuf::from("a"), PathBuf::from("b")]);

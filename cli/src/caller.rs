@@ -4,11 +4,13 @@
 
 use std::collections::BTreeMap;
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy as _;
 use rustix::process::{getegid, geteuid};
+
+use reconciler::identity::Identity;
 
 use crate::failure::Failure;
 
@@ -71,6 +73,38 @@ impl Person {
             through_sudo: false,
         }
     }
+}
+
+impl Person {
+    /// Whose the files made on the host are, when that is not the user this process runs as.
+    pub fn identity(&self) -> Option<Identity> {
+        self.through_sudo.then(|| Identity { uid: self.uid, gid: self.gid, groups: groups(&self.name, self.gid) })
+    }
+
+    /// Does `work`, which writes to `place`, so that what it makes there belongs to this person where the place does.
+    pub fn act<T: Send>(&self, place: &Path, work: impl FnOnce() -> Result<T, Failure> + Send) -> Result<T, Failure> {
+        match self.identity().filter(|_| self.owns(place)) {
+            Some(identity) => identity.act(work).map_err(|error| Failure::io("sudo", &error))?,
+            None => work(),
+        }
+    }
+
+    /// Whether the nearest directory of `place` that is there is this person's, or in their home.
+    fn owns(&self, place: &Path) -> bool {
+        use std::os::unix::fs::MetadataExt as _;
+        let place = std::path::absolute(place).unwrap_or_else(|_| place.to_path_buf());
+        let nearest = place.ancestors().find_map(|path| path.metadata().ok().filter(std::fs::Metadata::is_dir));
+        place.starts_with(&self.home) || nearest.is_some_and(|directory| directory.uid() == self.uid)
+    }
+}
+
+/// Groups of a user; their own when nobody knows more.
+fn groups(name: &str, gid: u32) -> Vec<u32> {
+    let listed = std::process::Command::new("id").args(["-G", "--", name]).output().ok();
+    let listed =
+        listed.filter(|output| output.status.success()).and_then(|output| String::from_utf8(output.stdout).ok());
+    let groups = listed.map(|text| text.split_whitespace().filter_map(|word| word.parse().ok()).collect());
+    groups.unwrap_or_else(|| vec![gid])
 }
 
 impl Directories {
@@ -140,9 +174,28 @@ pub fn engine_sockets(person: &Person, directories: &Directories) -> Vec<PathBuf
     sockets
 }
 
-/// The whole environment.
-pub fn environment() -> BTreeMap<OsString, OsString> {
-    env::vars_os().collect()
+/// The whole environment; with `sudo`, what in it says who one is says who called.
+pub fn environment(person: &Person) -> BTreeMap<OsString, OsString> {
+    let mut all: BTreeMap<OsString, OsString> = env::vars_os().collect();
+    if person.through_sudo {
+        for name in ["XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "TMPDIR"] {
+            all.remove(OsStr::new(name));
+        }
+        all.insert("HOME".into(), person.home.clone().into());
+        for name in ["USER", "LOGNAME"] {
+            all.insert(name.into(), person.name.clone().into());
+        }
+    }
+    all
+}
+
+/// Where directories that live for one call of git are made: by the person who called.
+pub fn scratch(person: &Person, directories: &Directories) -> PathBuf {
+    if person.through_sudo {
+        let own = PathBuf::from(format!("/run/user/{}", person.uid));
+        return if own.is_dir() { own } else { PathBuf::from("/tmp") };
+    }
+    directories.runtime.clone().filter(|dir| dir.is_dir()).unwrap_or_else(env::temp_dir)
 }
 
 /// An environment variable that is set, not empty, and text.

@@ -8,7 +8,6 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
     use std::fs;
-    use std::os::unix::fs::PermissionsExt;
     use std::path::Path;
     use std::process::{Command, Output};
 
@@ -35,9 +34,11 @@ mod tests {
         command.args(["--pid", "--fork", "--kill-child"]).args(options).arg("--").args(words).output().unwrap()
     }
 
-    fn install(program: &[u8], path: &Path) {
-        fs::write(path, program).unwrap();
-        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    /// Another process copies: a descriptor open for writing here would be inherited, for a moment, by what other tests
+    /// start, and a file that anybody can write to does not run.
+    fn install(program: &str, path: &Path) {
+        let status = Command::new("install").args(["--mode=755", program]).arg(path).status().unwrap();
+        assert!(status.success());
     }
 
     #[test]
@@ -49,8 +50,8 @@ mod tests {
     #[test]
     fn runs_in_an_empty_root() {
         let root = tempfile::tempdir().unwrap();
-        install(INIT, &root.path().join("init"));
-        install(&fs::read("/bin/sh").unwrap(), &root.path().join("sh"));
+        install(env!("SBX_INIT"), &root.path().join("init"));
+        install("/bin/sh", &root.path().join("sh"));
         let root = format!("--root={}", root.path().display());
         let output = as_pid_1(&[&root], &["/init", "--", "/init", "--version"]);
         assert_eq!(String::from_utf8(output.stdout).unwrap(), concat!("sbx-init ", env!("CARGO_PKG_VERSION"), "\n"));
@@ -64,7 +65,7 @@ mod tests {
         const LIMIT_KIB: u64 = 1536;
         let directory = tempfile::tempdir().unwrap();
         let init = directory.path().join("init");
-        install(INIT, &init);
+        install(env!("SBX_INIT"), &init);
         let init = init.to_str().unwrap();
         let output = as_pid_1(&["--mount-proc"], &[init, "sed", "-n", "s/^VmRSS:[^0-9]*//p", "/proc/1/status"]);
         let text = String::from_utf8(output.stdout).unwrap();

@@ -144,7 +144,8 @@ async fn take(
     let (state, address) = (surroundings.directories.state.clone(), engine.address().to_owned());
     let (project, timeout) = (config.project.to_string(), approach.lock_timeout);
     // Waiting blocks a thread, and signals must still end it.
-    tokio::task::spawn_blocking(move || ProjectLock::take(&state, &address, &project, timeout))
+    let person = surroundings.person.clone();
+    tokio::task::spawn_blocking(move || person.act(&state, || ProjectLock::take(&state, &address, &project, timeout)))
         .await
         .map_err(|error| Failure::failed("sbx::bug", error.to_string()))?
 }

@@ -55,10 +55,11 @@ impl Engine {
         let Surroundings { person, directories } = surroundings;
         let options = connect_options(run, person, directories);
         let reader = Reader::connect(&options).await.map_err(unreachable)?;
-        let init = placed_init::place(&directories.data)?;
+        let init = person.act(&directories.data, || placed_init::place(&directories.data))?;
         let env = host::env(surroundings, init, locks);
         let host = host::gather(config, &env).await?;
-        let mut git = GitOptions::new(env.env.clone(), options.runtime_dir.clone());
+        let mut git = GitOptions::new(env.env.clone(), crate::caller::scratch(person, directories));
+        git.identity.clone_from(&env.identity);
         git.interactive = crate::attach::is_interactive() && !run.screen.json;
         let address = match reader.origin() {
             Origin::Named(url) => url.clone(),

@@ -23,7 +23,8 @@ const CDI: [&str; 2] = ["/etc/cdi", "/var/run/cdi"];
 pub fn env(surroundings: &Surroundings, init: PathBuf, lockfile: PathBuf) -> HostEnv {
     let Surroundings { person, directories } = surroundings;
     HostEnv {
-        env: environment(),
+        env: environment(person),
+        identity: person.identity(),
         runtime_dir: directories.runtime.clone(),
         lockfile: Some(lockfile),
         init,

@@ -22,8 +22,9 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::backend::BackendError;
+use crate::backend::{BackendError, ErrorKind};
 use crate::facts::{Observed, RepositoryFacts, WorktreePlace};
+use crate::identity::{Identity, Words};
 use crate::op::Op;
 
 mod admin;
@@ -56,6 +57,8 @@ pub struct GitOptions {
     pub interactive: bool,
     /// Where directories that live for one call are made.
     pub scratch: PathBuf,
+    /// Who looks and does, when that is not the user of this process.
+    pub identity: Option<Identity>,
     /// Deadline of a call that reaches a remote.
     pub remote_deadline: Duration,
     /// Deadline of any other call.
@@ -70,6 +73,7 @@ impl GitOptions {
             env,
             interactive: false,
             scratch: scratch.into(),
+            identity: None,
             remote_deadline: Duration::from_hours(1),
             local_deadline: Duration::from_mins(10),
         }
@@ -105,12 +109,22 @@ impl Git {
     /// Looks at clones, and at worktrees with the clone each should belong to. Changes nothing and runs nothing but
     /// `git config --file`.
     pub async fn observe(&self, clones: &BTreeSet<PathBuf>, worktrees: &BTreeMap<PathBuf, PathBuf>) -> GitFacts {
-        observe::observe(self, clones, worktrees).await
+        let Some(identity) = &self.options.identity else { return observe::observe(self, clones, worktrees).await };
+        let (git, all, places) = (self.clone(), clones.clone(), worktrees.clone());
+        let work = move |_| async move { observe::observe(&git, &all, &places).await };
+        identity.attend(&|_| (), work).await.unwrap_or_else(|error| GitFacts {
+            repositories: clones.iter().map(|path| (path.clone(), Observed::Unknown(error.to_string()))).collect(),
+            worktrees: unknown(worktrees, &error),
+            checkouts: BTreeMap::new(),
+        })
     }
 
     /// Looks closer at worktrees (path to clone): what removing them would lose.
     pub async fn probe(&self, worktrees: &BTreeMap<PathBuf, PathBuf>) -> BTreeMap<PathBuf, Observed<WorktreePlace>> {
-        observe::probe(self, worktrees).await
+        let Some(identity) = &self.options.identity else { return observe::probe(self, worktrees).await };
+        let (git, places) = (self.clone(), worktrees.clone());
+        let work = move |_| async move { observe::probe(&git, &places).await };
+        identity.attend(&|_| (), work).await.unwrap_or_else(|error| unknown(worktrees, &error))
     }
 
     /// Performs `op`; `None` when it is not one of git's.
@@ -119,6 +133,21 @@ impl Git {
     /// `Conflict` when something else is in the place or holds the branch, `NotFound` for a missing remote or base,
     /// `Denied` for refused credentials, `Unreachable` and `TimedOut` for remotes that do not answer.
     pub async fn perform(&self, op: &Op, progress: Progress<'_>) -> Option<Result<(), BackendError>> {
+        let is_ours = matches!(
+            op,
+            Op::CloneRepository { .. } | Op::AddWorktree { .. } | Op::LockWorktree { .. } | Op::RemoveWorktree { .. }
+        );
+        if !is_ours {
+            return None;
+        }
+        let Some(identity) = &self.options.identity else { return self.perform_here(op, progress).await };
+        let (git, op) = (self.clone(), op.clone());
+        let work = move |words: Words| async move { git.perform_here(&op, &*words).await };
+        let done = identity.attend(progress, work).await;
+        done.unwrap_or_else(|error| Some(Err(BackendError::new(ErrorKind::Failed, error.to_string()))))
+    }
+
+    async fn perform_here(&self, op: &Op, progress: Progress<'_>) -> Option<Result<(), BackendError>> {
         Some(match op {
             Op::CloneRepository { repo, clone } => clone::clone_repository(self, repo, clone, progress).await,
             Op::AddWorktree { spec, holder } => worktree::add(self, spec, holder, progress).await,
@@ -131,4 +160,11 @@ impl Git {
     fn scratch(&self) -> &Path {
         &self.options.scratch
     }
+}
+
+fn unknown(
+    worktrees: &BTreeMap<PathBuf, PathBuf>,
+    error: &std::io::Error,
+) -> BTreeMap<PathBuf, Observed<WorktreePlace>> {
+    worktrees.keys().map(|path| (path.clone(), Observed::Unknown(error.to_string()))).collect()
 }

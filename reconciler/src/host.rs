@@ -9,6 +9,7 @@ use schema::Config;
 use schema::config::{EnvValue, Home, Image, MountSource};
 
 use crate::host_facts::{Fact, HostFacts};
+use crate::identity::Identity;
 use crate::resource::secret_hash;
 
 mod archive;
@@ -28,6 +29,8 @@ mod walk;
 pub struct HostEnv {
     /// The caller's environment: secrets, desktop variables, and what secret commands run with.
     pub env: BTreeMap<OsString, OsString>,
+    /// Who runs secret commands, when that is not the user of this process.
+    pub identity: Option<Identity>,
     /// The caller's runtime directory.
     pub runtime_dir: Option<PathBuf>,
     /// `sandboxes.lock`; it need not be there.

@@ -19,6 +19,7 @@ pub mod failpoint;
 pub mod git;
 pub mod host;
 pub mod host_facts;
+pub mod identity;
 pub mod kinds;
 pub mod op;
 pub mod options;

@@ -24,6 +24,7 @@ mod readback;
 mod replace;
 mod sandbox;
 mod smoke;
+mod sudo;
 #[allow(dead_code, reason = "what tests may use, used today or not")]
 mod wait;
 

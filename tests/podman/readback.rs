@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::engine::Engine;
 use crate::on_every_engine;
 
-const FILE: &str = r#"
+const FILE: &str = r"
 apiVersion: sbx/v1
 project: readback
 images: { base: { rootfs: ./base.tar } }
@@ -28,7 +28,7 @@ sandboxes:
   alone:
     image: base
     home: { tmpfs: 8MiB }
-"#;
+";
 
 fn apply(engine: &Engine) {
     let tar = engine.rootfs_tar("base.tar");

@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 use super::Run;
+use crate::caller::Person;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::input::DEFAULT_FILE;
@@ -25,6 +26,10 @@ const SCHEMA: &str = "sandboxes.schema.json";
 
 /// Writes the file, and the schema its modelines point to.
 pub fn run(args: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
+    Person::find().act(&args.directory, || write(args, run))
+}
+
+fn write(args: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
     let directory = &args.directory;
     std::fs::create_dir_all(directory).map_err(|error| Failure::io(directory.display(), &error))?;
     let project = match &args.project {

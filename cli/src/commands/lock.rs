@@ -46,7 +46,7 @@ pub fn run(_: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
             resolve(run, &config, &engine, &references).await
         })?
     };
-    lockfile::write(&path, &images)?;
+    surroundings.person.act(&path, || lockfile::write(&path, &images))?;
     if run.screen.json {
         run.screen.result(&json::document(&Document { format_version: json::FORMAT_VERSION, images }))?;
     } else {

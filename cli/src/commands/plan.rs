@@ -60,7 +60,7 @@ pub fn run(args: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
         let files = crate::input::absolute(&run.global.file);
         let saved =
             SavedPlan { format_version: FORMAT_VERSION.to_owned(), files, wishes: wishes.clone(), plan: plan.clone() };
-        saved.write(path)?;
+        surroundings.person.act(path, || saved.write(path))?;
     }
     let accepted: Vec<String> = wishes.accepted.iter().cloned().collect();
     run.screen.result(&if run.screen.json {

@@ -94,6 +94,10 @@ async fn run(words: &[String], env: &HostEnv) -> Result<Vec<u8>, SecretError> {
     let mut command = Command::new(program);
     command.args(args).env_clear().envs(&env.env).kill_on_drop(true).process_group(0);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    if let Some(identity) = &env.identity {
+        // Supplementary groups go with the change of user.
+        command.uid(identity.uid).gid(identity.gid);
+    }
     let failed = |error| SecretError::Start { program: program.clone(), error };
     let mut child = command.spawn().map_err(failed)?;
     let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
@@ -145,6 +149,7 @@ mod tests {
     fn env(variables: &[(&str, &str)]) -> HostEnv {
         HostEnv {
             env: variables.iter().map(|(name, value)| (name.into(), value.into())).collect(),
+            identity: None,
             runtime_dir: None,
             lockfile: None,
             init: "/init".into(),
