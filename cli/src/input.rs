@@ -37,7 +37,14 @@ pub fn is_stdin(file: &Path) -> bool {
 pub fn absolute(files: &[PathBuf]) -> Vec<PathBuf> {
     let default = [PathBuf::from(DEFAULT_FILE)];
     let files = if files.is_empty() { default.as_slice() } else { files };
-    files.iter().map(|file| std::path::absolute(file).unwrap_or_else(|_| file.clone())).collect()
+    let absolute = |file: &PathBuf| std::path::absolute(file).unwrap_or_else(|_| file.clone());
+    files.iter().map(|file| if is_stdin(file) { file.clone() } else { absolute(file) }).collect()
+}
+
+/// The same from here, so that places in them read as they did in the plan.
+pub fn relative(files: &[PathBuf]) -> Vec<PathBuf> {
+    let here = std::env::current_dir().unwrap_or_default();
+    files.iter().map(|file| file.strip_prefix(&here).unwrap_or(file).to_path_buf()).collect()
 }
 
 fn stdin(here: &Path) -> Result<Source, Failure> {

@@ -37,9 +37,13 @@ fn main() -> ExitCode {
     let (global, command) = match args::parse(std::env::args_os()) {
         Ok(parsed) => parsed,
         Err(error) => {
-            // Help and version are results, the rest are mistakes; a closed stream changes neither.
-            let _ = error.print();
-            return if error.use_stderr() { Exit::Usage } else { Exit::Done }.into();
+            if !error.use_stderr() {
+                // Help and version are results; a closed stream changes nothing.
+                let _ = error.print();
+                return Exit::Done.into();
+            }
+            misused(&error);
+            return Exit::Usage.into();
         }
     };
     let screen = Screen::new(&global);
@@ -50,6 +54,21 @@ fn main() -> ExitCode {
             screen.fail(&failure);
             failure.exit.into()
         }
+    }
+}
+
+/// Reports a command line that cannot be understood, as JSON where it asks for that.
+fn misused(error: &clap::Error) {
+    use std::io::Write as _;
+    let asked = std::env::args_os().take_while(|word| word != "--").any(|word| word == "--json");
+    // A closed stream changes nothing: the exit code tells it too.
+    if asked {
+        let text = error.to_string();
+        let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        let failure = failure::Failure::new(Exit::Usage, "sbx::usage", message).with_help("see `sbx --help`");
+        let _ = writeln!(std::io::stdout(), "{}", failure.to_json());
+    } else {
+        let _ = error.print();
     }
 }
 

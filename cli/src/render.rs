@@ -1,5 +1,6 @@
 //! Values into text. Nothing here looks at the world: what is shown is passed in, and so is how it may look.
 
+pub mod creation;
 pub mod diagnostics;
 pub mod diff;
 pub mod field;

@@ -78,6 +78,11 @@ impl<'a> PlanContext<'a> {
         desired.resources.iter().filter(move |resource| !destroying && resource.id.kind == noun)
     }
 
+    /// Why something goes that is not desired.
+    pub fn why_gone(&self) -> &'static str {
+        if self.options.destroy.is_some() { "destroyed" } else { "no longer in the configuration" }
+    }
+
     /// Names of a kind's desired resources.
     pub fn desired_names(&self, noun: &'static str) -> BTreeSet<&'a str> {
         self.desired_of(noun).map(|resource| resource.id.name.as_str()).collect()

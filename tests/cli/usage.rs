@@ -61,3 +61,12 @@ fn version() {
     let place = Place::new();
     assert_snapshot!(place.run("version") + &place.run("version --json") + &place.run("--version"));
 }
+
+#[test]
+fn a_mistake_is_a_document_where_json_is_asked_for() {
+    let shown = Place::new().run("--json apply --bogus");
+    assert!(
+        shown.starts_with("exit: 64\n--- stdout\n{\"format_version\":\"1.0\",\"error\":{\"code\":\"sbx::usage\""),
+        "{shown}"
+    );
+}

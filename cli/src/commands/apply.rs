@@ -81,7 +81,7 @@ pub fn run(args: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
     if let Some(saved) = &saved
         && global.file.is_empty()
     {
-        global.file.clone_from(&saved.files);
+        global.file = crate::input::relative(&saved.files);
     }
     let run = &Run { global, screen: run.screen };
     let config = configuration::load(run, &surroundings)?;

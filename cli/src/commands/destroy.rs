@@ -42,7 +42,7 @@ pub struct Args {
 /// Removes what the project owns.
 pub fn run(args: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
     let surroundings = Surroundings::find(run)?;
-    let config = configuration::load(run, &surroundings)?;
+    let config = configuration::load_quietly(run, &surroundings)?;
     let wishes = Wishes {
         targets: args.target.iter().cloned().collect(),
         accepted: args.accept_loss.iter().cloned().collect(),

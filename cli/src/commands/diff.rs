@@ -35,7 +35,7 @@ pub fn run(args: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
 
 fn differences(args: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
     let surroundings = Surroundings::find(run)?;
-    let config = configuration::load(run, &surroundings)?;
+    let config = configuration::load_quietly(run, &surroundings)?;
     args.selection.check(&config, false)?;
     let options = args.selection.wishes().options();
     let plan = crate::runtime::block_on(async {

@@ -17,7 +17,7 @@ pub struct Args {}
 /// Lists sandboxes.
 pub fn run(_: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
     let surroundings = Surroundings::find(run)?;
-    let config = configuration::load(run, &surroundings)?;
+    let config = configuration::load_quietly(run, &surroundings)?;
     let report = crate::runtime::block_on(async {
         let engine = Engine::connect(run, &surroundings, &config, false).await?;
         super::status::look(&engine, &config, &[]).await

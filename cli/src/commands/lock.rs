@@ -35,7 +35,7 @@ struct Document {
 /// Pins digests.
 pub fn run(_: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
     let surroundings = Surroundings::find(run)?;
-    let config = configuration::load(run, &surroundings)?;
+    let config = configuration::load_quietly(run, &surroundings)?;
     let path = lockfile::path(&run.global.file);
     let references = references(&config);
     let images = if references.is_empty() {

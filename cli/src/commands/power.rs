@@ -67,7 +67,7 @@ pub fn restart(args: &RestartArgs, run: &Run<'_>) -> Result<Exit, Failure> {
 
 fn intend(power: &Power, run: &Run<'_>, intent: Intent, restart: bool, did: &'static str) -> Result<Exit, Failure> {
     let surroundings = Surroundings::find(run)?;
-    let config = configuration::load(run, &surroundings)?;
+    let config = configuration::load_quietly(run, &surroundings)?;
     for name in &power.sandboxes {
         known(&config, name)?;
     }

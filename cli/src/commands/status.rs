@@ -36,7 +36,7 @@ pub struct Args {
 /// Shows conditions.
 pub fn run(args: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
     let surroundings = Surroundings::find(run)?;
-    let config = configuration::load(run, &surroundings)?;
+    let config = configuration::load_quietly(run, &surroundings)?;
     for name in &args.sandboxes {
         known(&config, name)?;
     }

@@ -83,7 +83,7 @@ fn attribute(text: &mut String, path: &str, value: &Value) {
         Value::Array(items) => {
             text.push_str(&format!("{path}:\n"));
             for item in items {
-                text.push_str(&format!("- {}\n", safe(&item.to_string())));
+                text.push_str(&format!("- {}\n", safe(&super::field::item(item))));
             }
         }
         other => text.push_str(&format!("{path}: {}\n", safe(&other.to_string()))),

@@ -16,6 +16,7 @@ const FORCES: &str = "  # forces replacement";
 
 /// The lines of `change`, indented for a plan.
 pub fn lines(change: &FieldChange, full: bool, look: Look) -> String {
+    let change = &in_words(change);
     let FieldChange { path, before, after, forces_replacement } = change;
     let (symbol, style) = match (before.is_null(), after.is_null()) {
         (true, true) => return String::new(),
@@ -54,6 +55,35 @@ pub fn lines(change: &FieldChange, full: bool, look: Look) -> String {
     let mut text = head(&path, symbol, style, forces, look);
     text.push_str(&diff(before, after, full, look));
     text
+}
+
+/// The attribute as it is called in the file.
+fn in_words(change: &FieldChange) -> FieldChange {
+    let path = match change.path.as_str() {
+        "image.name" => "image",
+        "network.networks" => "networks",
+        "limits.cpus_milli" => "limits.cpus",
+        _ => return change.clone(),
+    };
+    if path != "limits.cpus" {
+        return FieldChange { path: path.to_owned(), ..change.clone() };
+    }
+    let cpus = |value: &Value| match value.as_u64() {
+        Some(milli) if milli % 1000 == 0 => Value::from(milli / 1000),
+        Some(milli) => value_of(milli),
+        None => value.clone(),
+    };
+    FieldChange {
+        path: path.to_owned(),
+        before: cpus(&change.before),
+        after: cpus(&change.after),
+        forces_replacement: change.forces_replacement,
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "no machine has that many CPUs")]
+fn value_of(milli: u64) -> Value {
+    Value::from(milli as f64 / 1000.0)
 }
 
 fn head(path: &str, symbol: &str, style: Style, forces: &str, look: Look) -> String {
@@ -141,7 +171,13 @@ fn one_line(path: &str, value: &Value) -> Option<String> {
         Value::Number(number) if is_bytes(path) => Some(number.as_u64().map_or_else(|| number.to_string(), bytes)),
         Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
         Value::Array(_) | Value::Object(_) => {
-            let text = value.to_string();
+            let text = match value {
+                Value::Array(items) if items.iter().any(|item| item.get("target").is_some()) => return None,
+                Value::Array(items) => {
+                    format!("[{}]", items.iter().map(Value::to_string).collect::<Vec<_>>().join(", "))
+                }
+                other => other.to_string(),
+            };
             // Beyond this a list is compared faster line by line.
             (columns(&text) <= 40).then(|| safe(&text).into_owned())
         }
@@ -163,10 +199,11 @@ fn block(value: &Value) -> String {
 }
 
 /// One item of a list; a mount in the words people use for it.
-fn item(value: &Value) -> String {
+pub(super) fn item(value: &Value) -> String {
     let text = |key: &str| value.get(key).and_then(Value::as_str);
     let (Some(kind), Some(target)) = (text("type"), text("target")) else { return value.to_string() };
     let from = match kind {
+        "bind" if text("source") == Some(target) => Some(String::new()),
         "bind" => text("source").map(|source| format!("{source} -> ")),
         "volume" => text("volume").map(|volume| format!("volume {volume} -> ")),
         _ => value.get("size").and_then(Value::as_u64).map(|size| format!("{kind} of {} -> ", bytes(size))),

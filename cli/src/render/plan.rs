@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use owo_colors::Style;
 use reconciler::plan::{Action, Change, Notice, Plan, Summary};
 
+use super::creation::{is_news, telling};
 use super::field;
 use super::text::{columns, count, safe, wrap};
 use crate::screen::Look;
@@ -168,14 +169,15 @@ impl Page<'_> {
                 self.look.paint(dim(), &place)
             );
         } else {
-            self.line("", "    ", &plain, style.bold());
+            self.line(&format!("{symbol:>3} "), "    ", &name, style.bold());
             self.line("    ", "    ", place.trim_start(), dim());
         }
     }
 
     fn change(&mut self, change: &Change) {
         self.heading(change);
-        for reason in &change.because {
+        let full = self.shown.full;
+        for reason in change.because.iter().filter(|reason| full || is_news(change, reason)) {
             self.line("    ", "      ", &format!("because {reason}"), dim());
         }
         if change.action == Action::Delete && !self.shown.full {
@@ -183,8 +185,17 @@ impl Page<'_> {
             self.losses(change);
             return;
         }
-        for change in &change.fields {
+        let (fields, hidden) = if change.action == Action::Create && !self.shown.full {
+            telling(change)
+        } else {
+            (change.fields.clone(), 0)
+        };
+        for change in &fields {
             self.text.push_str(&field::lines(change, self.shown.full, self.look));
+        }
+        if hidden > 0 {
+            let text = format!("# {} as usual; --full shows all", count(hidden, "attribute"));
+            self.line("      ", "        ", &text, dim());
         }
         if change.unchanged > 0 {
             let text = format!("# {} unchanged", count(change.unchanged, "attribute"));

@@ -138,6 +138,9 @@ pub fn done(action: Action) -> &'static str {
 
 /// `0.3s`, `2m 5s`.
 pub fn duration(time: Duration) -> String {
+    if time < Duration::from_millis(100) {
+        return String::from("<0.1s");
+    }
     if time < Duration::from_mins(1) {
         return format!("{:.1}s", time.as_secs_f64());
     }

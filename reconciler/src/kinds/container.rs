@@ -444,7 +444,7 @@ fn leftovers(context: &mut PlanContext<'_>) -> Vec<Change> {
         }
         let successor = owned.current.get(name).is_some_and(|current| current.id != container.id);
         let id = if successor { ResourceId::deposed(NOUN, *name, "next") } else { ResourceId::new(NOUN, *name) };
-        let because = if context.options.destroy.is_some() { "destroyed" } else { "no longer in the configuration" };
+        let because = context.why_gone();
         context.rests_on(&id, None, Some(summary(container)));
         let mut change = removal(id.clone(), because, container);
         change.sandbox = Some((*name).to_owned());
@@ -467,7 +467,7 @@ fn leftovers(context: &mut PlanContext<'_>) -> Vec<Change> {
         let id = ResourceId::new(NOUN, name.as_str());
         match changes.iter_mut().find(|change| change.resource == id) {
             Some(change) => change.steps.push(Step { title: title.to_owned(), op, undo: Vec::new(), commits: false }),
-            None => changes.push(Change::deletion(id, "no longer in the configuration").step(title, op)),
+            None => changes.push(Change::deletion(id, context.why_gone()).step(title, op)),
         }
     }
     changes

@@ -50,7 +50,7 @@ impl Kind for Networks {
             }
             let id = ResourceId::new(NOUN, name);
             context.rests_on(&id, None, Some(to_spec(network)));
-            let mut change = Change::deletion(id, "no longer in the configuration")
+            let mut change = Change::deletion(id, context.why_gone())
                 .step(format!("remove network {}", network.name), Op::RemoveNetwork { network: network.name.clone() });
             change.after = crate::kinds::AFTER_CONTAINERS.to_vec();
             leftovers.push(change);

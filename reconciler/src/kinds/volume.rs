@@ -79,7 +79,7 @@ fn leftovers(context: &mut PlanContext<'_>) -> Vec<Change> {
         let destroyed = context.options.destroy.as_ref().map(|destroy| destroy.volumes);
         if destroyed == Some(true) || context.accepts(&consent) {
             context.rests_on(&id, None, Some(to_spec(volume)));
-            let mut change = Change::deletion(id, "no longer in the configuration")
+            let mut change = Change::deletion(id, context.why_gone())
                 .step(format!("remove volume {}", volume.name), Op::RemoveVolume { volume: volume.name.clone() });
             // The engine refuses while a container has it.
             change.after = crate::kinds::AFTER_CONTAINERS.to_vec();
