@@ -1,6 +1,10 @@
 //! A closer look at what a plan would destroy, and at names it would take.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+
+use futures_util::future::try_join_all;
+use tokio::sync::Semaphore;
 
 use super::client::encode_name;
 use super::wire::{ChangedPath, InspectedContainer, InspectedExec};
@@ -23,6 +27,9 @@ const ENGINES_OWN: &[&str] = &[
     "/sys",
 ];
 
+/// Names asked about at a time: more only wait in the engine.
+const AT_ONCE: usize = 8;
+
 impl Reader {
     pub(crate) async fn probes(&self, query: &ProbeQuery) -> Result<Probes, BackendError> {
         let mut probes = Probes::default();
@@ -42,22 +49,30 @@ impl Reader {
                 }
             }
         }
-        for name in &query.container_names {
-            if let Some(inspected) = self.find_container(name).await? {
+        let turns = Semaphore::new(AT_ONCE);
+        let containers = query.container_names.iter().map(async |name| {
+            let _turn = turns.acquire().await;
+            let holder = self.find_container(name).await?.map(|inspected| {
                 let short = inspected.id.get(..12).unwrap_or(&inspected.id).to_owned();
-                probes.held_containers.insert(name.clone(), format!("container {short}, {}", inspected.state.status));
-            }
-        }
-        for name in &query.volume_names {
-            if self.client().exists(&format!("/volumes/{}/exists", encode_name(name))).await? {
-                probes.held_volumes.insert(name.clone(), "a volume without our labels".to_owned());
-            }
-        }
-        for name in &query.network_names {
-            if self.client().exists(&format!("/networks/{}/exists", encode_name(name))).await? {
-                probes.held_networks.insert(name.clone(), "a network without our labels".to_owned());
-            }
-        }
+                format!("container {short}, {}", inspected.state.status)
+            });
+            Ok::<_, BackendError>((name.clone(), holder))
+        });
+        let volumes = query.volume_names.iter().map(async |name| {
+            let _turn = turns.acquire().await;
+            let held = self.client().exists(&format!("/volumes/{}/exists", encode_name(name))).await?;
+            Ok::<_, BackendError>((name.clone(), held.then(|| "a volume without our labels".to_owned())))
+        });
+        let networks = query.network_names.iter().map(async |name| {
+            let _turn = turns.acquire().await;
+            let held = self.client().exists(&format!("/networks/{}/exists", encode_name(name))).await?;
+            Ok::<_, BackendError>((name.clone(), held.then(|| "a network without our labels".to_owned())))
+        });
+        let (containers, volumes, networks) =
+            tokio::try_join!(try_join_all(containers), try_join_all(volumes), try_join_all(networks))?;
+        probes.held_containers = held(containers);
+        probes.held_volumes = held(volumes);
+        probes.held_networks = held(networks);
         Ok(probes)
     }
 
@@ -155,6 +170,11 @@ impl Reader {
         }
         Ok((files, bytes))
     }
+}
+
+/// The names that somebody holds.
+fn held(found: Vec<(String, Option<String>)>) -> BTreeMap<String, String> {
+    found.into_iter().filter_map(|(name, holder)| Some((name, holder?))).collect()
 }
 
 fn restart(inspected: &InspectedContainer) -> String {
