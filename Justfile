@@ -40,6 +40,15 @@ unit:
 e2e FILTER="": _engines
     {{ runner }} --package sbx-cli --test podman --no-fail-fast {{ features }} {{ FILTER }}
 
+# Speed beside the floor and other tools: tables, and target/bench.json; GROUPS selects, as in `just bench P1 P3`.
+bench *GROUPS:
+    tests/bench/peers.sh
+    cargo bench --package sbx-cli --bench sbx -- {{ GROUPS }}
+
+# That the measurements work: everything once, with two sandboxes. Says nothing about speed.
+bench-works:
+    cargo test --quiet --package sbx-cli --bench sbx {{ features }}
+
 # The root directory of the Podman 5 engines, built once.
 _engines:
     @[ -n "${SBX_TEST_WITHOUT_PODMAN:-}" ] || tests/podman/trixie.sh >/dev/null

@@ -1,0 +1,87 @@
+//! Measures `sbx` beside what bounds it: raw calls to the same engine, other tools on the same socket, the YAML library.
+//!
+//! Prints a table per group and writes `target/bench.json`. Ratios are taken pair by pair within one run, since absolute
+//! times drift; nothing is asserted about them. `docs/performance.md` says what is measured and why.
+//!
+//! `cargo bench` measures. Run in any other way (`cargo test --bench sbx`), or with `--smoke`, everything is done once with
+//! two sandboxes, to show that it works.
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
+
+use std::path::PathBuf;
+
+#[allow(dead_code, reason = "the tests use more of it")]
+#[path = "../podman/engine.rs"]
+mod engine;
+#[allow(dead_code, reason = "the tests use more of it")]
+#[path = "../podman/image.rs"]
+mod image;
+#[allow(dead_code, reason = "the tests use more of it")]
+#[path = "../podman/invocation.rs"]
+mod invocation;
+#[path = "../podman/namespaces.rs"]
+mod namespaces;
+#[path = "../podman/wait.rs"]
+mod wait;
+
+mod http;
+mod peer;
+mod project;
+mod recorder;
+mod report;
+mod stopwatch;
+
+mod converge;
+mod unchanged;
+mod validate;
+
+/// How much is done.
+#[derive(Debug, Clone)]
+pub struct Scale {
+    /// Only that it works.
+    pub smoke: bool,
+    /// Groups to run; empty is all.
+    groups: Vec<String>,
+}
+
+impl Scale {
+    /// Rounds of a measurement.
+    pub fn rounds(&self, rounds: usize) -> usize {
+        if self.smoke { 1 } else { rounds }
+    }
+
+    /// Sandboxes of a measurement.
+    pub fn sandboxes(&self, sandboxes: usize) -> usize {
+        if self.smoke { 2 } else { sandboxes }
+    }
+
+    fn wants(&self, group: &str) -> bool {
+        self.groups.is_empty() || self.groups.iter().any(|wanted| wanted.eq_ignore_ascii_case(group))
+    }
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let given = |flag: &str| arguments.iter().any(|argument| argument == flag);
+    let groups = arguments.iter().filter(|argument| !argument.starts_with('-')).cloned().collect();
+    let scale = Scale { smoke: given("--smoke") || !given("--bench"), groups };
+    let mut report = report::Report::new(&scale);
+    if scale.wants("P1") {
+        unchanged::alone(&scale, &mut report);
+    }
+    if scale.wants("P2") {
+        unchanged::beside_peers(&scale, &mut report);
+    }
+    if scale.wants("P3") {
+        converge::from_nothing(&scale, &mut report);
+    }
+    if scale.wants("P5") {
+        validate::large_and_small(&scale, &mut report);
+    }
+    report.write(&target().join("bench.json"));
+}
+
+/// The build directory: this program lies three levels below it.
+pub fn target() -> PathBuf {
+    let program = std::env::current_exe().expect("the path of this program");
+    program.ancestors().nth(3).expect("cargo puts programs into PROFILE/deps").to_path_buf()
+}
