@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -12,7 +13,8 @@ use rustix::stdio::stdin;
 use rustix::termios::{isatty, tcsetpgrp};
 
 use crate::kernel;
-use crate::protocol::{EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND};
+use crate::protocol::{EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, EXIT_USAGE};
+use crate::secret::{Secrets, Unusable};
 
 /// Starts the command as a child, looked up along `PATH` as `execvp` does.
 ///
@@ -21,13 +23,28 @@ use crate::protocol::{EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND};
 ///
 /// # Guarantees
 /// Success means that the program runs: an exec that fails in the child comes back as an error here.
-pub fn start(program: &OsStr, arguments: &[OsString]) -> Result<Pid, NotStarted> {
+pub fn start(program: &OsStr, arguments: &[OsString], secrets: &Secrets) -> Result<Pid, NotStarted> {
     let mut command = Command::new(program);
     command.args(arguments);
+    secrets.give(&mut command)?;
     kernel::before_exec(&mut command, place_for_child());
-    let child = command.spawn().map_err(|error| NotStarted { program: program.to_owned(), error })?;
+    let child = command.spawn().map_err(|error| NotStarted::Program { program: program.to_owned(), error })?;
     // Dropped without a wait: whoever reaps, reaps this one too.
     Ok(Pid::from_child(&child))
+}
+
+/// Becomes the command, looked up in the same way. Returns only if that fails.
+///
+/// # Guarantees
+/// The process stays the one the caller started: number, session, terminal and descriptors are the command's.
+pub fn become_it(program: &OsStr, arguments: &[OsString], secrets: &Secrets) -> NotStarted {
+    let mut command = Command::new(program);
+    command.args(arguments);
+    if let Err(error) = secrets.give(&mut command) {
+        return error.into();
+    }
+    let error = command.exec();
+    NotStarted::Program { program: program.to_owned(), error }
 }
 
 /// Decides which session and terminal the child gets, and returns what it has to do for that itself.
@@ -69,35 +86,44 @@ fn take_foreground() -> io::Result<()> {
 
 /// Why the command does not run.
 #[derive(Debug)]
-pub struct NotStarted {
-    program: OsString,
-    error: io::Error,
+pub enum NotStarted {
+    Program { program: OsString, error: io::Error },
+    Secret(Unusable),
+}
+
+impl From<Unusable> for NotStarted {
+    fn from(error: Unusable) -> Self {
+        Self::Secret(error)
+    }
 }
 
 impl NotStarted {
     /// The exit code that shells use for this.
     pub fn exit_code(&self) -> u8 {
-        match self.error.kind() {
-            io::ErrorKind::NotFound => EXIT_NOT_FOUND,
-            _ => EXIT_NOT_EXECUTABLE,
+        match self {
+            Self::Program { error, .. } if error.kind() == io::ErrorKind::NotFound => EXIT_NOT_FOUND,
+            Self::Program { .. } => EXIT_NOT_EXECUTABLE,
+            Self::Secret(_) => EXIT_USAGE,
         }
     }
+}
 
-    /// The kernel says "not found" of a program whose interpreter or loader is what is missing.
-    fn lacks_interpreter(&self) -> bool {
-        self.error.kind() == io::ErrorKind::NotFound
-            && self.program.as_bytes().contains(&b'/')
-            && Path::new(&self.program).exists()
-    }
+/// The kernel says "not found" of a program whose interpreter or loader is what is missing.
+fn lacks_interpreter(program: &OsStr, error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound && program.as_bytes().contains(&b'/') && Path::new(program).exists()
 }
 
 impl fmt::Display for NotStarted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let reason = self.error.to_string();
+        let (program, error) = match self {
+            Self::Program { program, error } => (program, error),
+            Self::Secret(error) => return error.fmt(f),
+        };
+        let reason = error.to_string();
         // The number says nothing that the words do not.
         let reason = reason.split(" (os error").next().unwrap_or(&reason);
-        write!(f, "cannot run {:?}: {reason}", self.program.to_string_lossy())?;
-        if self.lacks_interpreter() {
+        write!(f, "cannot run {:?}: {reason}", program.to_string_lossy())?;
+        if lacks_interpreter(program, error) {
             write!(f, " (the file is there; the interpreter or loader that it names is not)")?;
         }
         Ok(())

@@ -1,24 +1,31 @@
 //! PID 1 inside a sandbox, mounted into any image, an empty one too.
 //!
-//! Runs one command, or idles; collects orphans; hands signals on; ends with the command's exit code. What the host may
-//! rely on is in [`protocol`].
+//! Runs one command, or idles; collects orphans; hands signals on; ends with the command's exit code. `sbx-init exec`
+//! is what commands that are entered later pass through, to get the same environment. What the host may rely on is in
+//! [`protocol`].
 
 mod command;
 mod kernel;
 mod protocol;
 mod reap;
+mod secret;
 
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Instant;
 
 use rustix::process::Pid;
 
+use command::NotStarted;
 use kernel::Signals;
+use secret::Secrets;
 
-const USAGE: &str = "usage: sbx-init [--] [COMMAND [ARGUMENT...]]\n       sbx-init --version";
+const USAGE: &str = "\
+usage: sbx-init [--] [COMMAND [ARGUMENT...]]
+       sbx-init exec [NAME...] -- COMMAND [ARGUMENT...]
+       sbx-init --version";
 
 fn main() -> ExitCode {
     protocol::announce(protocol::STARTING);
@@ -28,6 +35,7 @@ fn main() -> ExitCode {
             let printed = writeln!(io::stdout(), "sbx-init {}", env!("CARGO_PKG_VERSION"));
             return if printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
         }
+        Some(b"exec") => return ExitCode::from(enter(&words[1..])),
         Some(b"--") => drop(words.remove(0)),
         Some([b'-', ..]) => {
             complain(format_args!("unknown option {:?}\n{USAGE}", words[0].to_string_lossy()));
@@ -46,7 +54,7 @@ fn run(words: &[OsString]) -> u8 {
             idle(&signals);
             0
         }
-        Some((program, arguments)) => match command::start(program, arguments) {
+        Some((program, arguments)) => match start(program, arguments) {
             Ok(command) => {
                 protocol::announce(protocol::READY);
                 attend(command, &signals)
@@ -59,6 +67,27 @@ fn run(words: &[OsString]) -> u8 {
     };
     dismiss(&signals);
     code
+}
+
+fn start(program: &OsStr, arguments: &[OsString]) -> Result<Pid, NotStarted> {
+    command::start(program, arguments, &Secrets::of_environment()?)
+}
+
+/// Becomes a command with the environment of the main one, but for the variables whose names come first: those are the
+/// caller's. Returns the exit code for why that failed.
+fn enter(words: &[OsString]) -> u8 {
+    let mut parts = words.splitn(2, |word| word == "--");
+    let (kept, command) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let Some((program, arguments)) = command.split_first() else {
+        complain(format_args!("exec without a command\n{USAGE}"));
+        return protocol::EXIT_USAGE;
+    };
+    let failure = match Secrets::of_environment() {
+        Ok(secrets) => command::become_it(program, arguments, &secrets.without(kept).readable()),
+        Err(error) => error.into(),
+    };
+    complain(format_args!("{failure}"));
+    failure.exit_code()
 }
 
 /// Collects orphans until someone asks to stop.

@@ -1,4 +1,4 @@
-//! What the host may rely on: how PID 1 tells that it is ready, and what its exit codes mean.
+//! What the host may rely on: how PID 1 tells that it is ready, where secrets come from, and what exit codes mean.
 //!
 //! Readiness is told through the process's own name, `/proc/<pid>/comm`: it needs no mount, no socket and no file in the
 //! sandbox, only the process itself can change it, and it is gone with the process. The host compares that one line with
@@ -18,11 +18,18 @@ pub const STARTING: &CStr = c"sbx-init:start";
 /// The process's name from the moment the command runs, or, without one, signals are answered.
 pub const READY: &CStr = c"sbx-init:ready";
 
+/// The variable that says which variables get their value from which file: `TOKEN=/run/sbx/secrets/a:KEY=/run/sbx/secrets/b`.
+///
+/// Read by PID 1 for its command, and by `sbx-init exec` for a command that an engine enters into the sandbox; neither
+/// command sees it. A file that cannot be read, or holds a NUL byte, keeps the command from starting, with
+/// [`EXIT_USAGE`]; but `exec` as another user goes without what that user may not read.
+pub const SECRET_ENV: &str = "SBX_SECRET_ENV";
+
 /// The kernel cuts names off after this many bytes; a name that was cut would never compare equal.
 const COMM_MAX: usize = 15;
 const _: () = assert!(STARTING.count_bytes() <= COMM_MAX && READY.count_bytes() <= COMM_MAX);
 
-/// Exit code: the arguments make no sense. Container engines use the same code for failures of their own.
+/// Exit code: the arguments make no sense, or a secret cannot be had. Container engines use the same code for failures of their own.
 pub const EXIT_USAGE: u8 = 125;
 
 /// Exit code: the command is there but cannot be run.

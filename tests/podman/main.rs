@@ -23,6 +23,7 @@ mod project;
 mod readback;
 mod replace;
 mod sandbox;
+mod secret;
 mod smoke;
 mod sudo;
 #[allow(dead_code, reason = "what tests may use, used today or not")]

@@ -29,7 +29,7 @@ pub struct Args {
     /// Directory to run it in [default: the sandbox's workdir]
     #[arg(long, short, value_name = "DIR")]
     workdir: Option<String>,
-    /// User to run it as [default: the sandbox's user]
+    /// User to run it as [default: the sandbox's user, who alone can read its secrets]
     #[arg(long, short, value_name = "USER")]
     user: Option<String>,
     /// The sandbox
@@ -71,7 +71,7 @@ pub(super) fn inside(
     let Some(written) = config.sandboxes.get(sandbox) else {
         return Err(Failure::failed("sbx::unknown-sandbox", format!("there is no sandbox {sandbox}")));
     };
-    let spec = spec(written);
+    let spec = spec(written).in_sandbox();
     crate::runtime::block_on(async {
         let engine = Engine::connect(run, &surroundings, &config, false).await?;
         let container = engine.running(&config, sandbox).await?;

@@ -5,5 +5,6 @@ mod command;
 mod readiness;
 mod reap;
 mod sandbox;
+mod secret;
 mod signal;
 mod terminal;

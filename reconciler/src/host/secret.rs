@@ -13,8 +13,8 @@ use tokio::process::Command;
 
 use super::{HostEnv, archive};
 
-/// Most bytes of a secret; engines take no more.
-pub const MOST_BYTES: usize = 512_000;
+/// Most bytes of a secret. The kernel takes no variable of more than 128 KiB, its name included.
+pub const MOST_BYTES: usize = 127 * 1024;
 
 /// Why a secret could not be read. Never holds any of it.
 #[derive(Debug, thiserror::Error)]
@@ -60,8 +60,11 @@ pub enum SecretError {
     #[error("the value is empty")]
     Empty,
     /// More than [`MOST_BYTES`].
-    #[error("the value has more than 512000 bytes")]
+    #[error("the value has more than {MOST_BYTES} bytes, the most that an environment variable can hold")]
     TooLong,
+    /// It would end there.
+    #[error("the value holds a NUL byte, which no environment variable can")]
+    Nul,
 }
 
 /// The value of `source`, without the last newline of a command's output.
@@ -82,9 +85,10 @@ pub async fn read(source: &SecretSource, env: &HostEnv) -> Result<SecretSlice<u8
     };
     // From here on the memory is cleared when it goes.
     let value = SecretSlice::from(value);
-    match secrecy::ExposeSecret::expose_secret(&value).len() {
-        0 => Err(SecretError::Empty),
-        length if length > MOST_BYTES => Err(SecretError::TooLong),
+    match secrecy::ExposeSecret::expose_secret(&value) {
+        [] => Err(SecretError::Empty),
+        bytes if bytes.len() > MOST_BYTES => Err(SecretError::TooLong),
+        bytes if bytes.contains(&0) => Err(SecretError::Nul),
         _ => Ok(value),
     }
 }
@@ -187,7 +191,10 @@ mod tests {
         assert_eq!(command("true").await, Err("the value is empty".into()));
         let error = command("echo s3cret; echo locked >&2; exit 3").await.expect_err("failed");
         assert_eq!(error, "`/bin/sh` failed (exit status: 3): locked");
-        assert_eq!(command("head -c 600000 /dev/zero; true").await, Err("the value has more than 512000 bytes".into()));
+        let too_long = "the value has more than 130048 bytes, the most that an environment variable can hold";
+        assert_eq!(command("head -c 600000 /dev/zero; true").await, Err(too_long.into()));
+        let nul = "the value holds a NUL byte, which no environment variable can";
+        assert_eq!(command("printf 'a\\0b'").await, Err(nul.into()));
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@
 //! The engine ignores keys it does not know, so a misspelt one silently loses its meaning: every field here is read
 //! back from a real engine by a test.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 
@@ -16,6 +16,12 @@ use crate::spec::{ContainerSpec, LimitSpec, MountOrigin, MountSpec, NetworkSpec,
 
 /// Where PID 1 is inside.
 pub(crate) const INIT: &str = "/run/sbx/init";
+
+/// Where secrets are inside. Not the usual `/run/secrets`: engines make that read-only with a read-only root, and runc then
+/// cannot mount anything below it.
+const SECRETS: &str = "/run/sbx/secrets";
+/// The variable that tells PID 1 which variables get their value from which file; `init/src/protocol.rs` says how.
+const SECRET_ENV: &str = "SBX_SECRET_ENV";
 
 /// First id of the range that stands for nobody: above what distributions hand out as subordinate ids.
 const NOBODYS: u32 = 0x7000_0000;
@@ -37,7 +43,7 @@ pub(crate) struct CreateBody {
     work_dir: String,
     create_working_dir: bool,
     env: BTreeMap<String, String>,
-    secret_env: BTreeMap<String, String>,
+    secrets: Vec<Secret>,
     env_host: bool,
     httpproxy: bool,
     labels: Labels,
@@ -103,6 +109,19 @@ struct NamedVolume {
     name: String,
     dest: String,
     options: Vec<String>,
+}
+
+/// A file of the user's alone. Engines also offer to set a variable, but 4.3 then shows its value to whoever inspects.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Secret {
+    source: String,
+    target: String,
+    #[serde(rename = "UID")]
+    uid: u32,
+    #[serde(rename = "GID")]
+    gid: u32,
+    mode: u32,
 }
 
 #[derive(Serialize)]
@@ -282,8 +301,19 @@ impl CreateBody {
             annotations,
             work_dir: workdir.display().to_string(),
             create_working_dir: true,
-            env: env.clone(),
-            secret_env: secret_env.clone(),
+            env: environment(env, secret_env),
+            secrets: secret_env
+                .values()
+                .collect::<BTreeSet<_>>()
+                .into_iter()
+                .map(|name| Secret {
+                    source: name.clone(),
+                    target: format!("{SECRETS}/{name}"),
+                    uid: user.uid,
+                    gid: user.gid,
+                    mode: 0o400,
+                })
+                .collect(),
             // The environment of the engine's service, proxies and their passwords included, stays outside.
             env_host: false,
             httpproxy: false,
@@ -325,6 +355,17 @@ impl CreateBody {
             remove: false,
         }
     }
+}
+
+/// The variables as written, and for PID 1 the names of those whose values are in files.
+fn environment(env: &BTreeMap<String, String>, secrets: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mut env = env.clone();
+    // Neither names of variables nor those of secrets hold a colon.
+    let places: Vec<_> = secrets.iter().map(|(name, secret)| format!("{name}={SECRETS}/{secret}")).collect();
+    if !places.is_empty() {
+        env.insert(SECRET_ENV.to_owned(), places.join(":"));
+    }
+    env
 }
 
 fn place(mount: &MountSpec, engine: &EngineFacts, mounts: &mut Vec<Mount>, volumes: &mut Vec<NamedVolume>) {

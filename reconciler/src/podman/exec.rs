@@ -8,6 +8,7 @@ use tokio::io::{AsyncReadExt as _, ReadHalf, WriteHalf};
 
 use super::Podman;
 use super::client::{QUICK, encode_name, with_query};
+use super::create::INIT;
 use super::logs::Output;
 use super::wire::{InspectedExec, Made};
 use crate::backend::{BackendError, ErrorKind};
@@ -32,6 +33,18 @@ pub struct ExecSpec {
     pub stdin: bool,
     /// Rows and columns of the terminal.
     pub size: Option<(u16, u16)>,
+}
+
+impl ExecSpec {
+    /// The same by way of PID 1's program, which gives the command the secrets of the main process and then becomes it.
+    /// Variables set here win over secrets, as they do over all others.
+    #[must_use]
+    pub fn in_sandbox(mut self) -> Self {
+        let set = self.env.iter().filter_map(|variable| variable.split('=').next()).map(str::to_owned);
+        let words = [INIT, "exec"].map(str::to_owned).into_iter().chain(set).chain(["--".to_owned()]);
+        self.command = words.chain(self.command).collect();
+        self
+    }
 }
 
 /// A command that runs.
