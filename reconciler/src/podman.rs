@@ -47,6 +47,8 @@ struct Shared {
     /// Held while a container with `keep-id` is created: Podman asks libsubid for the caller's ids then, and two
     /// questions at once crash its service or get no answer.
     keep_id: tokio::sync::Mutex<()>,
+    /// Held while an archive is loaded: for that time its own names stand for it, and two archives may share one.
+    load: tokio::sync::Mutex<()>,
 }
 
 impl fmt::Debug for Shared {
@@ -64,7 +66,15 @@ impl Reader {
         let connection = Connection::open(options).await?;
         let facts = engine_facts(&connection).await?;
         let api = podman_api::Podman::unix(connection.client.socket());
-        Ok(Self { shared: Arc::new(Shared { connection, api, facts, keep_id: tokio::sync::Mutex::default() }) })
+        Ok(Self {
+            shared: Arc::new(Shared {
+                connection,
+                api,
+                facts,
+                keep_id: tokio::sync::Mutex::default(),
+                load: tokio::sync::Mutex::default(),
+            }),
+        })
     }
 
     /// What is known of the engine itself.

@@ -76,7 +76,7 @@ fn is_left_alone(engine: &Engine, resource: &str, name: &str) {
     assert!(planned.iter().any(|change| change.starts_with(&forbidden)), "{resource}: {planned:?}");
 
     let refused = engine.try_apply(&[]).expect_code(73);
-    assert!(refused.stderr.contains("sandboxes.yaml:") && refused.stderr.contains(resource), "{}", refused.stderr);
+    assert!(refused.told().contains("sandboxes.yaml:") && refused.told().contains(resource), "{}", refused.stderr);
     assert_eq!(theirs(engine), before, "{resource}");
     if resource.starts_with("worktree") {
         assert_eq!(std::fs::read_to_string(engine.project().join("trees/work/theirs")).unwrap(), "mine, not yours");

@@ -165,6 +165,11 @@ impl Finished {
         self
     }
 
+    /// Standard error with every line break and indentation as one space: what it says, however it was wrapped.
+    pub fn told(&self) -> String {
+        self.stderr.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
     /// Standard output as JSON.
     #[track_caller]
     pub fn json(&self) -> serde_json::Value {

@@ -11,12 +11,16 @@ mod converge;
 mod drift;
 #[allow(dead_code, reason = "what tests may use, used today or not")]
 mod engine;
+mod examples;
+mod hostile;
 #[allow(dead_code, reason = "what tests may use, used today or not")]
 mod image;
+mod images;
 #[allow(dead_code, reason = "what tests may use, used today or not")]
 mod invocation;
 #[cfg(feature = "failpoints")]
 mod kill;
+mod lifecycle;
 mod namespaces;
 #[allow(dead_code, reason = "what tests may use, used today or not")]
 mod project;
@@ -26,8 +30,10 @@ mod sandbox;
 mod secret;
 mod smoke;
 mod sudo;
+mod terminal;
 #[allow(dead_code, reason = "what tests may use, used today or not")]
 mod wait;
+mod worktrees;
 
 /// One test per engine from one body: `on_every_engine! { fn name(engine) { ... } }` gives `name::rootful_4`,
 /// `name::rootless_4`, `name::rootful_5` and `name::rootless_5`; `engine` is a fresh `&Engine` in each.

@@ -113,7 +113,7 @@ impl Engine {
         let containers = ["Id", "State", "StartedAt", "Networks"];
         add("container", "/containers/json?all=true", |row| text(&row["Names"][0]).to_owned(), &containers);
         add("volume", "/volumes/json", |row| text(&row["Name"]).to_owned(), &["CreatedAt"]);
-        add("network", "/networks/json", |row| text(&row["name"]).to_owned(), &["id", "created"]);
+        add("network", "/networks/json", |row| text(&row["name"]).to_owned(), &["id"]);
         add("secret", "/secrets/json", |row| text(&row["Spec"]["Name"]).to_owned(), &["ID"]);
         add("image", "/images/json", |row| row["RepoTags"].to_string(), &["Id"]);
         state

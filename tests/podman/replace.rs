@@ -20,8 +20,8 @@ on_every_engine! {
              sandboxes: { dev: { image: host, home: { volume: data }, command: [/no/such/program] } }",
         );
         let failed = engine.try_apply(&[]).expect_code(1);
-        assert!(failed.stderr.contains("container/dev"), "{}", failed.stderr);
-        assert!(failed.stderr.contains("/no/such/program"), "the command's own words: {}", failed.stderr);
+        assert!(failed.told().contains("container/dev"), "{}", failed.stderr);
+        assert!(failed.told().contains("/no/such/program"), "the command's own words: {}", failed.stderr);
         assert_eq!(engine.id("dev"), before);
         assert_eq!(engine.containers(), [("demo_dev".into(), "running".into())].into());
         assert_eq!(engine.shell("dev", "cat ~/file"), "kept");
@@ -98,7 +98,7 @@ on_every_engine! {
         assert!(losses.contains(&("tmpfs", "/scratch: 1 file, 6 B")), "{losses:?}");
 
         let refused = engine.try_apply(&[]).expect_code(73);
-        assert!(refused.stderr.contains("--accept-loss container/dev"), "{}", refused.stderr);
+        assert!(refused.told().contains("--accept-loss container/dev"), "{}", refused.stderr);
         engine.try_apply(&["--accept-loss", "container/other"]).expect_code(73);
         assert_eq!(engine.id("dev"), before);
         assert_eq!(engine.shell("dev", "cat ~/src/file /scratch/draft"), "work\ndraft");

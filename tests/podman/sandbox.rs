@@ -182,10 +182,10 @@ fn desktop_and_devices() {
             engine.sbx(&["apply", "--auto-approve"]).env("XDG_RUNTIME_DIR", &runtime).env("WAYLAND_DISPLAY", display)
         };
         let refused = plan("wayland-7").run().expect_code(65);
-        assert!(refused.stderr.contains("sandboxes.yaml:4:"), "{}", refused.stderr);
-        assert!(refused.stderr.contains("wayland-7 is not a socket"), "{}", refused.stderr);
-        assert!(refused.stderr.contains("sandboxes.yaml:5:"), "{}", refused.stderr);
-        assert!(refused.stderr.contains("/dev/not-there"), "{}", refused.stderr);
+        assert!(refused.told().contains("sandboxes.yaml:4:"), "{}", refused.stderr);
+        assert!(refused.told().contains("wayland-7 is not a socket"), "{}", refused.stderr);
+        assert!(refused.told().contains("sandboxes.yaml:5:"), "{}", refused.stderr);
+        assert!(refused.told().contains("/dev/not-there"), "{}", refused.stderr);
         assert!(engine.containers().is_empty());
 
         engine.configure(&body.replace(", /dev/not-there", ""));

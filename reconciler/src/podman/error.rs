@@ -21,7 +21,8 @@ const TEXTS: &[(&str, ErrorKind)] = &[
     ("unexpected eof", ErrorKind::Transient),
     ("no available locks", ErrorKind::Transient),
     ("temporary failure in name resolution", ErrorKind::Transient),
-    ("tls handshake timeout", ErrorKind::Transient),
+    // The engine has tried several times by then.
+    ("tls handshake timeout", ErrorKind::TimedOut),
     ("i/o timeout", ErrorKind::TimedOut),
     ("deadline exceeded", ErrorKind::TimedOut),
     ("already in use", ErrorKind::Conflict),

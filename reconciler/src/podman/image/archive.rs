@@ -29,6 +29,7 @@ impl Podman {
         path: &Path,
         progress: Progress<'_>,
     ) -> Result<(), BackendError> {
+        let _alone = self.reader().shared.load.lock().await;
         let before = self.tags().await?;
         progress("loading the archive");
         let body = upload::file(path)?;

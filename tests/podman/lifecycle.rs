@@ -1,0 +1,89 @@
+//! Starting, stopping and ending: intents that last, and nothing left behind.
+
+use std::fs;
+
+use crate::on_every_engine;
+
+on_every_engine! {
+    /// A stop on purpose is not drift, survives applies and replacements, and the loss of local state; a start ends it.
+    fn intents_last(engine) {
+        engine.configure("sandboxes: { dev: { image: host }, web: { image: host } }");
+        engine.converge();
+        engine.sbx(&["stop", "dev"]).run().expect_code(0);
+        assert_eq!(engine.containers()["demo_dev"], "exited");
+        fs::remove_dir_all(engine.home().join(".local/state/sbx")).unwrap();
+        engine.converge();
+        assert_eq!(engine.containers()["demo_dev"], "exited");
+
+        engine.configure("sandboxes: { dev: { image: host, env: { A: '1' } }, web: { image: host } }");
+        engine.converge();
+        let state = &engine.containers()["demo_dev"];
+        assert!(["created", "exited"].contains(&state.as_str()), "replaced, and still not running: {state}");
+
+        // Somebody starts it anyway: that is drift.
+        engine.podman(&["start", "demo_dev"]);
+        assert_eq!(engine.planned(), ["update container/dev"]);
+        engine.converge();
+        assert_eq!(engine.containers()["demo_dev"], "exited");
+
+        engine.sbx(&["start", "dev"]).run().expect_code(0);
+        assert_eq!(engine.containers()["demo_dev"], "running");
+        engine.expect_nothing_to_do();
+        engine.sbx(&["start", "dev"]).run().expect_code(0);
+
+        let (id, before) = (engine.id("dev"), engine.container("dev")["State"]["StartedAt"].clone());
+        let neighbour = engine.container("web")["State"]["StartedAt"].clone();
+        engine.sbx(&["restart", "dev"]).run().expect_code(0);
+        assert_eq!(engine.id("dev"), id);
+        assert_ne!(engine.container("dev")["State"]["StartedAt"], before);
+        assert_eq!(engine.container("web")["State"]["StartedAt"], neighbour);
+        engine.expect_nothing_to_do();
+        engine.sbx(&["stop", "nobody"]).run().expect_code(64);
+    }
+
+    /// What a destroy leaves is the user's; what it is told to take goes too; then there is nothing.
+    fn destroy_leaves_user_data(engine) {
+        engine.bare_repository("origin.git");
+        engine.write("token", "value");
+        engine.podman(&["volume", "create", "other"]);
+        let pristine = engine.state();
+        engine.configure(
+            "secrets: { token: { file: ./token } }\n\
+             volumes: { data: {} }\n\
+             networks: { inner: {} }\n\
+             sandboxes:\n\
+             \x20 dev: { image: host, networks: [inner], home: { volume: data }, env: { T: { secret: token } },\n\
+             \x20   worktrees: [{ repo: ./origin.git, branch: work, base: main, path: ./trees/work }] }\n\
+             \x20 web: { image: host }",
+        );
+        engine.converge();
+        let tree = engine.project().join("trees/work");
+        engine.shell("dev", "echo kept > ~/file");
+        engine.sbx(&["stop", "web"]).run().expect_code(0);
+
+        engine.sbx(&["destroy", "--auto-approve", "--target", "web"]).run().expect_code(0);
+        assert_eq!(engine.containers().keys().collect::<Vec<_>>(), ["demo_dev"]);
+        let left = |engine: &crate::engine::Engine| {
+            let state = engine.state().into_keys().filter(|key| !pristine.contains_key(key));
+            state.map(|key| key.split('.').next().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        engine.sbx(&["destroy", "--auto-approve"]).run().expect_code(0);
+        assert_eq!(left(engine), ["secret demo_token", "volume demo_data"]);
+        assert!(tree.join("file").exists());
+        engine.sbx(&["destroy", "--auto-approve"]).run().expect_code(0);
+        assert_eq!(left(engine), ["secret demo_token", "volume demo_data"]);
+
+        engine.apply();
+        assert_eq!(engine.shell("dev", "cat ~/file"), "kept");
+        engine.sbx(&["destroy", "--auto-approve", "--volumes", "--worktrees", "--secrets"]).run().expect_code(0);
+        assert_eq!(engine.state(), pristine, "nothing is left, and nothing of others is gone");
+        assert!(!tree.exists());
+
+        // Nor a process or a mount. (The engine's monitors of exec sessions stay for five minutes, by its own design.)
+        let processes = "grep -lsE '^(sbx-init|aardvark)' /proc/[0-9]*/comm | wc -l";
+        let gone = || (engine.as_root("sh").args(["-c", processes]).ok() == "0").then_some(());
+        crate::wait::wait_for("the last process to go", std::time::Duration::from_secs(10), gone);
+        let mounts = engine.as_root("grep").args(["-c", "storage/graph/overlay", "/proc/mounts"]).run();
+        assert_eq!(mounts.stdout.trim(), "0");
+    }
+}
