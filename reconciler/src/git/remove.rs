@@ -6,6 +6,7 @@ use super::admin::{registration as registered, same_path};
 use super::failure::file;
 use super::mount::{OURS, root};
 use super::observe::{look_closer, place};
+use super::view::{CloneConfig, View};
 use super::{Git, guard, tree, worktree};
 use crate::backend::{BackendError, ErrorKind};
 use crate::facts::{Observed, WorktreeFacts, WorktreePlace};
@@ -30,8 +31,14 @@ pub(super) async fn remove(git: &Git, spec: &WorktreeSpec, force: bool) -> Resul
             );
         }
         Observed::Present(WorktreePlace::Missing(facts)) => {
-            // Killed after the first of the two steps below, or deleted by somebody: no files are lost here.
+            // Killed between the steps below, or deleted by somebody: no files are lost here.
             refuse_foreign_lock(spec, &facts)?;
+            if !force && let Some(stale) = registered(&spec.clone, &facts.admin) {
+                let config = CloneConfig::read(git, &spec.clone).await?;
+                let view = View::open(git, &spec.clone, &config, "ref: refs/heads/none")?;
+                worktree::refuse_lone_commits(&view, spec, &stale).await?;
+            }
+            tree::remove(&trash)?;
             registration(&spec.clone, &facts.admin)?;
         }
         Observed::Present(WorktreePlace::Worktree(mut facts)) => {
@@ -44,13 +51,15 @@ pub(super) async fn remove(git: &Git, spec: &WorktreeSpec, force: bool) -> Resul
                 look_closer(git, &spec.path, &mut facts).await?;
                 refuse_loss(spec, &facts)?;
             }
-            // The place is free at once; what was there goes at leisure.
+            // The place is free at once. The registration goes last: while it is there, the next run knows of what a
+            // kill left.
             tree::remove(&trash)?;
             std::fs::rename(&spec.path, &trash).map_err(|error| file("remove", &spec.path, &error))?;
+            tree::remove(&trash)?;
             registration(&spec.clone, &facts.admin)?;
         }
     }
-    tree::remove(&trash)
+    Ok(())
 }
 
 /// Removes an administrative directory, and the root its sandbox saw.

@@ -142,6 +142,16 @@ fn write_admin(admin: &Path, tree: &Path, spec: &WorktreeSpec, name: &str, holde
 
 /// Drops the registration of a worktree whose directory was deleted, unless it alone knows some commits.
 async fn forget(view: &View<'_>, spec: &WorktreeSpec, stale: &Registration) -> Result<(), BackendError> {
+    refuse_lone_commits(view, spec, stale).await?;
+    super::remove::registration(&spec.clone, &stale.name)
+}
+
+/// Refuses when the worktree alone knows some commits.
+pub(super) async fn refuse_lone_commits(
+    view: &View<'_>,
+    spec: &WorktreeSpec,
+    stale: &Registration,
+) -> Result<(), BackendError> {
     if let Head::Commit(id, _) = &stale.head
         && observe::only_here(view, id).await?
     {
@@ -149,7 +159,7 @@ async fn forget(view: &View<'_>, spec: &WorktreeSpec, stale: &Registration) -> R
         return Err(BackendError::new(ErrorKind::Conflict, message)
             .with_help(format!("keep them: `git --git-dir={} branch rescued {id}`", spec.clone.display())));
     }
-    super::remove::registration(&spec.clone, &stale.name)
+    Ok(())
 }
 
 pub(super) fn list(clone: &Path) -> Result<Vec<Registration>, BackendError> {

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Change, Kind, PlanContext, fixed};
 use crate::desired::{DesireContext, DesiredState, to_spec};
 use crate::diff;
 use crate::facts::Observed;
-use crate::git::same_remote;
+use crate::git::{redact, same_remote};
 use crate::op::Op;
 use crate::plan::Action;
 use crate::resource::ResourceId;
@@ -23,6 +23,15 @@ pub const NOUN: &str = "repository";
 /// Identity of a clone: its place, which is unique on the host.
 pub fn id(clone: &Path) -> ResourceId {
     ResourceId::new(NOUN, clone.display().to_string())
+}
+
+/// `spec` as it is shown: an address may hold a password.
+pub(crate) fn shown(spec: &Value, field: &str) -> Value {
+    let mut spec = spec.clone();
+    if let Some(Value::String(address)) = spec.get_mut(field) {
+        *address = redact(address);
+    }
+    spec
 }
 
 impl Kind for Repositories {
@@ -46,9 +55,10 @@ impl Kind for Repositories {
                         "clone-conflict",
                         &place,
                         format!(
-                            "{} cannot hold clones of both {other} and {}",
+                            "{} cannot hold clones of both {} and {}",
                             worktree.clone.display(),
-                            worktree.repo
+                            redact(other),
+                            redact(&worktree.repo)
                         ),
                         "give one of them another `clone:`",
                     )),
@@ -70,9 +80,10 @@ impl Kind for Repositories {
                     .because(format!("{} is a repository with a work tree of its own", clone.display())),
                 Some(Observed::Present(facts)) if !same_remote(&facts.remote, &remote) => {
                     Change::of(desired, Action::Forbidden).because(format!(
-                        "{} is a clone of {}, not of {remote}; give this one another `clone:`",
+                        "{} is a clone of {}, not of {}; give this one another `clone:`",
                         clone.display(),
-                        facts.remote
+                        redact(&facts.remote),
+                        redact(&remote)
                     ))
                 }
                 Some(Observed::Present(_)) => {
@@ -84,10 +95,11 @@ impl Kind for Repositories {
                     Change::of(desired, Action::Forbidden).because(format!("{} cannot be read: {why}", clone.display()))
                 }
                 Some(Observed::Absent) | None => {
-                    let mut change = Change::of(desired, Action::Create)
-                        .because("not there")
-                        .step(format!("clone {remote}"), Op::CloneRepository { repo: remote, clone });
-                    change.fields = diff::created(&desired.spec);
+                    let mut change = Change::of(desired, Action::Create).because("not there").step(
+                        format!("clone {}", redact(&remote)),
+                        Op::CloneRepository { repo: remote.clone(), clone },
+                    );
+                    change.fields = diff::created(&shown(&desired.spec, "remote"));
                     change
                 }
             });

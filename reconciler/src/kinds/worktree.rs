@@ -146,7 +146,7 @@ fn compare(
                 .because(if deleted { "its directory was deleted" } else { "not there" })
                 .step(format!("add worktree {place}"), Op::AddWorktree { spec, holder });
             change.drift = deleted;
-            change.fields = diff::created(&desired.spec);
+            change.fields = diff::created(&repository::shown(&desired.spec, "repo"));
             change
         }
     }
@@ -157,7 +157,10 @@ fn removals(context: &mut PlanContext<'_>) -> Vec<Change> {
     let mut changes = Vec::new();
     for desired in context.desired.resources.iter().filter(|resource| resource.id.kind == NOUN) {
         let spec: WorktreeSpec = serde_json::from_value(desired.spec.clone()).expect("made by `desire` of this kind");
-        let Some(Observed::Present(WorktreePlace::Worktree(facts))) = context.snapshot.worktrees.get(&spec.path) else {
+        // One that is missing lost its directory to a removal that was cut short, or to somebody: the rest goes too.
+        let Some(Observed::Present(WorktreePlace::Worktree(facts) | WorktreePlace::Missing(facts))) =
+            context.snapshot.worktrees.get(&spec.path)
+        else {
             continue;
         };
         let ours = format!("sbx {}", holder(context, desired));
@@ -173,9 +176,13 @@ fn removals(context: &mut PlanContext<'_>) -> Vec<Change> {
             Some(Observed::Present(WorktreePlace::Worktree(facts))) => facts,
             _ => facts,
         };
+        let missing =
+            matches!(context.snapshot.worktrees.get(&spec.path), Some(Observed::Present(WorktreePlace::Missing(_))));
         let mut lose = |what: &str, count: Option<u32>, noun: &str| {
             let detail = match count {
                 Some(0) => return,
+                // No files are left; commits that only it knows are refused when it is removed.
+                None if missing => return,
                 Some(1) => format!("1 {noun}"),
                 Some(count) => format!("{count} {noun}s"),
                 None => format!("{noun}s could not be counted"),

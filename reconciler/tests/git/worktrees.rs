@@ -288,3 +288,25 @@ async fn paths_may_be_odd() {
         host.remove(&spec, true).await.expect("removed");
     }
 }
+
+#[tokio::test]
+async fn finishes_a_removal_that_a_kill_cut_short() {
+    let host = Host::with_clone("git".as_ref()).await;
+    let spec = host.spec("topic");
+    let trash = spec.path.with_file_name(format!(".{}.sbx-removed", spec.path.file_name().unwrap().to_str().unwrap()));
+    host.add(&spec).await.expect("added");
+    std::fs::rename(&spec.path, &trash).unwrap();
+    // While files are left, the clone still tells the next run about them.
+    assert!(matches!(host.place(&spec).await, Observed::Present(WorktreePlace::Missing(_))));
+    host.remove(&spec, false).await.expect("finished");
+    assert!(!trash.exists());
+    assert_eq!(host.place(&spec).await, Observed::Absent);
+    // Commits that only the lost worktree knew are not dropped without a word.
+    host.add(&spec).await.expect("added");
+    host.run_in(&spec.path, &["checkout", "-q", "--detach"]);
+    host.run_in(&spec.path, &["commit", "-q", "--allow-empty", "-m", "lone"]);
+    std::fs::remove_dir_all(&spec.path).unwrap();
+    let error = host.remove(&spec, false).await.unwrap_err();
+    assert!(error.message.contains("commits that no branch has"), "{error}");
+    host.remove(&spec, true).await.expect("consented");
+}
