@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use reconciler::backend::Perform as _;
 use reconciler::executor::{ExecuteOptions, execute};
 use reconciler::outcome::Ending;
 use reconciler::plan::Plan;
@@ -86,6 +87,9 @@ pub async fn converge(
     let begun = Instant::now();
     // With nobody to wait for, one look under the lock is enough.
     let mut lock = if approach.approved { Some(take(surroundings, config, engine, approach).await?) } else { None };
+    if approach.saved.is_none() {
+        pull(run, config, engine, &approach.options).await?;
+    }
     let mut prepared = engine.prepare(config, &approach.options).await?;
     if let Some(saved) = &approach.saved {
         refuse_stale(saved, &prepared.plan)?;
@@ -124,6 +128,23 @@ pub async fn converge(
         tracing::debug!(took = %duration(begun.elapsed()), "carried out");
     }
     finish(run, approach, &prepared.plan, &outcome, exit)
+}
+
+/// Asks registries about what is always pulled. It adds images and takes nothing away, so it needs no consent; what
+/// it changes is in the plan.
+async fn pull(run: &Run<'_>, config: &Config, engine: &Engine, options: &PlanOptions) -> Result<(), Failure> {
+    if options.destroy.is_some() || options.state_only || options.refresh_only {
+        return Ok(());
+    }
+    let acting = engine.acting(config);
+    for (name, op) in planner::pulls(config, engine.host()) {
+        run.screen.say(&format!("Pulling image {name}"));
+        acting.perform(&op, &|text| tracing::debug!(text, "pull")).await.map_err(|error| {
+            let origin = config.origins.find(&format!("images.{name}")).map(ToString::to_string);
+            Failure::backend(&format!("image {name}"), error).with_origin(origin)
+        })?;
+    }
+    Ok(())
 }
 
 /// The backend that dies where `SBX_FAILPOINT` says: `before:3`, `after:3`.

@@ -76,6 +76,11 @@ impl Engine {
         &self.address
     }
 
+    /// What of the host matters to the configuration.
+    pub fn host(&self) -> &HostFacts {
+        &self.host
+    }
+
     /// Makes a plan.
     pub async fn prepare(&self, config: &Config, options: &PlanOptions) -> Result<Prepared, Failure> {
         let now = jiff::Timestamp::now().to_string();

@@ -35,17 +35,18 @@ pub fn query(config: &Config, host: &HostFacts) -> Query {
 }
 
 /// What `apply` does before it plans: `pull: always` asks the registry each time, and only a pulled image can move.
-pub fn pulls(config: &Config, host: &HostFacts) -> Vec<Op> {
+/// Each with its name in the configuration.
+pub fn pulls<'a>(config: &'a Config, host: &HostFacts) -> Vec<(&'a schema::Name, Op)> {
     let used: BTreeSet<_> = config.sandboxes.values().map(|sandbox| &sandbox.image).collect();
     config
         .images
         .iter()
         .filter(|(name, _)| used.contains(name))
-        .filter_map(|(_, image)| match image {
+        .filter_map(|(name, image)| match image {
             Image::Ref { reference, pull: Pull::Always } if !host.locked.contains_key(reference) => {
                 let object = NewObject { name: reference.clone(), labels: Labels::new() };
                 let spec = ImageSpec::Ref { reference: reference.clone(), digest: None, pull: "always".to_owned() };
-                Some(Op::CreateImage { object, spec })
+                Some((name, Op::CreateImage { object, spec }))
             }
             _ => None,
         })
