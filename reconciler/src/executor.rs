@@ -48,7 +48,8 @@ impl Default for ExecuteOptions {
 /// # Guarantees
 /// - A failure keeps its dependants from being tried, and nothing else.
 /// - A change that fails before its point of no return is taken back.
-/// - After `stop` turns true, steps in hand are finished, their changes taken back, and nothing new is begun.
+/// - After `stop` turns true, steps in hand are finished, their changes taken back or, past the point of no return,
+///   finished, and nothing new is begun.
 ///
 /// # Assumptions
 /// The plan has no forbidden loss left and nobody else writes to the project: the caller holds its lock.
@@ -122,10 +123,11 @@ impl Run<'_> {
         (self.on_event)(Event::Started { resource: change.resource.clone(), action: change.action });
         let mut committed = false;
         for (index, step) in change.steps.iter().enumerate() {
-            committed |= step.commits;
-            let outcome = if self.stopped() {
+            // Once the new state is the good one, only what is left to do leads to a whole one.
+            let outcome = if self.stopped() && !committed {
                 Err(BackendError::new(ErrorKind::Failed, "interrupted").with_help("run it again to finish"))
             } else {
+                committed |= step.commits;
                 (self.on_event)(Event::Step { resource: change.resource.clone(), message: step.title.clone() });
                 self.step(&change.resource, &step.op).await
             };

@@ -121,6 +121,10 @@ pub enum Op {
     RemoveContainer {
         /// Id or name.
         container: String,
+        /// Only the container with this uid; one that was made under a name has no id yet when a plan is made, and the
+        /// name can be somebody else's by then.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        uid: Option<String>,
     },
     /// Renames a container.
     RenameContainer {

@@ -19,6 +19,8 @@ mod container;
 mod create;
 mod error;
 mod exec;
+#[cfg(test)]
+mod fake;
 mod image;
 mod kernel;
 mod logs;
@@ -151,18 +153,43 @@ async fn engine_facts(connection: &Connection) -> Result<EngineFacts, BackendErr
     };
     let limits: BTreeSet<String> =
         controllers.into_iter().filter(|name| ["cpu", "memory", "pids"].contains(&name.as_str())).collect();
-    let major = version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(0);
-    if major < 4 {
+    let mut numbers = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+    let (major, minor) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    if (major, minor) < (4, 3) {
         return Err(BackendError::new(ErrorKind::Failed, format!("Podman {version} is too old"))
             .with_help("Podman 4.3 or newer is needed"));
     }
     Ok(EngineFacts { kind: "podman".to_owned(), version, rootless, limits, updates_restart: major >= 5, local })
 }
 
+/// How often a look that failed in passing is taken, the first time included.
+const LOOKS: u32 = 4;
+/// Pause before the second look; doubled for each further one.
+const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_millis(100);
+
+/// Looks until it works, or fails for good. Looking changes nothing, so it can be repeated.
+async fn patiently<T, F>(mut look: impl FnMut() -> F) -> Result<T, BackendError>
+where
+    F: Future<Output = Result<T, BackendError>>,
+{
+    let mut pause = LOOK_AGAIN;
+    for _ in 1..LOOKS {
+        match look().await {
+            Err(error) if error.kind == ErrorKind::Transient => {
+                tracing::debug!(%error, "looking again");
+                tokio::time::sleep(pause).await;
+                pause *= 2;
+            }
+            outcome => return outcome,
+        }
+    }
+    look().await
+}
+
 #[async_trait]
 impl Observe for Reader {
     async fn snapshot(&self, query: &Query) -> Result<Snapshot, BackendError> {
-        let objects = self.objects(query).await?;
+        let objects = patiently(|| self.objects(query)).await?;
         Ok(Snapshot {
             engine: self.facts().clone(),
             containers: objects.containers,
@@ -177,7 +204,7 @@ impl Observe for Reader {
     }
 
     async fn probe(&self, query: &ProbeQuery) -> Result<Probes, BackendError> {
-        self.probes(query).await
+        patiently(|| self.probes(query)).await
     }
 }
 
@@ -208,7 +235,7 @@ impl Perform for Podman {
             Op::StartContainer { container } => self.start_container(container).await,
             Op::AwaitReady { container } => self.await_ready(container).await,
             Op::StopContainer { container } => self.stop_container(container).await,
-            Op::RemoveContainer { container } => self.remove_container(container).await,
+            Op::RemoveContainer { container, uid } => self.remove_container(container, uid.as_deref()).await,
             Op::RenameContainer { container, to } => self.rename_container(container, to).await,
             Op::UpdateContainer { container, limits, restart } => {
                 self.update_container(container, limits, restart.as_deref()).await

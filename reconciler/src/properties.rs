@@ -565,3 +565,174 @@ fn a_saved_plan_says_what_moved() {
     let moved = crate::planner::moved(&saved, &later);
     assert!(moved.contains(&"container/api: its state changed".to_owned()), "{moved:?}");
 }
+
+#[test]
+fn a_container_that_has_the_successors_name_is_untouched() {
+    let mut bench = Bench::new();
+    bench.converge(&one(plain()));
+    let changed = one(Variant { env: 1, ..plain() });
+    // Made before the name was taken: nothing in it knows of somebody else.
+    let early = bench.plan(&changed, &PlanOptions::default());
+    let theirs = {
+        let mut world = bench.backend.world();
+        let id = world.add_container("acme_api.next", Labels::new(), "theirs");
+        world.containers.get_mut(&id).expect("added").facts.state = State::Exited;
+        id
+    };
+    let outcome = bench.execute(&early);
+    assert!(
+        matches!(&outcome.results[0].ending, crate::outcome::Ending::Failed { rolled_back: true, .. }),
+        "{outcome:#?}"
+    );
+    assert!(bench.backend.world().containers.contains_key(&theirs), "taking back took somebody else's");
+    let late = bench.plan(&changed, &PlanOptions::default());
+    assert_eq!(change_of(&late, "container/api").action, Action::Forbidden);
+    // Beside it: with the name free, the same file converges.
+    bench.backend.world().containers.remove(&theirs);
+    bench.converge(&changed);
+}
+
+#[test]
+fn an_interrupt_before_the_point_of_no_return_brings_the_old_one_back() {
+    for (heard_at, expected) in [("wait until", "old"), ("remove acme_api", "new")] {
+        let mut bench = Bench::new();
+        bench.converge(&one(plain()));
+        let old = bench.backend.world().containers.keys().next().expect("one").clone();
+        let plan = bench.plan(&one(Variant { env: 1, ..plain() }), &PlanOptions::default());
+        let (interrupt, stop) = watch::channel(false);
+        let on_event = |event| {
+            if let crate::outcome::Event::Step { message, .. } = event
+                && message.starts_with(heard_at)
+            {
+                interrupt.send_replace(true);
+            }
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+        let options = ExecuteOptions { attempts: 1, ..ExecuteOptions::default() };
+        let outcome = runtime.block_on(execute(&plan, &bench.backend, &options, stop, &on_event));
+        assert!(outcome.interrupted);
+        let world = bench.backend.world();
+        let left: Vec<_> = world.containers.values().map(|container| &container.facts).collect();
+        assert_eq!(left.len(), 1, "{left:#?}");
+        assert_eq!((left[0].name.as_str(), left[0].state), ("acme_api", State::Running));
+        assert_eq!(left[0].id == old, expected == "old", "{heard_at}: {outcome:#?}");
+    }
+}
+
+#[test]
+fn members_come_back_to_a_network_that_cannot_be_made_anew() {
+    let mut bench = Bench::new();
+    let shape = one(Variant { networked: true, ..plain() });
+    bench.converge(&shape);
+    let theirs = bench.backend.world().add_container("theirs", Labels::new(), "theirs");
+    bench.backend.world().containers.get_mut(&theirs).expect("added").facts.networks = vec!["acme_backend".into()];
+    let mut open = config(&shape);
+    open.networks.insert(name("backend"), Network { internal: false });
+    let (options, facts) = (PlanOptions::default(), host(&shape));
+    let mut new_uid = || "uid-x".to_owned();
+    let prepared = prepare(&open, &facts, &bench.backend, &options, "now", &mut new_uid);
+    let plan = futures_util::FutureExt::now_or_never(prepared).expect("at once").expect("looks").plan;
+    assert_eq!(change_of(&plan, "network/backend").action, Action::Replace);
+    let before = bench.backend.world().networks.clone();
+    let outcome = bench.execute(&plan);
+    assert!(
+        matches!(&outcome.results[0].ending, crate::outcome::Ending::Failed { rolled_back: true, .. }),
+        "{outcome:#?}"
+    );
+    assert_eq!(bench.backend.world().networks, before);
+    bench.settled(&shape);
+}
+
+#[test]
+fn a_paused_sandbox_goes_on_where_it_was() {
+    let mut bench = Bench::new();
+    let shape = one(Variant { home: 2, ..plain() });
+    bench.converge(&shape);
+    bench.backend.world().containers.values_mut().for_each(|container| container.facts.state = State::Paused);
+    let plan = bench.plan(&shape, &PlanOptions::default());
+    let stops = |plan: &Plan| serde_json::to_string(plan).expect("serializes").contains("stop-container");
+    assert!(!stops(&plan), "what is in its memory would be lost: {plan:#?}");
+    // Made anew it does lose that, and says so.
+    for container in bench.backend.world().containers.values_mut() {
+        container.probe.tmpfs.insert("/home/dev".into(), (1, 5));
+    }
+    let options = PlanOptions { replace: ["api".to_owned()].into(), ..PlanOptions::default() };
+    let plan = bench.plan(&shape, &options);
+    assert!(stops(&plan));
+    assert_eq!(change_of(&plan, "container/api").loses.len(), 1);
+    bench.converge(&shape);
+}
+
+#[test]
+fn a_successor_that_is_all_there_is_goes_with_consent_only() {
+    let mut bench = Bench::new();
+    bench.converge(&one(plain()));
+    for container in bench.backend.world().containers.values_mut() {
+        container.facts.name = "acme_api.next".into();
+        container.probe.changed_files = 3;
+    }
+    // Killed before the renaming, used since, and now the file says something else.
+    let plan = bench.plan(&one(Variant { env: 1, ..plain() }), &PlanOptions::default());
+    let change = change_of(&plan, "container/api");
+    assert_eq!((change.action, change.loses.len()), (Action::Create, 1), "{change:#?}");
+    // Beside it: where the file is the same, it takes its place and loses nothing.
+    let plan = bench.plan(&one(plain()), &PlanOptions::default());
+    assert_eq!(change_of(&plan, "container/api").loses.len(), 0);
+    bench.converge(&one(plain()));
+}
+
+#[test]
+fn what_could_not_be_looked_at_counts_as_lost_by_a_restart() {
+    let mut bench = Bench::new();
+    bench.converge(&one(plain()));
+    for container in bench.backend.world().containers.values_mut() {
+        container.facts.replaced_binds = vec!["/etc/x".into()];
+        container.probe.unknown = vec!["/home/dev: no answer".into()];
+    }
+    let plan = bench.plan(&one(plain()), &PlanOptions::default());
+    assert_eq!(plan.unaccepted(&[]).count(), 1);
+}
+
+#[test]
+fn a_worktree_whose_removal_was_cut_short_is_removed() {
+    let mut bench = Bench::new();
+    let shape = one(Variant { worktree: true, ..plain() });
+    bench.converge(&shape);
+    for place in bench.backend.world().worktrees.values_mut() {
+        if let WorktreePlace::Worktree(facts) = place {
+            *place = WorktreePlace::Missing(facts.clone());
+        }
+    }
+    let everything = Destroy { volumes: true, worktrees: true, secrets: true };
+    let options = PlanOptions { destroy: Some(everything), ..PlanOptions::default() };
+    let plan = bench.plan(&shape, &options);
+    assert_eq!(plan.unaccepted(&[]).count(), 0, "no files are left to lose");
+    assert!(bench.execute(&plan).is_done());
+    assert!(bench.backend.world().worktrees.is_empty());
+}
+
+#[test]
+fn passwords_of_remotes_are_not_shown() {
+    let mut bench = Bench::new();
+    let shape = one(Variant { worktree: true, ..plain() });
+    let mut secret = config(&shape);
+    secret.sandboxes[0].worktrees[0].repo = "https://me:hunter2@example.test/api.git".into();
+    let (options, facts) = (PlanOptions::default(), host(&shape));
+    let shown = |bench: &Bench| {
+        let mut new_uid = || "uid-x".to_owned();
+        let prepared = prepare(&secret, &facts, &bench.backend, &options, "now", &mut new_uid);
+        let mut plan = futures_util::FutureExt::now_or_never(prepared).expect("at once").expect("looks").plan;
+        for step in plan.changes.iter_mut().flat_map(|change| &mut change.steps) {
+            // The operation itself needs it.
+            step.op = crate::op::Op::RemoveImage { image: String::new() };
+        }
+        format!("{plan:?}")
+    };
+    let text = shown(&bench);
+    assert!(text.contains("example.test") && !text.contains("hunter2"), "{text}");
+    bench.backend.world().repositories.insert("/clones/api.git".into(), "https://me:hunter3@example.test/b".into());
+    let text = shown(&bench);
+    assert!(text.contains("is a clone of") && !text.contains("hunter"), "{text}");
+    bench.backend.world().repositories.clear();
+    bench.converge(&shape);
+}

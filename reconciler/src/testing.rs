@@ -374,8 +374,12 @@ impl MemoryBackend {
                     container.facts.replaced_binds.clear();
                 }
             }
-            Op::RemoveContainer { container } => {
-                world.containers.retain(|id, there| id != container && there.facts.name != *container);
+            Op::RemoveContainer { container, uid } => {
+                world.containers.retain(|id, there| {
+                    let meant = id == container || there.facts.name == *container;
+                    let other = uid.as_ref().is_some_and(|uid| there.facts.labels.get(label::UID) != Some(uid));
+                    !meant || other
+                });
             }
             Op::RenameContainer { container, to } => {
                 let id = world.container(container)?.facts.id.clone();

@@ -40,6 +40,37 @@ on_every_engine! {
         assert_eq!(engine.shell("dev", "cat ~/file"), "kept");
     }
 
+    /// A registry that is not there: what is always pulled cannot be had from it, though an image of the name is there.
+    fn always_means_at_each_apply(engine) {
+        engine.podman(&["tag", engine.import_busybox(), "127.0.0.1:1/always:1"]);
+        let file = |pull: &str| {
+            format!("images: {{ always: {{ ref: '127.0.0.1:1/always:1', pull: {pull} }} }}\nsandboxes: {{ api: {{ image: always }} }}")
+        };
+        engine.configure(&file("missing"));
+        engine.converge();
+        engine.configure(&file("always"));
+        let finished = engine.try_apply(&[]).expect_code(1);
+        assert!(finished.stderr.contains("127.0.0.1:1"), "{}", finished.stderr);
+    }
+
+    /// The engine neither stops nor starts nor removes a paused container.
+    fn paused_sandboxes_go_on_and_go_away(engine) {
+        if engine.kind().is_rootless() {
+            // On version 1 of control groups their containers have none that could be frozen.
+            return;
+        }
+        engine.configure("defaults: { image: host }\nsandboxes: { api: { home: { tmpfs: 16MiB } } }");
+        engine.converge();
+        engine.shell("api", "echo mine > ~/mine");
+        engine.podman(&["pause", "demo_api"]);
+        engine.converge();
+        assert_eq!(engine.shell("api", "cat ~/mine"), "mine");
+        engine.podman(&["pause", "demo_api"]);
+        engine.sbx(&["destroy", "--auto-approve"]).run().expect_code(73);
+        engine.sbx(&["destroy", "--auto-approve", "--accept-loss", "container/api"]).run().expect_code(0);
+        assert!(engine.containers().is_empty());
+    }
+
     /// Every kind at once, and then edits of every kind.
     fn edits_converge(engine) {
         engine.write("token", "first");

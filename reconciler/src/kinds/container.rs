@@ -115,7 +115,7 @@ impl<'a> Comparison<'a> {
             return self.state_only(context);
         }
         if self.current.is_none_or(|current| current.name != self.object)
-            && let Some(forbidden) = self.name_is_held(context)
+            && let Some(forbidden) = self.name_is_held(context, &self.object)
         {
             return forbidden;
         }
@@ -138,7 +138,8 @@ impl<'a> Comparison<'a> {
                 None => self.in_place(context, current),
             },
         };
-        self.marker(context, self.without_leftover(change))
+        let change = self.without_leftover(context, change);
+        self.marker(context, change)
     }
 
     /// Starts, stops or restarts what is there, and changes nothing else of it.
@@ -150,15 +151,15 @@ impl<'a> Comparison<'a> {
         self.marker(context, with_action(change))
     }
 
-    /// Whether somebody else has the name this one needs.
-    fn name_is_held(&self, context: &mut PlanContext<'_>) -> Option<Change> {
-        context.wanted.container_names.insert(self.object.clone());
-        let holder = context.probes.held_containers.get(&self.object)?;
-        Some(Change::of(self.desired, Action::Forbidden).because(held(NOUN, &self.object, holder)))
+    /// Whether somebody else has a name this one needs.
+    fn name_is_held(&self, context: &mut PlanContext<'_>, name: &str) -> Option<Change> {
+        context.wanted.container_names.insert(name.to_owned());
+        let holder = context.probes.held_containers.get(name)?;
+        Some(Change::of(self.desired, Action::Forbidden).because(held(NOUN, name, holder)))
     }
 
     /// A successor that a run left behind goes first, unless it takes over.
-    fn without_leftover(&self, mut change: Change) -> Change {
+    fn without_leftover(&self, context: &mut PlanContext<'_>, mut change: Change) -> Change {
         let Some(successor) = self.successor else { return change };
         if change
             .steps
@@ -169,8 +170,12 @@ impl<'a> Comparison<'a> {
         }
         let remove = [
             ("stop", Op::StopContainer { container: successor.id.clone() }),
-            ("remove", Op::RemoveContainer { container: successor.id.clone() }),
+            ("remove", Op::RemoveContainer { container: successor.id.clone(), uid: None }),
         ];
+        if self.current.is_none() {
+            // Nothing else is left of the sandbox: it may have been used since.
+            change.loses.extend(loss::of_removal(context, &self.desired.id, successor));
+        }
         for (index, (verb, op)) in remove.into_iter().enumerate() {
             let title = format!("{verb} what a cut-short replacement left ({})", successor.name);
             change.steps.insert(index, Step { title, op, undo: Vec::new(), commits: false });
@@ -266,20 +271,27 @@ impl<'a> Comparison<'a> {
             return None;
         }
         let next = context.naming.successor(self.name);
+        if self.successor.is_none()
+            && let Some(forbidden) = self.name_is_held(context, &next)
+        {
+            return Some(forbidden);
+        }
+        let labels = self.labels(context);
+        let uid = labels.get(label::UID).cloned();
         let mut change = Change::of(self.desired, Action::Replace);
         change.because = because;
         change.fields = fields;
         change.unchanged = unchanged;
         change.loses = loss::of_removal(context, &self.desired.id, current);
-        let was_running = current.state == State::Running;
+        let was_running = matches!(current.state, State::Running | State::Paused);
         let runs = self.wanted == Intent::Running;
         let by_name = |op: fn(String) -> Op| op(next.clone());
         let mut push =
             |title: String, op: Op, undo: Vec<Op>, commits: bool| change.steps.push(Step { title, op, undo, commits });
         push(
             format!("create {next} beside {}", self.object),
-            Op::CreateContainer { name: next.clone(), labels: self.labels(context), spec: Box::new(self.spec.clone()) },
-            vec![by_name(|container| Op::RemoveContainer { container })],
+            Op::CreateContainer { name: next.clone(), labels, spec: Box::new(self.spec.clone()) },
+            vec![Op::RemoveContainer { container: next.clone(), uid }],
             false,
         );
         if current.state != State::Exited && current.state != State::Created {
@@ -304,7 +316,7 @@ impl<'a> Comparison<'a> {
         }
         push(
             format!("remove {}", current.name),
-            Op::RemoveContainer { container: current.id.clone() },
+            Op::RemoveContainer { container: current.id.clone(), uid: None },
             Vec::new(),
             true,
         );
@@ -363,9 +375,11 @@ impl<'a> Comparison<'a> {
                 change = change.because(match state {
                     State::Created => "was never started".to_owned(),
                     State::Exited => format!("not running (exit code {})", current.exit_code.unwrap_or_default()),
-                    _ => "paused".to_owned(),
+                    State::Paused => "paused".to_owned(),
+                    _ => "neither running nor stopped".to_owned(),
                 });
-                if !matches!(state, State::Created | State::Exited) {
+                // A paused one goes on where it was; nothing of it is lost.
+                if !matches!(state, State::Created | State::Exited | State::Paused) {
                     change = change.step(format!("stop {}", self.object), Op::StopContainer { container: id.clone() });
                 }
                 change = self.started(context, change, &id);
@@ -476,5 +490,5 @@ fn leftovers(context: &mut PlanContext<'_>) -> Vec<Change> {
 fn removal(id: ResourceId, because: &str, container: &ContainerFacts) -> Change {
     Change::deletion(id, because)
         .step(format!("stop {}", container.name), Op::StopContainer { container: container.id.clone() })
-        .step(format!("remove {}", container.name), Op::RemoveContainer { container: container.id.clone() })
+        .step(format!("remove {}", container.name), Op::RemoveContainer { container: container.id.clone(), uid: None })
 }

@@ -4,10 +4,10 @@ use super::volume::held;
 use super::{Change, Kind, PlanContext, fixed};
 use crate::desired::{DesireContext, Desired, DesiredState, to_spec};
 use crate::diff;
-use crate::facts::ObjectFacts;
+use crate::facts::{ContainerFacts, ObjectFacts};
 use crate::op::Op;
 use crate::ownership;
-use crate::plan::Action;
+use crate::plan::{Action, Step};
 use crate::resource::{ResourceId, label};
 use crate::spec::{EngineNetworkSpec, NewObject};
 
@@ -103,28 +103,32 @@ fn existing(context: &mut PlanContext<'_>, desired: &Desired, network: &ObjectFa
     change.drift = network.labels.get(label::HASH) == Some(&desired.hash);
     let members: Vec<_> =
         context.snapshot.containers.iter().filter(|member| member.networks.contains(&network.name)).collect();
-    if let Some(foreign) =
-        members.iter().find(|member| !context.containers.current.values().any(|ours| ours.id == member.id))
-    {
+    let owned = || context.containers.current.values().chain(context.containers.successor.values());
+    if let Some(foreign) = members.iter().find(|member| !owned().any(|ours| ours.id == member.id)) {
         return Change::of(desired, Action::Forbidden)
             .because(format!("container {} is on network {} and is not ours to detach", foreign.name, network.name));
     }
+    let name = &network.name;
+    let attach = |member: &ContainerFacts| Op::ConnectNetwork {
+        container: member.id.clone(),
+        network: name.clone(),
+        alias: member.labels.get(label::NAME).cloned().unwrap_or_default(),
+    };
+    let mut push =
+        |title: String, op: Op, undo: Vec<Op>, commits: bool| change.steps.push(Step { title, op, undo, commits });
     for member in &members {
-        change = change.step(
-            format!("detach {} from {}", member.name, network.name),
-            Op::DisconnectNetwork { container: member.id.clone(), network: network.name.clone() },
-        );
+        let detach = Op::DisconnectNetwork { container: member.id.clone(), network: name.clone() };
+        push(format!("detach {} from {name}", member.name), detach, vec![attach(member)], false);
     }
-    let object = new_object(context, desired, network.name.clone());
-    change = change
-        .step(format!("remove network {}", network.name), Op::RemoveNetwork { network: network.name.clone() })
-        .step(format!("create network {}", network.name), Op::CreateNetwork { object, spec: spec(desired) });
+    let old = NewObject { name: name.clone(), labels: network.labels.clone() };
+    let again = Op::CreateNetwork { object: old, spec: EngineNetworkSpec { internal: network.internal } };
+    push(format!("remove network {name}"), Op::RemoveNetwork { network: name.clone() }, vec![again], false);
+    let object = new_object(context, desired, name.clone());
+    let create = Op::CreateNetwork { object, spec: spec(desired) };
+    push(format!("create network {name}"), create, Vec::new(), false);
     for member in &members {
-        let alias = member.labels.get(label::NAME).cloned().unwrap_or_default();
-        change = change.step(
-            format!("attach {} to {}", member.name, network.name),
-            Op::ConnectNetwork { container: member.id.clone(), network: network.name.clone(), alias },
-        );
+        // The new network is there: who could not be attached is attached by the next plan.
+        push(format!("attach {} to {name}", member.name), attach(member), Vec::new(), true);
     }
     change.fields = fields;
     change.unchanged = unchanged;

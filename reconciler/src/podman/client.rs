@@ -169,10 +169,15 @@ impl Client {
         request.headers_mut().insert(UPGRADE, HeaderValue::from_static("tcp"));
         let response = timeout(QUICK, self.send(request)).await.map_err(|_| error::timed_out(what(path), QUICK))??;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return hyper::upgrade::on(response).await.map(TokioIo::new).map_err(|error| error::from_hyper(&error));
+            let upgraded = timeout(QUICK, hyper::upgrade::on(response)).await;
+            let upgraded = upgraded.map_err(|_| error::timed_out(what(path), QUICK))?;
+            return upgraded.map(TokioIo::new).map_err(|error| error::from_hyper(&error));
         }
         let status = response.status();
-        let body = response.into_body().collect().await.map_err(|error| error::from_hyper(&error))?;
+        let body = timeout(QUICK, response.into_body().collect())
+            .await
+            .map_err(|_| error::timed_out(what(path), QUICK))?
+            .map_err(|error| error::from_hyper(&error))?;
         Err(error::from_response(status, &body.to_bytes()))
     }
 }

@@ -67,7 +67,21 @@ impl Podman {
 
     pub(crate) async fn start_container(&self, container: &str) -> Result<(), BackendError> {
         // 304, "runs already", is no failure.
-        self.client().call(Method::POST, &address(container, "/start"), SLOW).await.map(drop)
+        match self.client().call(Method::POST, &address(container, "/start"), SLOW).await {
+            Ok(_) => Ok(()),
+            Err(failure) if failure.kind == ErrorKind::NotFound || failure.kind == ErrorKind::Unreachable => {
+                Err(failure)
+            }
+            // The engine starts no paused one; it goes on.
+            Err(failure) if self.reader().inspect(container).await?.state.is_paused() => {
+                self.resume(container).await.map_err(|_| failure)
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+
+    async fn resume(&self, container: &str) -> Result<(), BackendError> {
+        self.client().call(Method::POST, &address(container, "/unpause"), SLOW).await.map(drop)
     }
 
     /// Waits for PID 1's word that the main process runs. What it says is untrusted: it decides nothing but when to
@@ -140,24 +154,42 @@ impl Podman {
 
     pub(crate) async fn stop_container(&self, container: &str) -> Result<(), BackendError> {
         let path = with_query(&address(container, "/stop"), &[("timeout", STOP_SECONDS)]);
-        match self.client().call(Method::POST, &path, SLOW).await {
-            Ok(_) => Ok(()),
-            Err(failure) if failure.kind != ErrorKind::NotFound && failure.kind != ErrorKind::Unreachable => {
-                let state = self.reader().inspect(container).await?.state;
-                if state.status == "paused" {
-                    // It can neither hear a signal nor, for Podman 5, be stopped.
-                    self.client().call(Method::POST, &address(container, "/unpause"), SLOW).await?;
-                    return self.client().call(Method::POST, &path, SLOW).await.map(drop);
-                }
-                // It ended by itself between the plan and now, or was never started.
-                if state.running { Err(failure) } else { Ok(()) }
-            }
-            Err(failure) => Err(failure),
+        let failure = match self.client().call(Method::POST, &path, SLOW).await {
+            Ok(_) => return Ok(()),
+            // What is gone does not run.
+            Err(failure) if failure.kind == ErrorKind::NotFound => return Ok(()),
+            Err(failure) if failure.kind == ErrorKind::Unreachable => return Err(failure),
+            Err(failure) => failure,
+        };
+        let state = match self.reader().inspect(container).await {
+            Ok(inspected) => inspected.state,
+            Err(error) if error.kind == ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        if state.is_paused() {
+            // The engine stops no paused one.
+            self.resume(container).await?;
+            return self.client().call(Method::POST, &path, SLOW).await.map(drop);
         }
+        // It ended by itself between the plan and now, or was never started.
+        if state.running { Err(failure) } else { Ok(()) }
     }
 
-    /// Removes a stopped container, and with it the anonymous volumes it may have; named ones stay.
-    pub(crate) async fn remove_container(&self, container: &str) -> Result<(), BackendError> {
+    /// Removes a stopped container, and with it the anonymous volumes it may have; named ones stay. With `uid`, only
+    /// the container that carries it.
+    pub(crate) async fn remove_container(&self, container: &str, uid: Option<&str>) -> Result<(), BackendError> {
+        let found;
+        let container = match uid {
+            None => container,
+            Some(uid) => match self.reader().find_container(container).await? {
+                Some(holder) if holder.config.labels.get(label::UID).map(String::as_str) == Some(uid) => {
+                    found = holder.id;
+                    &found
+                }
+                // Whoever has the name, it is not the one to remove.
+                _ => return Ok(()),
+            },
+        };
         let path = with_query(&address(container, ""), &[("v", "true"), ("force", "false")]);
         match self.client().call(Method::DELETE, &path, SLOW).await {
             Ok(answer) => removal_report(&answer),
@@ -167,11 +199,13 @@ impl Podman {
     }
 
     pub(crate) async fn rename_container(&self, container: &str, to: &str) -> Result<(), BackendError> {
-        let path = with_query(&address(container, "/rename"), &[("name", to)]);
+        // By id: after a rename whose answer was lost, the name leads nowhere.
+        let id = self.reader().inspect(container).await?.id;
+        let path = with_query(&address(&id, "/rename"), &[("name", to)]);
         match self.client().call(Method::POST, &path, SLOW).await {
             Ok(_) => Ok(()),
             Err(failure) => match self.reader().find_container(to).await? {
-                Some(holder) if holder.id == container => Ok(()),
+                Some(holder) if holder.id == id => Ok(()),
                 Some(_) => {
                     Err(BackendError::new(ErrorKind::Conflict, format!("the name {to} is held by another container")))
                 }
@@ -276,5 +310,91 @@ fn removal_report(answer: &[u8]) -> Result<(), BackendError> {
     match rows.into_iter().find_map(|row| row.error.filter(|text| !text.is_empty())) {
         Some(text) => Err(error::from_text(&text)),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fake::{Answer, Fake, failed, inspected};
+    use crate::backend::Observe as _;
+
+    const DONE: fn() -> Answer = || Some((204, String::new()));
+
+    #[tokio::test]
+    async fn a_container_that_is_gone_is_stopped() {
+        let gone = Fake::start(|_| failed(404, "no such container")).await;
+        gone.podman.stop_container("c").await.expect("does not run");
+        // Beside it: one that cannot be stopped is not.
+        let stuck = Fake::start(|asked| match asked {
+            "POST /containers/c/stop" => failed(500, "stuck"),
+            _ => inspected("c", "c", "running", "u"),
+        })
+        .await;
+        assert_eq!(stuck.podman.stop_container("c").await.expect_err("runs").message, "stuck");
+    }
+
+    #[tokio::test]
+    async fn a_paused_container_goes_on_before_it_is_stopped_and_when_it_is_started() {
+        let engine = || {
+            let mut paused = true;
+            Fake::start(move |asked| match asked {
+                "POST /containers/c/unpause" => {
+                    paused = false;
+                    DONE()
+                }
+                "POST /containers/c/stop" if !paused => DONE(),
+                "GET /containers/c/json" => inspected("c", "c", if paused { "paused" } else { "running" }, "u"),
+                _ => failed(500, "container state improper"),
+            })
+        };
+        let stopped = engine().await;
+        stopped.podman.stop_container("c").await.expect("stopped");
+        let asked = ["POST /containers/c/stop", "POST /containers/c/unpause", "POST /containers/c/stop"];
+        assert_eq!(stopped.changes(), asked);
+        let started = engine().await;
+        started.podman.start_container("c").await.expect("goes on");
+        assert_eq!(started.changes(), ["POST /containers/c/start", "POST /containers/c/unpause"]);
+    }
+
+    #[tokio::test]
+    async fn a_rename_whose_answer_was_lost_is_done() {
+        let mut renamed = false;
+        let fake = Fake::start(move |asked| match asked {
+            "POST /containers/0a1b/rename" => {
+                renamed = true;
+                None
+            }
+            "GET /containers/p_s/json" if renamed => inspected("0a1b", "p_s", "running", "u"),
+            "GET /containers/p_s.next/json" if !renamed => inspected("0a1b", "p_s.next", "running", "u"),
+            _ => failed(404, "no such container"),
+        })
+        .await;
+        fake.podman.rename_container("p_s.next", "p_s").await.expect("renamed");
+    }
+
+    #[tokio::test]
+    async fn only_the_container_that_was_made_is_removed_by_name() {
+        let fake = Fake::start(|asked| match asked {
+            "DELETE /containers/0a1b" => Some((200, "[]".to_owned())),
+            _ => inspected("0a1b", "p_s.next", "exited", "ours"),
+        })
+        .await;
+        fake.podman.remove_container("p_s.next", Some("another")).await.expect("nothing to do");
+        assert_eq!(fake.changes(), Vec::<String>::new());
+        fake.podman.remove_container("p_s.next", Some("ours")).await.expect("removed");
+        assert_eq!(fake.changes(), ["DELETE /containers/0a1b"]);
+    }
+
+    #[tokio::test]
+    async fn a_look_that_breaks_off_is_taken_again() {
+        let mut broken = false;
+        let fake = Fake::start(move |asked| {
+            if asked == "GET /images/json" && !std::mem::replace(&mut broken, true) {
+                return None;
+            }
+            Some((200, "[]".to_owned()))
+        })
+        .await;
+        fake.podman.snapshot(&crate::facts::Query::default()).await.expect("looks");
     }
 }

@@ -125,7 +125,7 @@ impl Reader {
                 Err(error) => probe.unknown.push(format!("exec session: {}", error.message)),
             }
         }
-        if inspected.state.running {
+        if inspected.state.running || inspected.state.is_paused() {
             self.look_into_tmpfs(inspected.state.pid, &inspected.id, tmpfs, &mut probe).await;
         }
         Ok(probe)

@@ -95,6 +95,13 @@ pub(crate) struct InspectedState {
     pub error: String,
 }
 
+impl InspectedState {
+    /// Frozen: neither running nor stopped, for the engine.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.status == "paused"
+    }
+}
+
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct InspectedConfig {

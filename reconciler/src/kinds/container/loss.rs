@@ -1,13 +1,13 @@
 //! What is lost with a container, and with a stop.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::applied_spec;
 use crate::facts::{ContainerFacts, ContainerProbe, State};
 use crate::kinds::PlanContext;
 use crate::plan::Loss;
 use crate::resource::ResourceId;
-use crate::spec::{ContainerSpec, MountOrigin};
+use crate::spec::{MountOrigin, MountSpec};
 
 /// Writable layer, exec sessions and memory.
 pub fn of_removal(context: &mut PlanContext<'_>, id: &ResourceId, container: &ContainerFacts) -> Vec<Loss> {
@@ -15,11 +15,10 @@ pub fn of_removal(context: &mut PlanContext<'_>, id: &ResourceId, container: &Co
     let mut losses = of_stop(context, id, container);
     let loss = |detail: String| Loss { what: "writable layer".to_owned(), detail, consent: consent.clone() };
     if let Some(probe) = context.probes.containers.get(&container.id) {
-        let ContainerProbe { changed_files, changed_bytes, exec_sessions: _, tmpfs: _, restart: _, unknown } = probe;
+        let ContainerProbe { changed_files, changed_bytes, exec_sessions: _, tmpfs: _, restart: _, unknown: _ } = probe;
         if *changed_files > 0 {
             losses.insert(0, loss(format!("{}, {}", count(*changed_files, "file"), bytes(*changed_bytes))));
         }
-        losses.extend(unknown.iter().map(|why| loss(why.clone())));
     }
     losses
 }
@@ -28,7 +27,7 @@ pub fn of_removal(context: &mut PlanContext<'_>, id: &ResourceId, container: &Co
 pub fn of_stop(context: &mut PlanContext<'_>, id: &ResourceId, container: &ContainerFacts) -> Vec<Loss> {
     context.wanted.containers.insert(container.id.clone());
     let targets = tmpfs_targets(container);
-    if !targets.is_empty() && container.state == State::Running {
+    if !targets.is_empty() && matches!(container.state, State::Running | State::Paused) {
         context.wanted.tmpfs.insert(container.id.clone(), targets);
     }
     let Some(probe) = context.probes.containers.get(&container.id) else { return Vec::new() };
@@ -43,15 +42,24 @@ pub fn of_stop(context: &mut PlanContext<'_>, id: &ResourceId, container: &Conta
         detail: format!("{}: {}, {}", target.display(), count(*files, "file"), bytes(*size)),
         consent: consent.clone(),
     });
-    sessions.chain(memory).collect()
+    // What could not be looked at may be lost: nobody can say that it is not.
+    let unknown = probe.unknown.iter().map(|why| Loss {
+        what: "what could not be looked at".to_owned(),
+        detail: why.clone(),
+        consent: consent.clone(),
+    });
+    sessions.chain(memory).chain(unknown).collect()
 }
 
-/// Memory mounts of a container that hold a user's files: `/run` holds only what engine and init put there.
+/// Memory mounts of a container that hold a user's files: `/run` itself holds only what engine and init put there.
+///
+/// Nothing but the mounts is read: a specification of another version of `sbx` may not be readable as a whole.
 fn tmpfs_targets(container: &ContainerFacts) -> Vec<PathBuf> {
-    let Ok(spec) = serde_json::from_value::<ContainerSpec>(applied_spec(container)) else { return Vec::new() };
-    spec.mounts
+    let mounts = applied_spec(container)["mounts"].take();
+    let mounts: Vec<MountSpec> = serde_json::from_value(mounts).unwrap_or_default();
+    mounts
         .into_iter()
-        .filter(|mount| matches!(mount.source, MountOrigin::Tmpfs { .. }) && !mount.target.starts_with("/run"))
+        .filter(|mount| matches!(mount.source, MountOrigin::Tmpfs { .. }) && mount.target != Path::new("/run"))
         .map(|mount| mount.target)
         .collect()
 }
