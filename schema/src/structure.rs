@@ -98,11 +98,14 @@ impl<'a> Check<'a> {
             (Shape::Text { values, later, least }, NodeKind::String(text)) => {
                 if values.is_empty() {
                     if text.len() < *least {
-                        self.problems.push(
-                            WRONG_VALUE
-                                .at(node.span, format!("{} is empty", owner.title()))
-                                .with_help("Write a value or remove the line."),
-                        );
+                        // Only names have to be longer, and their own rule has spoken.
+                        if *least == 1 {
+                            self.problems.push(
+                                WRONG_VALUE
+                                    .at(node.span, format!("{} is empty", owner.title()))
+                                    .with_help("Write a value or remove the line."),
+                            );
+                        }
                         return None;
                     }
                 } else if !values.iter().any(|value| value == text) {

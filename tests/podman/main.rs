@@ -7,6 +7,7 @@
 
 mod collisions;
 mod concurrent;
+mod contract;
 mod converge;
 mod drift;
 #[allow(dead_code, reason = "what tests may use, used today or not")]

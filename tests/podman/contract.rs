@@ -1,0 +1,141 @@
+//! The promises of the command line that need an engine: exit codes, and the shapes of what `--json` prints.
+
+use serde_json::Value;
+
+use crate::on_every_engine;
+use crate::project::text;
+
+/// The keys of an object, in order.
+fn keys(value: &Value) -> Vec<&str> {
+    value.as_object().expect("an object").keys().map(String::as_str).collect()
+}
+
+const FILE: &str = "networks: { inner: {} }\ndefaults: { image: host }\nsandboxes:\n\
+                    \x20 api: { networks: [inner], home: { tmpfs: 8MiB }, env: { A: '1' } }\n\
+                    \x20 web: { networks: [inner] }";
+
+on_every_engine! {
+    /// Nobody to ask, a plan that went stale, a lock that is held, a loss without consent: each has its code, and
+    /// nothing is changed.
+    fn refusals_have_their_codes(engine) {
+        engine.configure(FILE);
+        engine.sbx(&["apply"]).run().expect_code(73);
+        engine.sbx(&["plan", "--out", "first.plan"]).run().expect_code(0);
+        engine.sbx(&["apply", "first.plan"]).run().expect_code(0);
+        let stale = engine.sbx(&["apply", "first.plan", "--json"]).run().expect_code(75).json();
+        assert_eq!(stale["error"]["code"], "sbx::stale-plan");
+        let moved = stale["error"]["details"].as_array().expect("a list");
+        assert!(moved.iter().any(|line| text(line).starts_with("container/api")), "{moved:?}");
+
+        engine.shell("api", "echo mine > ~/mine");
+        engine.configure(&FILE.replace("'1'", "'2'"));
+        let plan = engine.planned_for("container/api");
+        assert_eq!(plan["action"], "replace");
+        assert_eq!(keys(&plan["loses"][0]), ["what", "detail", "consent"]);
+        let before = engine.state();
+        let refused = engine.sbx(&["apply", "--auto-approve"]).run().expect_code(73);
+        assert!(refused.stderr.contains("--accept-loss container/api"), "{}", refused.stderr);
+        assert_eq!(engine.state(), before);
+        engine.sbx(&["apply", "--auto-approve", "--timeout", "1ms", "--accept-loss", "container/api"]).run().expect_code(124);
+    }
+
+    /// `plan --detailed-exitcode`, `diff`, `exec` and `shell` end as they say.
+    fn codes_are_passed_through(engine) {
+        engine.configure(FILE);
+        engine.sbx(&["plan", "--detailed-exitcode"]).run().expect_code(2);
+        engine.sbx(&["diff"]).run().expect_code(1);
+        engine.apply();
+        engine.sbx(&["plan", "--detailed-exitcode"]).run().expect_code(0);
+        assert_eq!(engine.sbx(&["diff"]).run().expect_code(0).stdout, "");
+        engine.sbx(&["diff", "--engine-url", "unix:///nowhere"]).run().expect_code(69);
+        engine.sbx(&["exec", "api", "--", "sh", "-c", "exit 42"]).run().expect_code(42);
+        engine.sbx(&["exec", "api", "--", "sh", "-c", "kill -9 $$"]).run().expect_code(137);
+        engine.sbx(&["exec", "api", "--", "/no/such"]).run().expect_code(127);
+        engine.sbx(&["shell", "api"]).input("exit 7\n").run().expect_code(7);
+        engine.sbx(&["-f", "-", "plan", "--detailed-exitcode"]).input("project: [").run().expect_code(65);
+    }
+
+    /// The documents have the promised fields, each change that is not ours to make among them.
+    fn documents_have_their_shape(engine) {
+        engine.podman(&["network", "create", "--internal", "demo_inner"]);
+        engine.configure(FILE);
+        let held = engine.planned_for("network/inner");
+        assert_eq!((&held["action"], &held["drift"]), (&Value::from("forbidden"), &Value::from(false)));
+        for key in ["resource", "sandbox", "kind", "action", "because", "drift", "fields", "loses"] {
+            assert!(keys(&held).contains(&key), "{key}");
+        }
+        engine.sbx(&["apply", "--auto-approve"]).run().expect_code(73);
+        engine.podman(&["network", "rm", "demo_inner"]);
+        engine.apply();
+
+        let plan = engine.sbx(&["plan", "--json"]).run().expect_code(0).json();
+        for key in ["format_version", "project", "generated_at", "engine", "changes", "summary", "warnings"] {
+            assert!(keys(&plan).contains(&key), "{key}");
+        }
+        assert_eq!(keys(&plan["engine"]), ["kind", "version"]);
+        for key in ["create", "update", "replace", "delete", "noop"] {
+            assert!(plan["summary"][key].is_u64(), "{key}");
+        }
+
+        engine.sbx(&["stop", "web"]).run().expect_code(0);
+        let status = engine.sbx(&["status", "--json"]).run().expect_code(0).json();
+        let sandboxes = status["sandboxes"].as_array().expect("a list");
+        let phases: Vec<_> = sandboxes.iter().map(|one| (text(&one["name"]), text(&one["phase"]))).collect();
+        assert_eq!(phases, [("api", "Running"), ("web", "Stopped")]);
+        assert_eq!(
+            keys(&sandboxes[0]),
+            ["name", "owner", "phase", "image", "conditions", "workspaceRoot", "worktrees"]
+        );
+        let ready = &sandboxes[0]["conditions"][0];
+        assert_eq!(keys(ready), ["type", "status", "reason", "message", "last_transition"]);
+        assert_eq!((text(&ready["type"]), text(&ready["status"])), ("Ready", "True"));
+        assert!(ready["last_transition"].is_string(), "{ready}");
+    }
+
+    /// One sandbox goes, the other and what they share stay; what was changed from outside is told apart.
+    fn targets_and_refreshes_are_partial(engine) {
+        engine.configure(FILE);
+        engine.apply();
+        engine.podman(&["stop", "--time", "0", "demo_api"]);
+        engine.configure(&FILE.replace("web: {", "web: { env: { B: '2' },"));
+        let refreshed = engine.sbx(&["plan", "--refresh-only", "--json"]).run().expect_code(0).json();
+        let changes = refreshed["changes"].as_array().expect("a list");
+        let drift: Vec<_> = changes.iter().map(|change| (text(&change["resource"]), &change["drift"])).collect();
+        assert_eq!(drift, [("container/api", &Value::from(true))]);
+        engine.sbx(&["destroy", "--target", "web", "--auto-approve"]).run().expect_code(0);
+        assert_eq!(engine.containers().into_keys().collect::<Vec<_>>(), ["demo_api"]);
+        assert!(engine.state().contains_key("network demo_inner"));
+        engine.apply();
+        assert_eq!(engine.containers().len(), 2);
+    }
+
+    /// What a sandbox prints is followed to its end, and the reader may leave before.
+    fn logs_are_followed(engine) {
+        engine.configure(
+            "sandboxes:\n\x20 job: { image: host, command: [sh, -c, 'for i in 1 2 3; do echo line $i; sleep 0.3; done; exit 3'] }",
+        );
+        engine.apply();
+        assert_eq!(engine.sbx(&["logs", "-f", "job"]).run().expect_code(0).stdout, "line 1\nline 2\nline 3\n");
+        assert_eq!(engine.sbx(&["logs", "job", "--tail", "1"]).ok(), "line 3");
+        let script = format!("{} logs job | head -n 1; echo ${{PIPESTATUS[0]}}", engine.sbx_path().display());
+        let left = engine.command("bash").args(["-c", &script]).env("CONTAINER_HOST", engine.url()).ok();
+        assert_eq!(left, "line 1\n0");
+    }
+
+    /// Every finding that is not fine has a remedy, and the exit code says whether one of them is an error.
+    fn the_doctor_names_remedies(engine) {
+        let healthy = engine.sbx(&["doctor", "--json"]).run().expect_code(0).json();
+        assert_eq!(healthy["healthy"], true, "{healthy:#}");
+        for finding in healthy["findings"].as_array().expect("a list") {
+            assert_eq!(finding["level"] == "ok", finding["remedy"].is_null(), "{finding}");
+        }
+        let sick = engine.sbx(&["doctor"]).env("CONTAINER_HOST", "unix:///nowhere").run().expect_code(1);
+        assert!(sick.stdout.contains("FAIL engine: /nowhere"), "{}", sick.stdout);
+        assert!(sick.stdout.contains("help: start it with"), "{}", sick.stdout);
+        if engine.kind().is_rootless() {
+            engine.as_root("sh").args(["-c", "sed -i /sbx-tester/d /etc/subuid 2>/dev/null || : >/etc/subuid"]).ok();
+            let sick = engine.sbx(&["doctor"]).run().expect_code(1);
+            assert!(sick.stdout.contains("usermod --add-subuids"), "{}", sick.stdout);
+        }
+    }
+}
