@@ -12,7 +12,7 @@ use crate::host_facts::{Fact, HostFacts};
 use crate::identity::Identity;
 use crate::resource::secret_hash;
 
-mod archive;
+pub(crate) mod archive;
 pub mod cdi;
 pub mod context;
 pub mod ignore;
@@ -64,7 +64,8 @@ const DESKTOP_SOCKETS: &[&str] = &["wayland-0", "pipewire-0", "pulse/native", "b
 pub async fn gather(config: &Config, env: &HostEnv) -> Result<HostFacts, HostError> {
     let locked = env.lockfile.as_deref().map(lockfile::read).transpose()?.unwrap_or_default();
     let paths = path::look(wanted_paths(config, env));
-    let (inputs, overlays, secrets) = tokio::join!(inputs(config), overlays(config), secrets(config, env));
+    let (inputs, contexts, overlays, secrets) =
+        tokio::join!(inputs(config), contexts(config), overlays(config), secrets(config, env));
     let variable =
         |name: &&str| Some(((*name).to_owned(), env.env.get(std::ffi::OsStr::new(name))?.to_str()?.to_owned()));
     Ok(HostFacts {
@@ -73,6 +74,7 @@ pub async fn gather(config: &Config, env: &HostEnv) -> Result<HostFacts, HostErr
         engine_sockets: path::real_sockets(&env.engine_sockets),
         root_links: path::root_links(Path::new("/")),
         inputs,
+        contexts,
         overlays,
         secrets,
         locked,
@@ -111,16 +113,12 @@ fn wanted_paths(config: &Config, env: &HostEnv) -> BTreeSet<PathBuf> {
     wanted
 }
 
-/// Hashes contexts, archives and root filesystems, side by side on the threads for blocking work.
+/// Hashes archives and root filesystems, side by side on the threads for blocking work.
 async fn inputs(config: &Config) -> BTreeMap<PathBuf, Fact<String>> {
-    let mut contexts: BTreeMap<PathBuf, BTreeSet<PathBuf>> = BTreeMap::new();
     let mut tasks = Vec::new();
     let mut seen = BTreeSet::new();
     for image in config.images.values() {
         match image {
-            Image::Build { context, containerfile, .. } => {
-                contexts.entry(context.clone()).or_default().insert(containerfile.clone());
-            }
             Image::Archive { path } if seen.insert(path.clone()) => {
                 tasks.push(blocking(path.clone(), archive::hash));
             }
@@ -129,15 +127,33 @@ async fn inputs(config: &Config) -> BTreeMap<PathBuf, Fact<String>> {
             }
             Image::Archive { .. }
             | Image::Rootfs { .. }
+            | Image::Build { .. }
             | Image::Host { .. }
             | Image::Ref { .. }
             | Image::Setup { .. } => {}
         }
     }
-    for (context, files) in contexts {
-        tasks.push(blocking(context, move |context| context::hash(context, &files)));
-    }
     collect(tasks).await
+}
+
+/// Hashes build contexts, each with one Containerfile: that is what an image is made of, and sent for it.
+async fn contexts(config: &Config) -> BTreeMap<PathBuf, BTreeMap<PathBuf, Fact<String>>> {
+    let mut wanted: BTreeMap<PathBuf, BTreeSet<PathBuf>> = BTreeMap::new();
+    for image in config.images.values() {
+        if let Image::Build { context, containerfile, .. } = image {
+            wanted.entry(context.clone()).or_default().insert(containerfile.clone());
+        }
+    }
+    let mut facts = BTreeMap::new();
+    for (context, files) in wanted {
+        let hash = |file: PathBuf| {
+            let context = context.clone();
+            blocking(file, move |file| context::hash(&context, &BTreeSet::from([file.to_owned()])))
+        };
+        let tasks = files.into_iter().map(hash).collect();
+        facts.insert(context.clone(), collect(tasks).await);
+    }
+    facts
 }
 
 async fn overlays(config: &Config) -> BTreeMap<PathBuf, Fact<Vec<crate::host_facts::OverlayFile>>> {

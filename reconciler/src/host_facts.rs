@@ -43,8 +43,10 @@ pub struct HostFacts {
     pub engine_sockets: Vec<PathBuf>,
     /// Top-level links of the host's root that lead into a mounted directory: `/bin` to `usr/bin`.
     pub root_links: BTreeMap<PathBuf, PathBuf>,
-    /// Content hash of build contexts (with their Containerfile), archives and root filesystems.
+    /// Content hash of archives and root filesystems.
     pub inputs: BTreeMap<PathBuf, Fact<String>>,
+    /// Content hash of build contexts, by context and Containerfile.
+    pub contexts: BTreeMap<PathBuf, BTreeMap<PathBuf, Fact<String>>>,
     /// Files of overlay trees, sorted.
     pub overlays: BTreeMap<PathBuf, Fact<Vec<OverlayFile>>>,
     /// Salted hash of each secret that a sandbox uses.

@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use crate::resource::digest_text;
 
 /// Hash of the file at `path`.
-pub(super) fn hash(path: &Path) -> io::Result<String> {
+pub(crate) fn hash(path: &Path) -> io::Result<String> {
     let file = open(path)?;
     let mut hasher = Sha256::new();
     feed(&mut hasher, file)?;

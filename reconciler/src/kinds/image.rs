@@ -10,6 +10,7 @@ use super::{Change, Kind, PlanContext, fixed};
 use crate::desired::{DesireContext, Desired, DesiredState, to_spec};
 use crate::diff;
 use crate::facts::Snapshot;
+use crate::host_facts::Fact;
 use crate::op::Op;
 use crate::ownership;
 use crate::plan::Action;
@@ -130,11 +131,12 @@ pub fn find<'a>(snapshot: &'a Snapshot, reference: &str) -> Option<&'a str> {
 }
 
 fn spec(context: &DesireContext<'_>, name: &Name, image: &Image) -> Result<ImageSpec, String> {
-    let inputs = |path: &PathBuf| match context.host.inputs.get(path) {
+    let known = |path: &PathBuf, fact: Option<&Fact<String>>| match fact {
         Some(Ok(hash)) => Ok(hash.clone()),
         Some(Err(why)) => Err(format!("{}: {why}", path.display())),
         None => Err(format!("{} was not looked at", path.display())),
     };
+    let inputs = |path: &PathBuf| known(path, context.host.inputs.get(path));
     Ok(match image {
         Image::Host { dirs, etc: _ } => {
             let links = host_links(context, dirs);
@@ -157,7 +159,7 @@ fn spec(context: &DesireContext<'_>, name: &Name, image: &Image) -> Result<Image
             containerfile: containerfile.clone(),
             args: args.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
             target: target.clone(),
-            inputs: inputs(directory)?,
+            inputs: known(directory, context.host.contexts.get(directory).and_then(|files| files.get(containerfile)))?,
         },
         Image::Archive { path } => ImageSpec::Archive { path: path.clone(), inputs: inputs(path)? },
         Image::Rootfs { path } => ImageSpec::Rootfs { path: path.clone(), inputs: inputs(path)? },

@@ -3,7 +3,7 @@
 //! What is made here stands under a tag of ours that holds the hash of its inputs, so a tag that is there is the image
 //! that is wanted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use futures_util::StreamExt as _;
@@ -16,6 +16,7 @@ use super::container::same;
 use super::wire::StreamItem;
 use super::{Podman, Progress, error};
 use crate::backend::{BackendError, ErrorKind};
+use crate::host;
 use crate::resource::Labels;
 use crate::spec::{ImageSpec, NewObject};
 
@@ -38,6 +39,7 @@ impl Podman {
         {
             return Ok(());
         }
+        unchanged(spec).await?;
         match spec {
             ImageSpec::Host { directories, links, homes } => {
                 let tar = host_root(directories, links, homes)
@@ -169,6 +171,31 @@ impl Podman {
     }
 }
 
+/// Fails when what the image is made of is no longer what was planned: the tag would say what the content is not.
+async fn unchanged(spec: &ImageSpec) -> Result<(), BackendError> {
+    let failed = |error: &dyn std::fmt::Display| BackendError::new(ErrorKind::Failed, error.to_string());
+    let spec = spec.clone();
+    let look = move || {
+        Ok(match spec {
+            ImageSpec::Build { context, containerfile, inputs, .. } => {
+                let found = host::context::hash(&context, &BTreeSet::from([containerfile]))?;
+                (found != inputs).then_some(context)
+            }
+            ImageSpec::Archive { path, inputs } => (host::archive::hash(&path)? != inputs).then_some(path),
+            ImageSpec::Rootfs { path, inputs } => (host::rootfs::hash(&path)? != inputs).then_some(path),
+            ImageSpec::Host { .. } | ImageSpec::Ref { .. } | ImageSpec::Setup { .. } => None,
+        })
+    };
+    let looked: std::io::Result<_> = tokio::task::spawn_blocking(look).await.map_err(|error| failed(&error))?;
+    match looked.map_err(|error| failed(&error))? {
+        None => Ok(()),
+        Some(path) => {
+            let message = format!("{} has changed since the plan was made", path.display());
+            Err(BackendError::new(ErrorKind::Stale, message).with_help("plan again"))
+        }
+    }
+}
+
 /// `LABEL key=value` for each: taken as it is, up to the end of the line.
 fn label_changes(labels: &Labels) -> Vec<String> {
     labels.iter().map(|(key, value)| format!("LABEL {key}={value}")).collect()
@@ -288,6 +315,19 @@ fn host_root(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn content_that_changed_since_the_plan_is_not_sent() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let containerfile = dir.path().join("Containerfile");
+        std::fs::write(&containerfile, "FROM scratch\n").expect("written");
+        let inputs = host::context::hash(dir.path(), &BTreeSet::from([containerfile.clone()])).expect("hashed");
+        let context = dir.path().to_owned();
+        let spec = ImageSpec::Build { context, containerfile, args: BTreeMap::new(), target: None, inputs };
+        unchanged(&spec).await.expect("the same");
+        std::fs::write(dir.path().join("new"), "").expect("written");
+        assert_eq!(unchanged(&spec).await.expect_err("another").kind, ErrorKind::Stale);
+    }
 
     #[test]
     fn references() {
