@@ -5,74 +5,88 @@ use std::time::{Duration, Instant};
 
 use crate::engine::{Engine, Kind};
 use crate::image::Archive;
-use crate::on_every_engine;
 
 const QUOTAS: &str = "quotas: { perOwner: 20, total: 20 }\n";
 
-on_every_engine! {
-    /// Archives of both forms, packed and not, directories, tars, builds, references and setups: each starts, and is
-    /// made once.
-    fn every_form_runs(engine) {
-        let local = engine.import_busybox();
-        engine.archive(Archive::Docker, "docker.tar", false);
-        engine.archive(Archive::Docker, "docker.tar.gz", true);
-        engine.archive(Archive::Oci, "oci.tar", false);
-        engine.archive(Archive::Oci, "oci.tar.gz", true);
-        let (root, tar) = (engine.rootfs("root"), engine.rootfs_tar("root.tar"));
-        engine.write("build/Containerfile", "FROM scratch\nARG GREETING\nCOPY busybox /bin/sh\nCOPY busybox /bin/cat\nLABEL greeting=$GREETING\n");
-        engine.write("build/busybox", fs::read("/bin/busybox").unwrap());
-        engine.as_root("chmod").args(["755", "build/busybox"]).ok();
-        let configure = |setup: &str| {
-            let (root, tar) = (root.display(), tar.display());
-            engine.configure(&format!(
-                "{QUOTAS}images:\n\
-                 \x20 docker: {{ archive: ./docker.tar }}\n\
-                 \x20 docker-gz: {{ archive: ./docker.tar.gz }}\n\
-                 \x20 oci: {{ archive: ./oci.tar }}\n\
-                 \x20 oci-gz: {{ archive: ./oci.tar.gz }}\n\
-                 \x20 dir: {{ rootfs: {root} }}\n\
-                 \x20 tar: {{ rootfs: {tar} }}\n\
-                 \x20 built: {{ build: {{ context: ./build, args: {{ GREETING: hi }} }} }}\n\
-                 \x20 local: {{ ref: {local}, pull: never }}\n\
-                 \x20 missing: {{ ref: {local}, pull: missing }}\n\
-                 \x20 tooled: {{ from: tar, setup: {{ run: [{setup}] }} }}\n\
-                 defaults: {{ home: {{ tmpfs: 8MiB }} }}\n\
-                 sandboxes:\n{}",
-                FORMS.map(|name| format!("  on-{name}: {{ image: {name} }}\n")).concat(),
-            ));
-        };
-        configure("'od -An -N8 -tx1 /dev/urandom > /stamp'");
-        engine.converge();
-        assert_eq!(engine.containers().len(), FORMS.len(), "no builder is left: {:?}", engine.containers());
-        for name in FORMS {
-            assert_eq!(engine.inside(&format!("on-{name}"), &["sh", "-c", "echo $HOME >/dev/null && echo runs"]), "runs");
-        }
-        let stamp = engine.shell("on-tooled", "cat /stamp");
-
-        // Made once: another apply, another container, the same commands.
-        let state = engine.state();
-        engine.apply();
-        assert_eq!(engine.state(), state);
-        engine.try_apply(&["--replace", "on-tooled"]).expect_code(0);
-        assert_eq!(engine.shell("on-tooled", "cat /stamp"), stamp);
-        // Other commands are another image, and the old one goes.
-        configure("'echo other > /stamp'");
-        engine.converge();
-        assert_eq!(engine.shell("on-tooled", "cat /stamp"), "other");
-        let tooled = engine.state().into_keys().filter(|key| key.contains("/tooled:")).count();
-        assert_eq!(tooled, 1);
-
-        // What an image is made from decides, not when: a change of a file is seen, a touch is not.
-        engine.as_root("touch").arg("build/busybox").ok();
-        engine.expect_nothing_to_do();
-        engine.write("build/new", "file");
-        engine.write("build/Containerfile", "FROM scratch\nCOPY busybox /bin/sh\nCOPY new /new\n");
-        let planned = engine.planned();
-        assert!(planned.contains(&"create image/built".into()) && planned.contains(&"replace container/on-built".into()), "{planned:?}");
-        assert_eq!(planned.iter().filter(|change| change.contains("container/")).count(), 1, "{planned:?}");
-        engine.converge();
-        assert_eq!(engine.shell("on-built", "read text < /new; echo $text"), "file");
+/// Archives of both forms, packed and not, directories, tars, builds, references and setups: each starts, and is
+/// made once.
+fn every_form_runs(kind: Kind) {
+    let engine = Engine::start(kind);
+    let local = engine.import_busybox();
+    engine.archive(Archive::Docker, "docker.tar", false);
+    engine.archive(Archive::Docker, "docker.tar.gz", true);
+    engine.archive(Archive::Oci, "oci.tar", false);
+    engine.archive(Archive::Oci, "oci.tar.gz", true);
+    let (root, tar) = (engine.rootfs("root"), engine.rootfs_tar("root.tar"));
+    engine.write(
+        "build/Containerfile",
+        "FROM scratch\nARG GREETING\nCOPY busybox /bin/sh\nCOPY busybox /bin/cat\nLABEL greeting=$GREETING\n",
+    );
+    engine.write("build/busybox", fs::read("/bin/busybox").unwrap());
+    engine.as_root("chmod").args(["755", "build/busybox"]).ok();
+    let configure = |setup: &str| {
+        let (root, tar) = (root.display(), tar.display());
+        engine.configure(&format!(
+            "{QUOTAS}images:\n\
+             \x20 docker: {{ archive: ./docker.tar }}\n\
+             \x20 docker-gz: {{ archive: ./docker.tar.gz }}\n\
+             \x20 oci: {{ archive: ./oci.tar }}\n\
+             \x20 oci-gz: {{ archive: ./oci.tar.gz }}\n\
+             \x20 dir: {{ rootfs: {root} }}\n\
+             \x20 tar: {{ rootfs: {tar} }}\n\
+             \x20 built: {{ build: {{ context: ./build, args: {{ GREETING: hi }} }} }}\n\
+             \x20 local: {{ ref: {local}, pull: never }}\n\
+             \x20 missing: {{ ref: {local}, pull: missing }}\n\
+             \x20 tooled: {{ from: tar, setup: {{ run: [{setup}] }} }}\n\
+             defaults: {{ home: {{ tmpfs: 8MiB }} }}\n\
+             sandboxes:\n{}",
+            FORMS.map(|name| format!("  on-{name}: {{ image: {name} }}\n")).concat(),
+        ));
+    };
+    configure("'od -An -N8 -tx1 /dev/urandom > /stamp'");
+    engine.converge();
+    assert_eq!(engine.containers().len(), FORMS.len(), "no builder is left: {:?}", engine.containers());
+    for name in FORMS {
+        assert_eq!(engine.inside(&format!("on-{name}"), &["sh", "-c", "echo $HOME >/dev/null && echo runs"]), "runs");
     }
+    let stamp = engine.shell("on-tooled", "cat /stamp");
+
+    // Made once: another apply, another container, the same commands.
+    let state = engine.state();
+    engine.apply();
+    assert_eq!(engine.state(), state);
+    engine.try_apply(&["--replace", "on-tooled"]).expect_code(0);
+    assert_eq!(engine.shell("on-tooled", "cat /stamp"), stamp);
+    // Other commands are another image, and the old one goes.
+    configure("'echo other > /stamp'");
+    engine.converge();
+    assert_eq!(engine.shell("on-tooled", "cat /stamp"), "other");
+    let tooled = engine.state().into_keys().filter(|key| key.contains("/tooled:")).count();
+    assert_eq!(tooled, 1);
+
+    // What an image is made from decides, not when: a change of a file is seen, a touch is not.
+    engine.as_root("touch").arg("build/busybox").ok();
+    engine.expect_nothing_to_do();
+    engine.write("build/new", "file");
+    engine.write("build/Containerfile", "FROM scratch\nCOPY busybox /bin/sh\nCOPY new /new\n");
+    let planned = engine.planned();
+    assert!(
+        planned.contains(&"create image/built".into()) && planned.contains(&"replace container/on-built".into()),
+        "{planned:?}"
+    );
+    assert_eq!(planned.iter().filter(|change| change.contains("container/")).count(), 1, "{planned:?}");
+    engine.converge();
+    assert_eq!(engine.shell("on-built", "read text < /new; echo $text"), "file");
+}
+
+#[test]
+fn every_form_runs_rootless_4() {
+    every_form_runs(Kind::Rootless4);
+}
+
+#[test]
+fn every_form_runs_rootful_5() {
+    every_form_runs(Kind::Rootful5);
 }
 
 const FORMS: [&str; 10] = ["docker", "docker-gz", "oci", "oci-gz", "dir", "tar", "built", "local", "missing", "tooled"];
