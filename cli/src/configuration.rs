@@ -107,7 +107,7 @@ pub fn names(sources: &[Source]) -> Vec<String> {
         if let Some(schema::document::NodeKind::Mapping(entries)) =
             document.as_ref().and_then(|document| document.get("sandboxes")).map(|node| &node.kind)
         {
-            names.extend(entries.iter().map(|entry| entry.key.clone()));
+            names.extend(entries.iter().map(|entry| entry.key.to_string()));
         }
     }
     names.sort();

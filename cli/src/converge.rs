@@ -140,7 +140,7 @@ async fn pull(run: &Run<'_>, config: &Config, engine: &Engine, options: &PlanOpt
     for (name, op) in planner::pulls(config, engine.host()) {
         run.screen.say(&format!("Pulling image {name}"));
         acting.perform(&op, &|text| tracing::debug!(text, "pull")).await.map_err(|error| {
-            let origin = config.origins.find(&format!("images.{name}")).map(ToString::to_string);
+            let origin = config.origins.find(&format!("images.{name}")).map(|place| place.to_string());
             Failure::backend(&format!("image {name}"), error).with_origin(origin)
         })?;
     }

@@ -110,7 +110,7 @@ impl Engine {
             container.name == name
                 && container.labels.get(label::PROJECT).is_some_and(|project| project == config.project.as_str())
         };
-        let origin = config.origins.find(&format!("sandboxes.{sandbox}")).map(ToString::to_string);
+        let origin = config.origins.find(&format!("sandboxes.{sandbox}")).map(|place| place.to_string());
         snapshot.containers.into_iter().find(ours).ok_or_else(|| {
             Failure::failed("sbx::not-created", format!("sandbox {sandbox} is not there"))
                 .with_origin(origin)

@@ -60,7 +60,7 @@ pub struct DesireContext<'a> {
 impl DesireContext<'_> {
     /// Where `path` is written, as text.
     pub fn origin(&self, path: &str) -> Option<String> {
-        self.config.origins.find(path).map(ToString::to_string)
+        self.config.origins.find(path).map(|place| place.to_string())
     }
 
     /// An error at `path`.

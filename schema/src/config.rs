@@ -3,8 +3,6 @@
 //! Everything is resolved here: defaults and profiles merged, variables and `~` expanded, paths absolute, replicas
 //! counted out, references checked. Types are plain; where something was written is kept apart in [`Origins`].
 
-use std::collections::HashMap;
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,6 +10,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use crate::Name;
+pub use crate::origins::{Location, Origins};
 
 /// One project, ready to become desired state.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -33,51 +32,6 @@ pub struct Config {
     /// Where each thing was written.
     #[serde(skip)]
     pub origins: Origins,
-}
-
-/// Place in a file. Lines and columns count from 1, columns count characters; the end is exclusive.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Location {
-    /// The file as it was named by the user, `<stdin>` for standard input.
-    pub file: String,
-    /// First line.
-    pub line: usize,
-    /// First column.
-    pub column: usize,
-    /// Last line.
-    pub end_line: usize,
-    /// Column after the last character.
-    pub end_column: usize,
-}
-
-impl fmt::Display for Location {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}", self.file, self.line, self.column)
-    }
-}
-
-/// Locations of keys by dotted path: `sandboxes.api`, `sandboxes.api.worktrees.0`, `images.base`, `secrets.token`.
-///
-/// Replicas have the location of the sandbox they come from.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Origins(HashMap<String, Location>);
-
-impl Origins {
-    /// Records where `path` was written.
-    pub fn insert(&mut self, path: impl Into<String>, location: Location) {
-        self.0.insert(path.into(), location);
-    }
-
-    /// The location of `path`, or of its nearest recorded parent.
-    pub fn find(&self, path: &str) -> Option<&Location> {
-        let mut path = path;
-        loop {
-            if let Some(location) = self.0.get(path) {
-                return Some(location);
-            }
-            path = path.rsplit_once('.')?.0;
-        }
-    }
 }
 
 /// Ceilings checked by `plan`.

@@ -32,7 +32,7 @@ pub struct Diagnostic {
     pub code: &'static str,
     /// Error or warning.
     pub severity: Severity,
-    /// What is wrong, one sentence.
+    /// What is wrong: a fragment in lower case without a full stop, as those of `help` and `label`.
     pub message: String,
     /// What to do.
     pub help: Option<String>,

@@ -2,6 +2,11 @@
 //!
 //! Typing is the YAML 1.2 core schema: `no`, `yes` and `on` are text, `0o17` and `0xff` are numbers, what is quoted is
 //! always text. Aliases and `<<` are resolved; what they produced says where it was used ([`Node::used_at`]).
+//!
+//! Texts and collections are shared: a clone copies no more than one node, so that ten thousand sandboxes can stand on the
+//! same defaults.
+
+use std::rc::Rc;
 
 use crate::Span;
 
@@ -34,18 +39,18 @@ pub enum NodeKind {
     /// Any other number.
     Float(f64),
     /// Text.
-    String(String),
+    String(Rc<str>),
     /// A list.
-    Sequence(Vec<Node>),
+    Sequence(Rc<[Node]>),
     /// Keys in the order written, each once.
-    Mapping(Vec<Entry>),
+    Mapping(Rc<[Entry]>),
 }
 
 /// One key of a mapping.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
     /// The key.
-    pub key: String,
+    pub key: Rc<str>,
     /// Where the key is written.
     pub key_span: Span,
     /// Its value.
@@ -79,7 +84,7 @@ impl Node {
 
     /// The entry of `key`, when this is a mapping that has it.
     pub fn entry(&self, key: &str) -> Option<&Entry> {
-        self.entries().iter().find(|entry| entry.key == key)
+        self.entries().iter().find(|entry| *entry.key == *key)
     }
 
     /// The entries of a mapping; nothing for other nodes.
@@ -132,17 +137,17 @@ impl Node {
     pub fn same_value(&self, other: &Node) -> bool {
         match (&self.kind, &other.kind) {
             (NodeKind::Sequence(ours), NodeKind::Sequence(theirs)) => {
-                ours.len() == theirs.len() && ours.iter().zip(theirs).all(|(a, b)| a.same_value(b))
+                ours.len() == theirs.len() && ours.iter().zip(theirs.iter()).all(|(a, b)| a.same_value(b))
             }
             (NodeKind::Mapping(ours), NodeKind::Mapping(theirs)) => {
                 ours.len() == theirs.len()
-                    && ours.iter().zip(theirs).all(|(a, b)| a.key == b.key && a.value.same_value(&b.value))
+                    && ours.iter().zip(theirs.iter()).all(|(a, b)| a.key == b.key && a.value.same_value(&b.value))
             }
             (ours, theirs) => ours == theirs,
         }
     }
 
-    /// The value without places, for typed deserialization.
+    /// The value without places.
     pub fn to_value(&self) -> serde_yaml::Value {
         use serde_yaml::Value;
         match &self.kind {
@@ -150,10 +155,10 @@ impl Node {
             NodeKind::Bool(value) => Value::Bool(*value),
             NodeKind::Integer(value) => Value::Number((*value).into()),
             NodeKind::Float(value) => Value::Number((*value).into()),
-            NodeKind::String(text) => Value::String(text.clone()),
+            NodeKind::String(text) => Value::String(text.to_string()),
             NodeKind::Sequence(items) => Value::Sequence(items.iter().map(Node::to_value).collect()),
             NodeKind::Mapping(entries) => Value::Mapping(
-                entries.iter().map(|entry| (Value::String(entry.key.clone()), entry.value.to_value())).collect(),
+                entries.iter().map(|entry| (Value::String(entry.key.to_string()), entry.value.to_value())).collect(),
             ),
         }
     }

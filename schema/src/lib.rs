@@ -12,6 +12,7 @@ mod json_schema;
 mod load;
 mod merge;
 mod name;
+mod origins;
 #[expect(dead_code, reason = "fields whose exact text matters are read from the tree; the type still describes them")]
 mod raw;
 mod reference;

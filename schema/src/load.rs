@@ -31,7 +31,7 @@ pub fn load(sources: &Sources, caller: &Caller) -> Loaded {
     }
     // What is missing in a part of the text that could not be read is no news.
     let complete = layers.len() == sources.len();
-    let config = layers.into_iter().reduce(merge).map(|root| {
+    let config = layers.into_iter().reduce(|base, over| merge(&base, &over)).map(|root| {
         let mut resolver = Resolver::new(sources, caller, &root);
         let config = resolver.config();
         problems.append(&mut resolver.into_problems());

@@ -8,21 +8,22 @@
 //! - Commands (`command` of a sandbox or a secret, `setup.run` of an image) are replaced, for half of two is neither.
 //! - Alternatives exclude each other: `home: {tmpfs: …}` over `home: {volume: …}` leaves only the tmpfs. The same for the
 //!   kinds of images and the sources of secrets.
-//! - An explicit `null` takes a scalar or a list away; over a mapping it says nothing.
+//!
+//! `null` takes nothing away: it is no value of the language, and the check refuses it wherever it is written.
 //!
 //! Every node keeps the place it was written at, so that a problem points into the right file.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use crate::document::{Entry, Node, NodeKind};
 
 /// Lays the document `over` on top of `base`: several `-f`.
-pub fn merge(base: Node, over: Node) -> Node {
+pub fn merge(base: &Node, over: &Node) -> Node {
     merge_as(Shape::Document, base, over)
 }
 
 /// Lays the body of a sandbox on top of what it extends: `defaults`, `profiles`.
-pub fn merge_sandbox(base: Node, over: Node) -> Node {
+pub fn merge_sandbox(base: &Node, over: &Node) -> Node {
     merge_as(Shape::Sandbox, base, over)
 }
 
@@ -75,89 +76,115 @@ impl Shape {
 }
 
 // Recursion is bounded by the depth of documents.
-fn merge_as(shape: Shape, base: Node, over: Node) -> Node {
-    match (base.kind, over.kind) {
-        (NodeKind::Mapping(entries), NodeKind::Null) => Node { kind: NodeKind::Mapping(entries), ..base },
+fn merge_as(shape: Shape, base: &Node, over: &Node) -> Node {
+    let kind = match (&base.kind, &over.kind) {
         (NodeKind::Mapping(ours), NodeKind::Mapping(theirs)) => {
-            Node { kind: NodeKind::Mapping(merge_entries(shape, ours, theirs)), ..over }
+            NodeKind::Mapping(merge_entries(shape, ours, theirs).into())
         }
         (NodeKind::Sequence(ours), NodeKind::Sequence(theirs)) if shape != Shape::Whole => {
             let items = match shape {
                 Shape::Keyed(fields) => merge_keyed(fields, ours, theirs),
                 _ => append(ours, theirs),
             };
-            Node { kind: NodeKind::Sequence(items), ..over }
+            NodeKind::Sequence(items.into())
         }
-        (_, kind) => Node { kind, ..over },
+        (_, kind) => kind.clone(),
+    };
+    Node { kind, ..over.clone() }
+}
+
+/// Fleets merge small collections by the ten thousand; only longer ones are worth an index.
+const SMALL: usize = 16;
+
+/// Finds an item by the text it goes by; the last one, where several have it.
+enum Index<'a> {
+    Small(Vec<Option<&'a str>>),
+    Large(usize, HashMap<&'a str, usize>),
+}
+
+impl<'a> Index<'a> {
+    /// Of `keys`, with room for `most`.
+    fn of(keys: impl Iterator<Item = Option<&'a str>>, most: usize) -> Self {
+        let mut index = if most <= SMALL {
+            Self::Small(Vec::with_capacity(most))
+        } else {
+            Self::Large(0, HashMap::with_capacity(most))
+        };
+        keys.for_each(|key| index.push(key));
+        index
+    }
+
+    fn push(&mut self, key: Option<&'a str>) {
+        match self {
+            Self::Small(keys) => keys.push(key),
+            Self::Large(length, places) => {
+                places.extend(key.map(|key| (key, *length)));
+                *length += 1;
+            }
+        }
+    }
+
+    fn find(&self, key: &str) -> Option<usize> {
+        match self {
+            Self::Small(keys) => keys.iter().rposition(|known| *known == Some(key)),
+            Self::Large(_, places) => places.get(key).copied(),
+        }
     }
 }
 
-/// Fleets merge small mappings by the ten thousand; only longer ones are worth an index.
-const SMALL: usize = 16;
-
-fn merge_entries(shape: Shape, mut ours: Vec<Entry>, theirs: Vec<Entry>) -> Vec<Entry> {
+fn merge_entries(shape: Shape, ours: &[Entry], theirs: &[Entry]) -> Vec<Entry> {
     let alternatives = shape.alternatives();
-    let chosen = |key: &str| theirs.iter().any(|entry| entry.key == key);
-    if alternatives.iter().any(|key| chosen(key)) {
-        ours.retain(|entry| !alternatives.contains(&entry.key.as_str()) || chosen(&entry.key));
+    let chosen = |key: &str| theirs.iter().any(|entry| *entry.key == *key);
+    let another = alternatives.iter().any(|key| chosen(key));
+    let stays = |entry: &&Entry| match &*entry.key {
+        _ if !another => true,
+        key if alternatives.contains(&key) => chosen(key),
         // `pull` belongs to `ref`, `setup` to `from`.
-        if shape == Shape::Image {
-            ours.retain(|entry| match entry.key.as_str() {
-                "pull" => chosen("ref"),
-                "setup" => chosen("from"),
-                _ => true,
-            });
-        }
-    }
-    let places: HashMap<String, usize> = match ours.len() {
-        0..=SMALL => HashMap::new(),
-        _ => ours.iter().enumerate().map(|(index, entry)| (entry.key.clone(), index)).collect(),
+        "pull" if shape == Shape::Image => chosen("ref"),
+        "setup" if shape == Shape::Image => chosen("from"),
+        _ => true,
     };
-    let indexed = ours.len() > SMALL;
-    let mut merged = ours;
-    let known = merged.len();
+    let ours: Vec<&Entry> = ours.iter().filter(stays).collect();
+    let places = Index::of(ours.iter().map(|entry| Some(&*entry.key)), ours.len());
+    let mut merged = Vec::with_capacity(ours.len() + theirs.len());
+    merged.extend(ours.iter().map(|entry| (*entry).clone()));
     for entry in theirs {
-        let place = if indexed {
-            places.get(&entry.key).copied()
-        } else {
-            merged.iter().take(known).position(|base| base.key == entry.key)
-        };
-        match place.and_then(|index| merged.get_mut(index)) {
+        match places.find(&entry.key).and_then(|index| merged.get_mut(index)) {
             Some(place) => {
-                let base = std::mem::replace(&mut place.value, Node::new(entry.value.span, NodeKind::Null));
-                let value = merge_as(shape.child(&entry.key), base, entry.value);
-                *place = Entry { value, ..entry };
+                let value = merge_as(shape.child(&entry.key), &place.value, &entry.value);
+                *place = Entry { value, ..entry.clone() };
             }
-            None => merged.push(entry),
+            None => merged.push(entry.clone()),
         }
     }
     merged
 }
 
-fn merge_keyed(fields: &[&str], ours: Vec<Node>, theirs: Vec<Node>) -> Vec<Node> {
-    let key = |item: &Node| fields.iter().find_map(|field| item.get(field)?.as_str()).map(str::to_owned);
-    let mut items = ours;
-    let mut places: HashMap<String, usize> =
-        items.iter().enumerate().filter_map(|(index, item)| Some((key(item)?, index))).collect();
+fn merge_keyed(fields: &[&str], ours: &[Node], theirs: &[Node]) -> Vec<Node> {
+    fn key<'n>(fields: &[&str], item: &'n Node) -> Option<&'n str> {
+        fields.iter().find_map(|field| item.get(field)?.as_str())
+    }
+    let most = ours.len() + theirs.len();
+    let mut places = Index::of(ours.iter().map(|item| key(fields, item)), most);
+    let mut items = Vec::with_capacity(most);
+    items.extend_from_slice(ours);
     for item in theirs {
-        let key = key(&item);
-        if let Some(place) = key.as_ref().and_then(|key| places.get(key)).and_then(|index| items.get_mut(*index)) {
-            *place = item;
-            continue;
+        let key = key(fields, item);
+        if let Some(place) = key.and_then(|key| places.find(key)).and_then(|index| items.get_mut(index)) {
+            *place = item.clone();
+        } else {
+            places.push(key);
+            items.push(item.clone());
         }
-        if let Some(key) = key {
-            places.insert(key, items.len());
-        }
-        items.push(item);
     }
     items
 }
 
-fn append(mut ours: Vec<Node>, theirs: Vec<Node>) -> Vec<Node> {
+fn append(ours: &[Node], theirs: &[Node]) -> Vec<Node> {
     // Only text is compared: every list of the language but the keyed ones is one of text.
-    let known: HashSet<String> = ours.iter().filter_map(|item| item.as_str().map(str::to_owned)).collect();
-    ours.extend(theirs.into_iter().filter(|item| item.as_str().is_none_or(|text| !known.contains(text))));
-    ours
+    let known = Index::of(ours.iter().map(Node::as_str), ours.len());
+    let fresh = theirs.iter().filter(|item| item.as_str().is_none_or(|text| known.find(text).is_none()));
+    ours.iter().chain(fresh).cloned().collect()
 }
 
 #[cfg(test)]
@@ -225,14 +252,14 @@ mod tests {
                 "sandboxes: {api: {egress: {mode: none}}}",
             ),
             (
-                "null takes scalars and lists away, not mappings",
+                "null is of another kind and stays for the check to see",
                 "defaults: {owner: a, networks: [b], env: {A: 1}}",
                 "defaults: {owner: null, networks: ~, env: }",
-                "defaults: {owner: null, networks: null, env: {A: 1}}",
+                "defaults: {owner: null, networks: null, env: null}",
             ),
         ];
         for (name, base, over, expected) in cases {
-            let merged = merge(read(0, base), read(1, over));
+            let merged = merge(&read(0, base), &read(1, over));
             assert!(merged.same_value(&read(0, expected)), "{name}: {:#?}", merged.to_value());
         }
     }
@@ -241,7 +268,7 @@ mod tests {
     fn places_stay_with_what_was_written() {
         let base = "env: {A: 1, B: 2}";
         let over = "env: {B: 3}";
-        let merged = merge_sandbox(read(0, base), read(1, over));
+        let merged = merge_sandbox(&read(0, base), &read(1, over));
         let entries = merged.get("env").expect("env").entries();
         let written = |index: usize| {
             let (key, value) = (entries[index].key_span, entries[index].value.span);
@@ -255,8 +282,8 @@ mod tests {
     #[test]
     fn empty_documents_are_neutral() {
         let text = "sandboxes: {api: {mounts: [{source: a}], networks: [b], home: {volume: c}}}";
-        assert!(merge(read(0, text), read(1, "{}")).same_value(&read(0, text)));
-        assert!(merge(read(0, "{}"), read(1, text)).same_value(&read(0, text)));
-        assert!(merge(read(0, text), read(1, text)).same_value(&read(0, text)), "merging is idempotent");
+        assert!(merge(&read(0, text), &read(1, "{}")).same_value(&read(0, text)));
+        assert!(merge(&read(0, "{}"), &read(1, text)).same_value(&read(0, text)));
+        assert!(merge(&read(0, text), &read(1, text)).same_value(&read(0, text)), "merging is idempotent");
     }
 }

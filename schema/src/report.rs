@@ -3,6 +3,7 @@
 //! [`json()`], [`github()`] and [`sarif()`] are for programs. [`FileReport`] is for people: a `miette` diagnostic that the
 //! caller renders.
 
+use crate::origins::Place;
 use crate::{Diagnostic, LocatedDiagnostic, Location, RelatedPlace, Severity, Sources, Span};
 
 mod excerpt;
@@ -79,9 +80,15 @@ impl<'a> Locator<'a> {
     /// The place of `span`; `None` when its source is not among the texts.
     pub fn locate(&self, span: Span) -> Option<Location> {
         let source = self.sources.get(span.source)?;
+        let place = self.place(span)?;
+        Some(place.in_file(source.name.clone()))
+    }
+
+    /// The same without the name of the file.
+    pub(crate) fn place(&self, span: Span) -> Option<Place> {
         let (line, column) = self.position(span.source, span.start)?;
         let (end_line, end_column) = self.position(span.source, span.end.max(span.start))?;
-        Some(Location { file: source.name.clone(), line, column, end_line, end_column })
+        Some(Place { source: span.source, line, column, end_line, end_column })
     }
 
     /// A diagnostic with its places counted out.
@@ -109,6 +116,8 @@ impl<'a> Locator<'a> {
         let mark = usize::from(start == 0 && offset > 0 && text.starts_with('\u{feff}'));
         let column = match offset {
             0 => 1,
+            // Nearly all lines are short.
+            _ if offset - start <= BLOCK => characters(text.as_bytes().get(start..offset)?) - mark + 1,
             _ => table.before(text, offset)? - table.before(text, start)? - mark + 1,
         };
         Some((line, column))

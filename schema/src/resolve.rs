@@ -5,7 +5,6 @@
 //! only when there were no errors.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 
 use indexmap::IndexMap;
 use serde::de::DeserializeOwned;
@@ -34,6 +33,7 @@ mod user;
 mod worktree;
 
 use layers::Layers;
+use path::Guarded;
 use reference::Known;
 use worktree::Claims;
 
@@ -48,8 +48,7 @@ pub(crate) struct Resolver<'a> {
     layers: Layers<'a>,
     claims: Claims,
     origins: Origins,
-    /// Engine sockets, lexically clean.
-    sockets: Vec<PathBuf>,
+    guarded: Guarded,
 }
 
 impl<'a> Resolver<'a> {
@@ -63,8 +62,8 @@ impl<'a> Resolver<'a> {
             known: Known::of(root),
             layers: Layers::of(root),
             claims: Claims::default(),
-            origins: Origins::default(),
-            sockets: path::engine_sockets(caller),
+            origins: Origins::of(sources.iter().map(|source| source.name.clone()).collect()),
+            guarded: Guarded::of(caller),
         }
     }
 
@@ -110,7 +109,7 @@ impl<'a> Resolver<'a> {
             self.problems.push(
                 UNSUPPORTED_VERSION
                     .at(node.span, format!("version `{}` of the language is not known", show(text)))
-                    .with_help(format!("Write `apiVersion: {CURRENT}`; a newer version needs a newer `sbx`.")),
+                    .with_help(format!("write `apiVersion: {CURRENT}`; a newer version needs a newer `sbx`")),
             );
         }
     }
@@ -170,8 +169,8 @@ impl<'a> Resolver<'a> {
         key_span: Span,
         node: &Node,
     ) -> Option<T> {
-        let value = Check::new(Extent::Whole, &mut self.problems).definition(definition, key, key_span, node)?;
-        match serde_yaml::from_value(value) {
+        let refused = Check::new(Extent::Whole, &mut self.problems).definition(definition, key, key_span, node)?;
+        match refused.rest(node) {
             Ok(typed) => Some(typed),
             // The check is made from the same types; should they ever disagree, nothing is taken on trust.
             Err(error) => {
@@ -187,8 +186,8 @@ impl<'a> Resolver<'a> {
             Ok(name) => Some(name),
             Err(error) => {
                 let help = match like_a_name(text) {
-                    Some(name) => format!("For example `{name}`."),
-                    None => "3 to 63 of a-z, 0-9 and -, first a letter, last not a -, no --.".to_owned(),
+                    Some(name) => format!("for example `{name}`"),
+                    None => "3 to 63 of a-z, 0-9 and -, first a letter, last not a -, no --".to_owned(),
                 };
                 self.problems.push(
                     INVALID_NAME
@@ -201,8 +200,8 @@ impl<'a> Resolver<'a> {
     }
 
     fn origin(&mut self, path: impl Into<String>, span: Span) {
-        if let Some(location) = self.places.locate(span) {
-            self.origins.insert(path, location);
+        if let Some(place) = self.places.place(span) {
+            self.origins.insert(path, place);
         }
     }
 

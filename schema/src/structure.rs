@@ -1,12 +1,10 @@
 //! The structural check: fields, types, fixed values and ranges, before anything is interpreted.
 //!
 //! It is driven by the JSON Schema of the types in `raw`, so that an editor and `sbx validate` agree. It visits the whole
-//! tree, reports every problem at its own key or scalar, and hands back what was right: the parts a typed value can be made
-//! from. One wrong field never hides what is wrong elsewhere.
+//! tree, reports every problem at its own key or scalar, and hands back what was [`Refused`]: typed values are made from the
+//! rest. One wrong field never hides what is wrong elsewhere.
 
 use std::sync::LazyLock;
-
-use serde_yaml::Value;
 
 use crate::codes::{
     CONFLICTING_FIELDS, MISSING_FIELD, NOT_AVAILABLE, UNKNOWN_ALIAS, UNKNOWN_FIELD, WRONG_TYPE, WRONG_VALUE,
@@ -16,8 +14,10 @@ use crate::suggest::did_you_mean;
 use crate::{Diagnostic, Span};
 
 mod shape;
+mod typed;
 
 pub(crate) use shape::{Fields, Shape, Structure};
+pub(crate) use typed::Refused;
 
 /// The language, compiled once.
 pub(crate) static LANGUAGE: LazyLock<Structure> = LazyLock::new(|| Structure::of(&crate::json_schema::annotated()));
@@ -36,6 +36,7 @@ pub(crate) struct Check<'a> {
     structure: &'a Structure,
     extent: Extent,
     problems: &'a mut Vec<Diagnostic>,
+    refused: Refused,
 }
 
 /// What a value belongs to, for messages.
@@ -48,13 +49,14 @@ struct Owner<'a> {
 
 impl<'a> Check<'a> {
     pub(crate) fn new(extent: Extent, problems: &'a mut Vec<Diagnostic>) -> Self {
-        Self { structure: &LANGUAGE, extent, problems }
+        Self { structure: &LANGUAGE, extent, problems, refused: Refused::default() }
     }
 
-    /// Checks `node`, written under `key`, against the definition named `shape`. Gives the parts that are right.
-    pub(crate) fn definition(&mut self, shape: &str, key: &str, key_span: Span, node: &Node) -> Option<Value> {
+    /// Checks `node`, written under `key`, against the definition named `shape`. Gives what of it is refused; `None` when
+    /// that is all.
+    pub(crate) fn definition(mut self, shape: &str, key: &str, key_span: Span, node: &Node) -> Option<Refused> {
         let shape = self.structure.definition(shape)?;
-        self.value(shape, node, Owner { key, key_span, item: false })
+        self.value(shape, node, Owner { key, key_span, item: false }).then_some(self.refused)
     }
 
     /// Checks a whole document.
@@ -70,14 +72,16 @@ impl<'a> Check<'a> {
         let owner = Owner { key: "the document", key_span: start, item: false };
         match (&structure.root, &node.kind) {
             (Shape::Mapping(fields), NodeKind::Mapping(entries)) => {
-                for entry in entries {
+                for entry in entries.iter() {
                     match fields.get(&entry.key) {
                         Some(shape) if matches!(self.structure.resolve(shape), Shape::Mapping(_)) => {
                             if !matches!(entry.value.kind, NodeKind::Mapping(_)) {
                                 self.wrong_type(shape, &entry.value, Owner::of(entry));
                             }
                         }
-                        Some(shape) => drop(self.value(shape, &entry.value, Owner::of(entry))),
+                        Some(shape) => {
+                            self.value(shape, &entry.value, Owner::of(entry));
+                        }
                         None => self.unknown(fields, entry),
                     }
                 }
@@ -87,10 +91,11 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn value(&mut self, shape: &Shape, node: &Node, owner: Owner<'_>) -> Option<Value> {
+    /// Whether `node` is right, or right but for what is refused in it.
+    fn value(&mut self, shape: &Shape, node: &Node, owner: Owner<'_>) -> bool {
         let structure = self.structure;
         match (structure.resolve(shape), &node.kind) {
-            (Shape::Boolean, NodeKind::Bool(_)) | (Shape::Any, _) => Some(node.to_value()),
+            (Shape::Boolean, NodeKind::Bool(_)) | (Shape::Any, _) => true,
             (Shape::Number { least, most }, NodeKind::Integer(_) | NodeKind::Float(_)) => {
                 self.range(node, owner, *least, *most)
             }
@@ -100,68 +105,63 @@ impl<'a> Check<'a> {
                     if text.len() < *least {
                         // Only names have to be longer, and their own rule has spoken.
                         if *least == 1 {
-                            self.problems.push(
-                                WRONG_VALUE
-                                    .at(node.span, format!("{} is empty", owner.title()))
-                                    .with_help("Write a value or remove the line."),
-                            );
+                            self.empty(node, owner, "write a value or remove the line");
                         }
-                        return None;
+                        return false;
                     }
-                } else if !values.iter().any(|value| value == text) {
+                } else if !values.iter().any(|value| **value == **text) {
                     self.not_a_value(text, node.span, values, later, owner);
-                    return None;
+                    return false;
                 }
-                Some(node.to_value())
+                true
             }
             (Shape::Sequence { items, least }, NodeKind::Sequence(nodes)) => {
                 if nodes.len() < *least {
-                    self.problems.push(
-                        WRONG_VALUE
-                            .at(node.span, format!("{} is empty", owner.title()))
-                            .with_help("List at least one, or remove the line."),
-                    );
-                    return None;
+                    self.empty(node, owner, "list at least one, or remove the line");
+                    return false;
                 }
                 // Every item is checked; a list with a hole would mean something else than what was written.
-                let values: Vec<_> =
-                    nodes.iter().map(|item| self.value(items, item, Owner { item: true, ..owner })).collect();
-                values.into_iter().collect::<Option<Vec<_>>>().map(Value::Sequence)
+                let mut right = true;
+                for item in nodes.iter() {
+                    right &= self.value(items, item, Owner { item: true, ..owner });
+                }
+                right
             }
             (Shape::Mapping(fields), NodeKind::Mapping(entries)) => self.mapping(fields, node, entries, owner),
             (Shape::AnyOf(choices), _) => {
                 let fits = |choice: &&Shape| structure.fits(choice, node);
                 let Some(choice) = choices.iter().find(fits) else {
                     self.wrong_type(shape, node, owner);
-                    return None;
+                    return false;
                 };
                 self.value(choice, node, owner)
             }
             _ => {
                 self.wrong_type(shape, node, owner);
-                None
+                false
             }
         }
     }
 
-    fn mapping(&mut self, fields: &Fields, node: &Node, entries: &[Entry], owner: Owner<'_>) -> Option<Value> {
-        let mut mapping = serde_yaml::Mapping::with_capacity(entries.len());
+    fn mapping(&mut self, fields: &Fields, node: &Node, entries: &[Entry], owner: Owner<'_>) -> bool {
         for entry in entries {
-            let value = match (fields.get(&entry.key), &fields.rest) {
-                (Some(shape), _) => self.value(shape, &entry.value, Owner::of(entry)),
-                (None, Some(rest)) => self.value(rest, &entry.value, Owner::of(entry)),
-                (None, None) => {
-                    self.unknown(fields, entry);
-                    None
-                }
+            let right = if let Some(shape) = fields.get(&entry.key).or(fields.rest.as_deref()) {
+                self.value(shape, &entry.value, Owner::of(entry))
+            } else {
+                self.unknown(fields, entry);
+                false
             };
-            if let Some(value) = value {
-                mapping.insert(Value::String(entry.key.clone()), value);
+            if !right {
+                self.refused.add(&entry.value);
             }
         }
         self.relations(fields, node, owner);
-        let complete = fields.required.iter().all(|key| mapping.contains_key(key.as_str()));
-        (complete || self.extent == Extent::Layer).then_some(Value::Mapping(mapping))
+        let is_right = |key: &String| node.get(key).is_some_and(|value| !self.refused.has(value));
+        self.extent == Extent::Layer || fields.required.iter().all(is_right)
+    }
+
+    fn empty(&mut self, node: &Node, owner: Owner<'_>, help: &str) {
+        self.problems.push(WRONG_VALUE.at(node.span, format!("{} is empty", owner.title())).with_help(help));
     }
 
     /// What fields demand of each other.
@@ -170,14 +170,14 @@ impl<'a> Check<'a> {
             if owner.item { node.entries().first().map_or(node.span, |entry| entry.key_span) } else { owner.key_span };
         let whole = self.extent == Extent::Whole;
         // A field that is there under a misspelled name has been reported; that it is missing follows from that.
-        let misspelled: Vec<&str> = if whole { fields.guesses(node).collect() } else { Vec::new() };
-        let missing = |key: &&String| whole && node.get(key).is_none() && !misspelled.contains(&key.as_str());
+        let misspelled = |key: &str| fields.guesses(node).any(|guess| guess == key);
+        let missing = |key: &&String| whole && node.get(key).is_none() && !misspelled(key);
         for key in fields.required.iter().filter(missing) {
             self.problems.push(
                 MISSING_FIELD.at(blame, format!("{} has no `{key}`", owner.subject())).with_help(
                     fields
                         .describe(key)
-                        .map_or_else(|| format!("Add `{key}`."), |description| format!("Add `{key}`: {description}")),
+                        .map_or_else(|| format!("add `{key}`"), |description| format!("add `{key}`: {description}")),
                 ),
             );
         }
@@ -194,7 +194,7 @@ impl<'a> Check<'a> {
                     self.problems.push(
                         MISSING_FIELD
                             .at(entry.key_span, format!("`{key}` needs `{other}` beside it"))
-                            .with_help(format!("Add `{other}`, or remove `{key}`.")),
+                            .with_help(format!("add `{other}`, or remove `{key}`")),
                     );
                 }
             }
@@ -205,18 +205,18 @@ impl<'a> Check<'a> {
         let names = || list(fields.choices.iter().map(|choice| choice[0].as_str()), "and");
         let chosen: Vec<&str> = fields.chosen(node).collect();
         match chosen.as_slice() {
-            [] if whole && !fields.choices.iter().any(|choice| misspelled.contains(&choice[0].as_str())) => {
+            [] if whole && !fields.choices.iter().any(|choice| misspelled(&choice[0])) => {
                 self.problems.push(
                     MISSING_FIELD
                         .at(blame, format!("{} has none of {}", owner.subject(), names()))
-                        .with_help("Write exactly one of them."),
+                        .with_help("write exactly one of them"),
                 );
             }
             [first, second, ..] => {
                 let span = |key: &str| node.entry(key).map_or(node.span, |entry| entry.key_span);
                 let mut problem = CONFLICTING_FIELDS
                     .at(span(second), format!("`{first}` and `{second}` exclude each other"))
-                    .with_help(format!("Keep exactly one of {}.", names()));
+                    .with_help(format!("keep exactly one of {}", names()));
                 problem.related.push((span(first), format!("`{first}` is here")));
                 self.problems.push(problem);
             }
@@ -226,7 +226,7 @@ impl<'a> Check<'a> {
                     self.problems.push(
                         MISSING_FIELD
                             .at(blame, format!("`{only}` needs `{other}` beside it"))
-                            .with_help(format!("Add `{other}`.")),
+                            .with_help(format!("add `{other}`")),
                     );
                 }
             }
@@ -236,17 +236,17 @@ impl<'a> Check<'a> {
 
     fn unknown(&mut self, fields: &Fields, entry: &Entry) {
         let key = &entry.key;
-        if fields.later.iter().any(|later| later == key) {
+        if fields.later.iter().any(|later| **later == **key) {
             self.problems.push(
                 NOT_AVAILABLE
                     .at(entry.key_span, format!("`{key}` is not available yet"))
-                    .with_help("Remove it: this version would not act on it, and nothing is ever silently ignored."),
+                    .with_help("remove it: this version would not act on it, and nothing is ever silently ignored"),
             );
             return;
         }
         let help = match fields.guess(key) {
-            Some(name) => format!("Did you mean `{name}`?"),
-            None => format!("Known here: {}.", list(fields.names(), "and")),
+            Some(name) => format!("did you mean `{name}`?"),
+            None => format!("known here: {}", list(fields.names(), "and")),
         };
         self.problems.push(UNKNOWN_FIELD.at(entry.key_span, format!("unknown field `{}`", show(key))).with_help(help));
     }
@@ -257,24 +257,24 @@ impl<'a> Check<'a> {
             self.problems.push(
                 NOT_AVAILABLE
                     .at(span, format!("{} `{text}` is not available yet", owner.title()))
-                    .with_help(format!("Available: {all}.")),
+                    .with_help(format!("available: {all}")),
             );
             return;
         }
         let help = match did_you_mean(text, values.iter().map(String::as_str)) {
-            Some(name) => format!("Did you mean `{name}`?"),
-            None => format!("Write {all}."),
+            Some(name) => format!("did you mean `{name}`?"),
+            None => format!("write {all}"),
         };
         self.problems
             .push(WRONG_VALUE.at(span, format!("{} takes {all}, not `{}`", owner.title(), show(text))).with_help(help));
     }
 
-    fn range(&mut self, node: &Node, owner: Owner<'_>, least: f64, most: f64) -> Option<Value> {
+    fn range(&mut self, node: &Node, owner: Owner<'_>, least: f64, most: f64) -> bool {
         #[expect(clippy::cast_precision_loss, reason = "compared with small bounds")]
         let number = match node.kind {
             NodeKind::Integer(number) => number as f64,
             NodeKind::Float(number) => number,
-            _ => return None,
+            _ => return false,
         };
         let (word, bound) = if number < least {
             ("least", least)
@@ -282,16 +282,14 @@ impl<'a> Check<'a> {
             ("most", most)
         } else if number.is_nan() {
             self.problems.push(WRONG_VALUE.at(node.span, format!("{} is not a number", owner.title())));
-            return None;
+            return false;
         } else {
-            return Some(node.to_value());
+            return true;
         };
         self.problems.push(
-            WRONG_VALUE
-                .at(node.span, format!("{} is at {word} {bound}", owner.title()))
-                .with_help("Change the number."),
+            WRONG_VALUE.at(node.span, format!("{} is at {word} {bound}", owner.title())).with_help("change the number"),
         );
-        None
+        false
     }
 
     fn wrong_type(&mut self, shape: &Shape, node: &Node, owner: Owner<'_>) {
@@ -315,31 +313,31 @@ impl<'a> Check<'a> {
         };
         let resolved = structure.resolve(shape);
         let help = match (resolved, &node.kind) {
-            (Shape::Mapping(_), NodeKind::Null) => "Write `{}`, or remove the line.".to_owned(),
-            (_, NodeKind::Null) => "Write a value or remove the line.".to_owned(),
+            (Shape::Mapping(_), NodeKind::Null) => "write `{}`, or remove the line".to_owned(),
+            (_, NodeKind::Null) => "write a value or remove the line".to_owned(),
             (Shape::Text { .. }, NodeKind::Bool(_) | NodeKind::Integer(_) | NodeKind::Float(_)) => {
-                "Put it in quotes.".to_owned()
+                "put it in quotes".to_owned()
             }
-            (Shape::Boolean, NodeKind::String(text)) if matches!(text.as_str(), "yes" | "on" | "no" | "off") => {
-                let word = if matches!(text.as_str(), "yes" | "on") { "true" } else { "false" };
-                format!("Write `{word}`: in YAML 1.2 `{text}` is text.")
+            (Shape::Boolean, NodeKind::String(text)) if matches!(&**text, "yes" | "on" | "no" | "off") => {
+                let word = if matches!(&**text, "yes" | "on") { "true" } else { "false" };
+                format!("write `{word}`: in YAML 1.2 `{text}` is text")
             }
-            (Shape::Boolean, _) => "Write `true` or `false`.".to_owned(),
+            (Shape::Boolean, _) => "write `true` or `false`".to_owned(),
             (Shape::Integer { .. } | Shape::Number { .. }, NodeKind::String(_)) => {
-                "Write the number without quotes.".to_owned()
+                "write the number without quotes".to_owned()
             }
             (Shape::Sequence { items, .. }, _) if structure.fits(items, node) => {
-                "Make it a list: put it in brackets, or on a line of its own after `- `.".to_owned()
+                "make it a list: put it in brackets, or on a line of its own after `- `".to_owned()
             }
             (Shape::Mapping(fields), NodeKind::String(text)) if fields.names().count() == 1 => {
                 let field = fields.names().next().unwrap_or_default();
-                format!("Write `{}: {{ {field}: {} }}`.", show(owner.key), show(text))
+                format!("write `{}: {{ {field}: {} }}`", show(owner.key), show(text))
             }
             (Shape::Mapping(fields), _) if fields.rest.is_none() && !fields.is_empty() => {
-                format!("Its fields are {}.", list(fields.names(), "and"))
+                format!("its fields are {}", list(fields.names(), "and"))
             }
-            (Shape::Mapping(_), NodeKind::Sequence(_)) => "Write `NAME: …` lines instead of `- ` items.".to_owned(),
-            _ => format!("Write {expected}."),
+            (Shape::Mapping(_), NodeKind::Sequence(_)) => "write `NAME: …` lines instead of `- ` items".to_owned(),
+            _ => format!("write {expected}"),
         };
         self.problems.push(WRONG_TYPE.at(span, message).with_help(help));
     }

@@ -55,6 +55,10 @@ fn invalid_documents_are_reported_as_committed() {
             writeln!(wrong, "{} has no problem", path.display()).expect("a String takes everything");
             continue;
         }
+        for said in problems.iter().flat_map(|problem| std::iter::once(&problem.message).chain(&problem.help)) {
+            let fragment = !said.starts_with(char::is_uppercase) && !said.ends_with('.');
+            assert!(fragment, "{}: not a fragment in lower case: {said}", path.display());
+        }
         let rendered = render(&source, &problems);
         let report = path.with_extension("report");
         if std::env::var_os("UPDATE").is_some() {

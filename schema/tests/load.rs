@@ -68,6 +68,18 @@ fn what_is_wrong_beneath_is_said_once() {
 }
 
 #[test]
+fn null_takes_nothing_away() {
+    for (field, value) in [("owner", "eve"), ("networks", "[]"), ("env", "{ A: '1' }"), ("limits", "{ cpus: 1 }")] {
+        for null in ["", "~", "null"] {
+            let defaults = format!("{HEAD}defaults: {{ {field}: {value} }}\n");
+            let sandbox = format!("sandboxes:\n  api:\n    image: host\n    {field}: {null}\n");
+            assert_eq!(codes(&[&format!("{defaults}{sandbox}")]), ["sbx::wrong-type"], "{field}");
+            assert_eq!(codes(&[&defaults, &sandbox]), ["sbx::wrong-type"], "{field}");
+        }
+    }
+}
+
+#[test]
 fn layers_lie_in_order() {
     let text = format!(
         "{HEAD}defaults: {{ restart: always, env: {{ A: defaults, B: defaults, C: defaults, D: defaults }} }}\n\

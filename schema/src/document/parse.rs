@@ -137,7 +137,7 @@ impl Reader<'_, '_> {
         self.charge(&item)?;
         let (mut node, end) = match item {
             Item::Scalar(kind, span) => (Node::new(span, kind), span.end),
-            Item::Merge(span) => (Node::new(span, NodeKind::String("<<".to_owned())), span.end),
+            Item::Merge(span) => (Node::new(span, NodeKind::String("<<".into())), span.end),
             // The parser balances its events, so that no end comes here.
             Item::UnknownAlias(span) | Item::End(span) => (Node::new(span, NodeKind::Null), span.end),
             Item::Alias(id, span) => return Ok((self.alias(id, span, depth)?, span.end)),
@@ -149,8 +149,7 @@ impl Reader<'_, '_> {
                     match self.item()? {
                         Item::End(close) => {
                             let span = enclose(span, end, close);
-                            items.shrink_to_fit();
-                            break (Node::new(span, NodeKind::Sequence(items)), span.end);
+                            break (Node::new(span, NodeKind::Sequence(items.into())), span.end);
                         }
                         item => {
                             let (node, node_end) = self.node(item, depth + 1)?;
@@ -164,7 +163,7 @@ impl Reader<'_, '_> {
                 self.check_depth(span, depth)?;
                 let (entries, end, close) = self.entries(span, depth)?;
                 let span = enclose(span, end, close);
-                (Node::new(span, NodeKind::Mapping(entries)), span.end)
+                (Node::new(span, NodeKind::Mapping(entries.into())), span.end)
             }
         };
         node.alias = self.replay.map(|replay| Box::new(replay.used_at));
@@ -181,8 +180,6 @@ impl Reader<'_, '_> {
             if let Item::End(close) = item {
                 self.reject_duplicates(&mut entries)?;
                 add_merged(&mut entries, merged);
-                // A vector grows to four at first, and most mappings of a large file are smaller.
-                entries.shrink_to_fit();
                 return Ok((entries, end, close));
             }
             if let Item::Merge(key_span) = item {
@@ -212,13 +209,9 @@ impl Reader<'_, '_> {
     /// Entries of a `<<` value, earlier ones first.
     fn collect_merged(&mut self, value: Node, merged: &mut Vec<Entry>) -> Result<(), Stop> {
         match value.kind {
-            NodeKind::Mapping(entries) => merged.extend(entries),
+            NodeKind::Mapping(entries) => merged.extend(entries.iter().cloned()),
             NodeKind::Sequence(items) if items.iter().all(|item| matches!(item.kind, NodeKind::Mapping(_))) => {
-                for item in items {
-                    if let NodeKind::Mapping(entries) = item.kind {
-                        merged.extend(entries);
-                    }
-                }
+                merged.extend(items.iter().flat_map(Node::entries).cloned());
             }
             NodeKind::Sequence(items) => {
                 for item in items.iter().filter(|item| !matches!(item.kind, NodeKind::Mapping(_))) {
@@ -318,7 +311,7 @@ fn add_merged(entries: &mut Vec<Entry>, merged: Vec<Entry>) {
     if merged.is_empty() {
         return;
     }
-    let mut known: HashSet<&str> = entries.iter().map(|entry| entry.key.as_str()).collect();
+    let mut known: HashSet<&str> = entries.iter().map(|entry| &*entry.key).collect();
     let fresh: Vec<bool> = merged.iter().map(|entry| known.insert(&entry.key)).collect();
     entries.extend(merged.into_iter().zip(fresh).filter_map(|(entry, fresh)| fresh.then_some(entry)));
 }

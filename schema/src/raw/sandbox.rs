@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::{Egress, EnvValue, Gui, Home, Lifecycle, Limits, Mount, OneOrMany, Security, User, Worktree};
 use crate::config;
@@ -16,8 +17,8 @@ use crate::config;
 ))]
 pub(crate) struct Sandbox {
     /// Profiles beneath this one, later ones over earlier ones.
-    #[schemars(extend("examples" = ["hardened", ["hardened", "desktop"]]))]
-    pub extends: Option<OneOrMany>,
+    #[schemars(with = "Option<OneOrMany>", extend("examples" = ["hardened", ["hardened", "desktop"]]))]
+    pub extends: Option<IgnoredAny>,
 
     /// Who holds the sandbox, for quotas. Default the caller's login name; `${VAR}` is expanded.
     #[schemars(extend("minLength" = 1, "examples" = ["${USER}"]))]
@@ -36,8 +37,8 @@ pub(crate) struct Sandbox {
     pub home: Option<Home>,
 
     /// The main process and its arguments; no shell reads them. Default: the sandbox idles.
-    #[schemars(extend("minItems" = 1, "examples" = [["python3", "-m", "http.server"]]))]
-    pub command: Option<Vec<String>>,
+    #[schemars(with = "Option<Vec<String>>", extend("minItems" = 1, "examples" = [["python3", "-m", "http.server"]]))]
+    pub command: Option<IgnoredAny>,
 
     /// Working directory, absolute. Default the home directory.
     #[schemars(extend("minLength" = 1, "examples" = ["/srv"]))]
@@ -57,8 +58,8 @@ pub(crate) struct Sandbox {
     pub worktrees: Option<Vec<Worktree>>,
 
     /// Networks this sandbox is in, by name.
-    #[schemars(extend("examples" = [["backend"]]))]
-    pub networks: Option<Vec<String>>,
+    #[schemars(with = "Option<Vec<String>>", extend("examples" = [["backend"]]))]
+    pub networks: Option<IgnoredAny>,
 
     /// What leaves the sandbox. Default nothing.
     #[schemars(extend("examples" = [{"mode": "none"}]))]
@@ -85,12 +86,12 @@ pub(crate) struct Sandbox {
     pub gui: Option<Gui>,
 
     /// CDI names (`vendor/class=name`) or device paths.
-    #[schemars(extend("examples" = [["nvidia.com/gpu=all"], ["/dev/kvm"]]))]
-    pub devices: Option<Vec<String>>,
+    #[schemars(with = "Option<Vec<String>>", extend("examples" = [["nvidia.com/gpu=all"], ["/dev/kvm"]]))]
+    pub devices: Option<IgnoredAny>,
 
     /// Environment variables: text, or `{ secret: NAME }`.
-    #[schemars(extend("propertyNames" = {"pattern": ENV_NAME}, "examples" = [{"RUST_LOG": "debug", "TOKEN": {"secret": "gh-token"}}]))]
-    pub env: Option<IndexMap<String, EnvValue>>,
+    #[schemars(with = "Option<IndexMap<String, EnvValue>>", extend("propertyNames" = {"pattern": ENV_NAME}, "examples" = [{"RUST_LOG": "debug", "TOKEN": {"secret": "gh-token"}}]))]
+    pub env: Option<IgnoredAny>,
 
     /// How many of it; more than one are named `NAME-1` to `NAME-n`.
     #[schemars(range(min = 1, max = 1000), extend("default" = 1, "examples" = [3]))]

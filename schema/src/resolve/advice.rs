@@ -16,7 +16,7 @@ impl Resolver<'_> {
             self.problem(
                 OPEN_EGRESS
                     .at(span, "everything the engine's network reaches is open to this sandbox")
-                    .with_help("Use `none` where nothing is needed: code inside can send out all it can read."),
+                    .with_help("use `none` where nothing is needed: code inside can send out all it can read"),
             );
         }
         mode
@@ -37,7 +37,7 @@ impl Resolver<'_> {
                 self.problem(
                     MUTABLE_TAG
                         .at(node.span, format!("`{}` {problem}: it changes without notice", show(reference)))
-                        .with_help("Name a version, or a digest: `…@sha256:…`."),
+                        .with_help("name a version, or a digest: `…@sha256:…`"),
                 );
             }
         }
@@ -45,7 +45,7 @@ impl Resolver<'_> {
             self.problem(
                 SHORT_IMAGE_NAME.at(node.span, format!("`{}` does not name a registry", show(reference))).with_help(
                     format!(
-                        "Each host decides where short names come from. For Docker Hub: `docker.io/{}{}`.",
+                        "each host decides where short names come from; for Docker Hub: `docker.io/{}{}`",
                         if first.is_empty() { "library/" } else { "" },
                         show(reference)
                     ),

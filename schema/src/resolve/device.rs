@@ -29,7 +29,7 @@ impl Resolver<'_> {
             self.problem(
                 WRONG_VALUE
                     .at(item.span, format!("`{}` is neither a device nor a CDI name", show(&text)))
-                    .with_help("Write a path such as `/dev/kvm`, or `vendor/class=name` such as `nvidia.com/gpu=all`."),
+                    .with_help("write a path such as `/dev/kvm`, or `vendor/class=name` such as `nvidia.com/gpu=all`"),
             );
         }
         devices

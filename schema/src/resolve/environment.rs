@@ -22,7 +22,7 @@ impl Resolver<'_> {
                 }
                 None => self.scalar(&entry.value).map(EnvValue::Text),
             };
-            environment.extend(value.map(|value| (entry.key.clone(), value)));
+            environment.extend(value.map(|value| (entry.key.to_string(), value)));
         }
         environment
     }
@@ -33,7 +33,7 @@ impl Resolver<'_> {
             self.problem(
                 WRONG_VALUE
                     .at(span, format!("`{}` is not the name of an environment variable", show(name)))
-                    .with_help("Use letters, digits and `_`; the first is no digit."),
+                    .with_help("use letters, digits and `_`; the first is no digit"),
             );
         }
     }

@@ -68,12 +68,12 @@ impl Resolver<'_> {
         let (message, help) = if relative {
             (
                 format!("`/etc/{}` is never mounted", show(&text)),
-                "passwd and group are synthesized; the others hold secrets of the host.",
+                "passwd and group are synthesized; the others hold secrets of the host",
             )
         } else {
             (
                 format!("`{}` is not an entry of `/etc`", show(&text)),
-                "Write a name relative to `/etc`: `ssl`, `java-17/security`.",
+                "write a name relative to `/etc`: `ssl`, `java-17/security`",
             )
         };
         self.problem(WRONG_VALUE.at(node.span, message).with_help(help));
@@ -88,7 +88,7 @@ impl Resolver<'_> {
             self.problem(
                 WRONG_VALUE
                     .at(node.span, format!("`{}` is not an image reference", show(&reference)))
-                    .with_help("Write `registry/repository:tag` in lower case, without a scheme: `docker.io/library/debian:bookworm`."),
+                    .with_help("write `registry/repository:tag` in lower case, without a scheme: `docker.io/library/debian:bookworm`"),
             );
         }
         Image::Ref { reference, pull: pull.unwrap_or_default() }
@@ -114,7 +114,7 @@ impl Resolver<'_> {
         let mut args = IndexMap::new();
         for entry in node.get("args").map(Node::entries).unwrap_or_default() {
             self.env_name(&entry.key, entry.key_span);
-            args.extend(self.scalar(&entry.value).map(|value| (entry.key.clone(), value)));
+            args.extend(self.scalar(&entry.value).map(|value| (entry.key.to_string(), value)));
         }
         let target = node.get("target").and_then(|target| self.text(target));
         Image::Build { context, containerfile, args, target }
@@ -134,7 +134,7 @@ impl Resolver<'_> {
                     let circle: Vec<&str> = chain[first..].iter().chain([&current]).map(|name| name.as_str()).collect();
                     let message = format!("images are made from each other in a circle: {}", show(&circle.join(" → ")));
                     let span = self.written_from(last).map(|node| node.span);
-                    let mut problem = IMAGE_CYCLE.nowhere(message).with_help("Start one of them from another image.");
+                    let mut problem = IMAGE_CYCLE.nowhere(message).with_help("start one of them from another image");
                     problem.span = span;
                     self.problem(problem);
                     break;
@@ -155,7 +155,7 @@ impl Resolver<'_> {
                 if on_host && let Some(node) = self.written_from(current) {
                     let problem = WRONG_VALUE
                         .at(node.span, format!("`{from}` is made of host directories and cannot be set up"))
-                        .with_help("Start from an image of its own: `ref`, `build`, `archive` or `rootfs`.");
+                        .with_help("start from an image of its own: `ref`, `build`, `archive` or `rootfs`");
                     self.problem(problem);
                 }
                 let Some((from, _)) = images.get_key_value(from) else { break };

@@ -25,7 +25,7 @@ impl<'a> Layers<'a> {
         let profiles = root.get("profiles").map(Node::entries).unwrap_or_default();
         Self {
             defaults: root.get("defaults").filter(|node| matches!(node.kind, NodeKind::Mapping(_))),
-            profiles: profiles.iter().map(|entry| (entry.key.as_str(), entry)).collect(),
+            profiles: profiles.iter().map(|entry| (&*entry.key, entry)).collect(),
             beneath: HashMap::new(),
         }
     }
@@ -37,7 +37,7 @@ impl<'a> Resolver<'a> {
         let defaults = self.root.entry("defaults");
         let profiles = self.root.get("profiles").map(Node::entries).unwrap_or_default();
         for entry in defaults.into_iter().chain(profiles) {
-            let mut check = Check::new(Extent::Layer, &mut self.problems);
+            let check = Check::new(Extent::Layer, &mut self.problems);
             check.definition("Sandbox", &entry.key, entry.key_span, &entry.value);
         }
         for entry in profiles {
@@ -63,7 +63,7 @@ impl<'a> Resolver<'a> {
             self.layers.beneath.insert(names.clone(), beneath);
         }
         match self.layers.beneath.get(&names).and_then(Option::as_ref) {
-            Some(beneath) if matches!(node.kind, NodeKind::Mapping(_)) => merge_sandbox(beneath.clone(), node.clone()),
+            Some(beneath) if matches!(node.kind, NodeKind::Mapping(_)) => merge_sandbox(beneath, node),
             _ => node.clone(),
         }
     }
@@ -82,7 +82,7 @@ impl<'a> Resolver<'a> {
         }
         layers.extend(order.into_iter().map(|entry| &entry.value));
         let layers = layers.into_iter().filter(|node| matches!(node.kind, NodeKind::Mapping(_))).cloned();
-        layers.reduce(merge_sandbox).map(without_extends)
+        layers.reduce(|base, over| merge_sandbox(&base, &over)).map(without_extends)
     }
 
     /// The profile and those it extends, lowest first, each once.
@@ -92,7 +92,7 @@ impl<'a> Resolver<'a> {
         if above.len() >= LONGEST_CHAIN {
             return;
         }
-        if above.contains(&entry.key.as_str()) || order.iter().any(|known| known.key == entry.key) {
+        if above.contains(&&*entry.key) || order.iter().any(|known| known.key == entry.key) {
             return;
         }
         above.push(&entry.key);
@@ -114,7 +114,7 @@ impl<'a> Resolver<'a> {
 
     /// `state` tells visited profiles from those being visited.
     fn visit(&mut self, entry: &'a Entry, path: &mut Vec<&'a str>, state: &mut HashMap<&'a str, bool>) {
-        if state.contains_key(entry.key.as_str()) {
+        if state.contains_key(&*entry.key) {
             return;
         }
         state.insert(&entry.key, false);
@@ -133,7 +133,7 @@ impl<'a> Resolver<'a> {
                 } else {
                     format!("a chain of profiles is longer than {LONGEST_CHAIN}")
                 };
-                self.problem(EXTENDS_CYCLE.at(span, message).with_help("Remove one `extends` of the circle."));
+                self.problem(EXTENDS_CYCLE.at(span, message).with_help("remove one `extends` of the circle"));
             } else {
                 self.visit(next, path, state);
             }
@@ -153,9 +153,7 @@ fn extends(node: &Node) -> Vec<(&str, Span)> {
 }
 
 /// Followed already: a sandbox does not extend what its profiles extend.
-fn without_extends(mut node: Node) -> Node {
-    if let NodeKind::Mapping(entries) = &mut node.kind {
-        entries.retain(|entry| entry.key != "extends");
-    }
-    node
+fn without_extends(node: Node) -> Node {
+    let entries = node.entries().iter().filter(|entry| *entry.key != *"extends").cloned().collect();
+    Node { kind: NodeKind::Mapping(entries), ..node }
 }

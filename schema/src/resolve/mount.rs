@@ -1,8 +1,10 @@
 //! What is visible at which path inside.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::ffi::OsString;
+use std::path::Path;
 
+use super::path::is_within;
 use super::reference::Kind;
 use super::{Resolver, child};
 use crate::codes::{DUPLICATE_TARGET, RELABEL_SHARED, RESERVED_TARGET};
@@ -20,33 +22,33 @@ const SHARED: &[&str] = &[
     "/tmp", "/usr", "/var",
 ];
 
-/// Which paths of one sandbox are taken, and where that was written.
+/// Which paths of one sandbox are taken, and where that was written. Clean paths are the same when their texts are.
 #[derive(Default)]
-pub(super) struct Targets(HashMap<PathBuf, Span>);
+pub(super) struct Targets(HashMap<OsString, Span>);
 
 impl Resolver<'_> {
     /// Takes `path`, written at `span`, as a mount point.
     pub(super) fn take_target(&mut self, targets: &mut Targets, path: &Path, span: Span) {
         let shown = show(&path.to_string_lossy());
-        if path == Path::new("/") || RESERVED.iter().any(|reserved| path.starts_with(reserved)) {
+        if path == Path::new("/") || RESERVED.iter().any(|reserved| is_within(path, Path::new(reserved))) {
             self.problem(
                 RESERVED_TARGET
                     .at(span, format!("nothing can be mounted at `{shown}`"))
-                    .with_help("The engine and `sbx` need this path. Choose another target."),
+                    .with_help("the engine and `sbx` need this path; choose another target"),
             );
             return;
         }
-        match targets.0.get(path) {
+        match targets.0.get(path.as_os_str()) {
             Some(first) if *first != span => {
                 let problem = DUPLICATE_TARGET
                     .at(span, format!("two things are mounted at `{shown}`"))
-                    .with_help("Give one of them another target, or remove it.")
+                    .with_help("give one of them another target, or remove it")
                     .with_related(*first, "the other one");
                 self.problem(problem);
             }
             Some(_) => {}
             None => {
-                targets.0.insert(path.to_owned(), span);
+                targets.0.insert(path.into(), span);
             }
         }
     }
@@ -99,7 +101,7 @@ impl Resolver<'_> {
                     format!("`{}` is shared with the rest of the host", show(&path.to_string_lossy())),
                 )
                 .with_help(
-                    "Relabelling it would lock other programs out. Remove `relabel`, or mount a directory of its own.",
+                    "relabelling it would lock other programs out; remove `relabel`, or mount a directory of its own",
                 );
             self.problem(problem);
         }

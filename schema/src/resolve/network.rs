@@ -11,7 +11,7 @@ impl Resolver<'_> {
             self.problem(
                 NOT_AVAILABLE
                     .at(child(&entry.value, "internal").span, "networks with a way out are not available yet")
-                    .with_help("Write `internal: true`; `egress: { mode: open }` lets a single sandbox out."),
+                    .with_help("write `internal: true`; `egress: { mode: open }` lets a single sandbox out"),
             );
         }
         Network { internal: true }

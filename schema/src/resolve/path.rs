@@ -39,15 +39,38 @@ const SENSITIVE: &[&str] = &[
     ".mozilla",
 ];
 
-/// Sockets no sandbox may see: who reaches one is root on the host, or the user at least.
-pub(super) fn engine_sockets(caller: &Caller) -> Vec<PathBuf> {
-    let runtime = caller.env.get("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute());
-    let runtimes = [Some(PathBuf::from(format!("/run/user/{}", caller.uid))), runtime];
-    let of_user = runtimes.into_iter().flatten().flat_map(|directory| {
-        ["podman/podman.sock", "docker.sock", "containerd/containerd.sock"].map(|socket| directory.join(socket))
-    });
-    let well_known = WELL_KNOWN_SOCKETS.iter().map(PathBuf::from);
-    caller.engine_sockets.iter().cloned().chain(well_known).chain(of_user).map(|path| clean(&path)).collect()
+/// Host paths that are looked at with every mount, lexically clean.
+pub(super) struct Guarded {
+    /// Sockets no sandbox may see: who reaches one is root on the host, or the user at least.
+    sockets: Vec<PathBuf>,
+    home: PathBuf,
+    /// [`SENSITIVE`], absolute.
+    sensitive: Vec<PathBuf>,
+}
+
+impl Guarded {
+    pub(super) fn of(caller: &Caller) -> Self {
+        let runtime = caller.env.get("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute());
+        let runtimes = [Some(PathBuf::from(format!("/run/user/{}", caller.uid))), runtime];
+        let of_user = runtimes.into_iter().flatten().flat_map(|directory| {
+            ["podman/podman.sock", "docker.sock", "containerd/containerd.sock"].map(|socket| directory.join(socket))
+        });
+        let sockets = caller.engine_sockets.iter().cloned();
+        let sockets = sockets.chain(WELL_KNOWN_SOCKETS.iter().map(PathBuf::from)).chain(of_user);
+        let home = clean(&caller.home);
+        Self {
+            sockets: sockets.map(|path| clean(&path)).collect(),
+            sensitive: SENSITIVE.iter().map(|entry| home.join(entry)).collect(),
+            home,
+        }
+    }
+}
+
+/// Whether `path` is `parent` or in it; both absolute and clean. The same as [`Path::starts_with`], without taking them
+/// apart.
+pub(super) fn is_within(path: &Path, parent: &Path) -> bool {
+    let (path, parent) = (path.as_os_str().as_encoded_bytes(), parent.as_os_str().as_encoded_bytes());
+    path.strip_prefix(parent).is_some_and(|rest| rest.first().is_none_or(|byte| *byte == b'/') || parent == b"/")
 }
 
 /// `path` without `.`, `..`, doubled and trailing slashes, by its text alone.
@@ -100,7 +123,7 @@ impl Resolver<'_> {
             self.problem(
                 WRONG_VALUE
                     .at(node.span, "the text has a NUL character")
-                    .with_help("Remove the `\\0`: nothing on the host can take it."),
+                    .with_help("remove the `\\0`: nothing on the host can take it"),
             );
         }
         good
@@ -133,7 +156,7 @@ impl Resolver<'_> {
         let path = self.tilde(&text, node)?;
         if !path.is_absolute() {
             self.problem(INVALID_PATH.at(node.span, format!("`{}` is not an absolute path", show(&text))).with_help(
-                format!("Inside a sandbox paths start with `/`: write `/{}`.", show(text.trim_start_matches("./"))),
+                format!("inside a sandbox paths start with `/`: write `/{}`", show(text.trim_start_matches("./"))),
             ));
             return None;
         }
@@ -150,7 +173,7 @@ impl Resolver<'_> {
         } else {
             return true;
         };
-        self.problem(INVALID_PATH.at(node.span, problem).with_help("Write the path as it is on disk."));
+        self.problem(INVALID_PATH.at(node.span, problem).with_help("write the path as it is on disk"));
         false
     }
 
@@ -163,7 +186,7 @@ impl Resolver<'_> {
                 self.problem(
                     INVALID_PATH
                         .at(node.span, format!("`{}`: only `~` itself is expanded, not other users' homes", show(text)))
-                        .with_help("Write the absolute path, or `./~…` for a file of that name."),
+                        .with_help("write the absolute path, or `./~…` for a file of that name"),
                 );
                 None
             }
@@ -179,15 +202,15 @@ impl Resolver<'_> {
     }
 
     pub(super) fn check_exposed(&mut self, path: &Path, node: &Node) {
-        if path.starts_with("/proc") {
+        if is_within(path, Path::new("/proc")) {
             self.problem(
                 ENGINE_SOCKET
                     .at(node.span, format!("`{}` leads to every file of the host", show(&path.to_string_lossy())))
-                    .with_help("`/proc` is never mounted from the host; the sandbox has its own."),
+                    .with_help("`/proc` is never mounted from the host; the sandbox has its own"),
             );
             return;
         }
-        if let Some(socket) = self.sockets.iter().find(|socket| socket.starts_with(path)) {
+        if let Some(socket) = self.guarded.sockets.iter().find(|socket| is_within(socket, path)) {
             let shown = show(&path.to_string_lossy());
             let message = if socket == path {
                 format!("`{shown}` is the socket of a container engine")
@@ -195,7 +218,7 @@ impl Resolver<'_> {
                 format!("`{shown}` contains the socket of a container engine, `{}`", show(&socket.to_string_lossy()))
             };
             self.problem(ENGINE_SOCKET.at(node.span, message).with_help(
-                "Whoever reaches the socket controls the host. Mount only the directories the sandbox needs.",
+                "whoever reaches the socket controls the host; mount only the directories the sandbox needs",
             ));
             return;
         }
@@ -203,23 +226,22 @@ impl Resolver<'_> {
     }
 
     fn warn_if_sensitive(&mut self, path: &Path, node: &Node) {
-        let home = clean(&self.caller.home);
-        if home.starts_with(path) {
+        let Guarded { home, sensitive, .. } = &self.guarded;
+        if is_within(home, path) {
             let what = if path == home { "your whole home directory" } else { "a parent of your home directory" };
             self.problem(
                 SENSITIVE_MOUNT
                     .at(node.span, format!("this mounts {what}, with keys, tokens and shell start-up files"))
-                    .with_help("Mount the directories that are needed, one by one."),
+                    .with_help("mount the directories that are needed, one by one"),
             );
             return;
         }
-        let sensitive = SENSITIVE.iter().map(|entry| home.join(entry));
-        if let Some(found) = sensitive.into_iter().find(|entry| path.starts_with(entry) || entry.starts_with(path)) {
-            let found = found.strip_prefix(&home).unwrap_or(&found).to_string_lossy().into_owned();
+        if let Some(found) = sensitive.iter().find(|entry| is_within(path, entry) || is_within(entry, path)) {
+            let found = found.strip_prefix(home).unwrap_or(found).to_string_lossy().into_owned();
             self.problem(
                 SENSITIVE_MOUNT
                     .at(node.span, format!("this hands the credentials in `~/{found}` to the sandbox"))
-                    .with_help("Use `secrets` for the one value that is needed."),
+                    .with_help("use `secrets` for the one value that is needed"),
             );
         }
     }
@@ -228,6 +250,14 @@ impl Resolver<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn within_is_what_the_standard_library_says() {
+        let paths = ["/", "/a", "/a/b", "/ab", "/a/bc", "/b", "/a/b/c"].map(Path::new);
+        for (path, parent) in paths.iter().flat_map(|path| paths.map(|parent| (path, parent))) {
+            assert_eq!(is_within(path, parent), path.starts_with(parent), "{path:?} {parent:?}");
+        }
+    }
 
     #[test]
     fn cleans_by_text() {

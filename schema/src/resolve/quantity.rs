@@ -77,7 +77,7 @@ impl Resolver<'_> {
                             node.span,
                             format!("{size} bytes is {}", if size < least { "too little" } else { "too much" }),
                         )
-                        .with_help("A number alone counts bytes; write a unit: `512MiB`, `4GiB`."),
+                        .with_help("a number alone counts bytes; write a unit: `512MiB`, `4GiB`"),
                 );
                 None
             }
@@ -85,9 +85,9 @@ impl Resolver<'_> {
                 let text = if let Size::Text(text) = raw { text.as_str() } else { "" };
                 let help =
                     if text.ends_with("MB") || text.ends_with("GB") || text.ends_with("KB") || text.ends_with("TB") {
-                        "Write `KiB`, `MiB`, `GiB` or `TiB`: the others mean different sizes to different tools."
+                        "write `KiB`, `MiB`, `GiB` or `TiB`: the others mean different sizes to different tools"
                     } else {
-                        "Write a number and `KiB`, `MiB`, `GiB` or `TiB`: `512MiB`."
+                        "write a number and `KiB`, `MiB`, `GiB` or `TiB`: `512MiB`"
                     };
                 self.problem(WRONG_VALUE.at(node.span, format!("`{}` is not a size", show(text))).with_help(help));
                 None
@@ -116,7 +116,7 @@ impl Resolver<'_> {
             self.problem(
                 WRONG_VALUE
                     .at(node.span, format!("`{}` is not a number of CPUs", show(&text)))
-                    .with_help("Write a number from 0.01 up: `2`, `0.5`, or `unlimited`."),
+                    .with_help("write a number from 0.01 up: `2`, `0.5`, or `unlimited`"),
             );
         }
         milli
@@ -132,7 +132,7 @@ impl Resolver<'_> {
             self.problem(
                 WRONG_VALUE
                     .at(node.span, format!("`{}` is not a duration", show(text)))
-                    .with_help("Write numbers with `s`, `m`, `h`, `d` or `w`: `30m`, `7d`, `1d12h`; or `never`."),
+                    .with_help("write numbers with `s`, `m`, `h`, `d` or `w`: `30m`, `7d`, `1d12h`; or `never`"),
             );
         }
         duration

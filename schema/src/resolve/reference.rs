@@ -10,7 +10,7 @@ use crate::suggest::did_you_mean;
 use crate::{Name, Severity, Span};
 
 /// What a name can refer to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Image,
     Volume,
@@ -20,6 +20,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
+    /// In their order.
     const ALL: [Self; 5] = [Self::Image, Self::Volume, Self::Network, Self::Secret, Self::Profile];
 
     fn word(self) -> &'static str {
@@ -45,7 +46,7 @@ const MOST_GUESSES: usize = 200;
 
 /// Every name of the file that can be referred to, and whether it was. Entries with problems count as well: a reference
 /// to them is not another problem.
-pub(super) struct Known<'a>(HashMap<Kind, HashMap<&'a str, Mark>>);
+pub(super) struct Known<'a>([HashMap<&'a str, Mark>; Kind::ALL.len()]);
 
 struct Mark {
     span: Span,
@@ -56,14 +57,14 @@ impl<'a> Known<'a> {
     pub(super) fn of(root: &'a Node) -> Self {
         let section = |kind: Kind| {
             let entries = root.get(kind.section()).map(Node::entries).unwrap_or_default();
-            entries.iter().map(|entry| (entry.key.as_str(), Mark { span: entry.key_span, used: false })).collect()
+            entries.iter().map(|entry| (&*entry.key, Mark { span: entry.key_span, used: false })).collect()
         };
-        Self(Kind::ALL.into_iter().map(|kind| (kind, section(kind))).collect())
+        Self(Kind::ALL.map(section))
     }
 
     /// Marks a name as used; whether it is there.
     pub(super) fn take(&mut self, kind: Kind, name: &str) -> bool {
-        match self.0.get_mut(&kind).and_then(|names| names.get_mut(name)) {
+        match self.0[kind as usize].get_mut(name) {
             Some(mark) => {
                 mark.used = true;
                 true
@@ -73,11 +74,12 @@ impl<'a> Known<'a> {
     }
 
     fn names(&self, kind: Kind) -> impl Iterator<Item = &'a str> {
-        self.0.get(&kind).into_iter().flat_map(|names| names.keys().copied())
+        self.0[kind as usize].keys().copied()
     }
 
     fn unused(&self) -> impl Iterator<Item = (Kind, &'a str, Span)> {
-        let marks = self.0.iter().flat_map(|(kind, names)| names.iter().map(move |(name, mark)| (*kind, *name, mark)));
+        let marks = Kind::ALL.into_iter().zip(&self.0);
+        let marks = marks.flat_map(|(kind, names)| names.iter().map(move |(name, mark)| (kind, *name, mark)));
         marks.filter(|(.., mark)| !mark.used).map(|(kind, name, mark)| (kind, name, mark.span))
     }
 }
@@ -98,8 +100,8 @@ impl Resolver<'_> {
             candidates.sort_unstable();
         }
         let help = match did_you_mean(name, candidates.iter().copied()) {
-            Some(near) => format!("Did you mean `{near}`?"),
-            None => format!("Add it under `{section}`, or use one that is there."),
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("add it under `{section}`, or use one that is there"),
         };
         self.problem(UNKNOWN_REFERENCE.at(span, format!("there is no {word} `{}`", show(name))).with_help(help));
         None
@@ -115,7 +117,7 @@ impl Resolver<'_> {
             self.problem(
                 UNUSED
                     .at(span, format!("{} `{name}` is not used by any sandbox", kind.word()))
-                    .with_help("Remove it, or use it."),
+                    .with_help("remove it, or use it"),
             );
         }
     }

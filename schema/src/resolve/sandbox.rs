@@ -28,7 +28,7 @@ impl Resolver<'_> {
         let home = self.home(raw.home, node, &user.home, &mut targets);
         let security = self.security(raw.security, node);
         for entry in child(node, "security").get("tmpfs").map(Node::entries).unwrap_or_default() {
-            let path = super::path::clean(std::path::Path::new(&entry.key));
+            let path = super::path::clean(std::path::Path::new(&*entry.key));
             if path.is_absolute() {
                 self.take_target(&mut targets, &path, entry.key_span);
             }
@@ -91,7 +91,7 @@ impl Resolver<'_> {
                 }
                 Err(error) => {
                     let message = format!("`{name}-{number}`, a replica, cannot name a sandbox: {error}");
-                    self.problem(INVALID_NAME.at(entry.key_span, message).with_help("Use a shorter name."));
+                    self.problem(INVALID_NAME.at(entry.key_span, message).with_help("use a shorter name"));
                     break;
                 }
             }
@@ -103,7 +103,7 @@ impl Resolver<'_> {
     fn origins_of(&mut self, name: &Name, entry: &Entry, node: &Node) {
         let path = format!("sandboxes.{name}");
         for field in node.entries() {
-            match field.key.as_str() {
+            match &*field.key {
                 "mounts" | "worktrees" | "devices" | "networks" => {
                     for (index, item) in field.value.items().iter().enumerate() {
                         let span = item.entries().first().map_or(item.span, |first| first.key_span);
@@ -134,7 +134,7 @@ impl Resolver<'_> {
         if let Some(first) = written.insert(name.clone(), span).filter(|first| *first != span) {
             let problem = DUPLICATE_NAME
                 .at(span, format!("two sandboxes are named `{name}`"))
-                .with_help("Rename one: replicas are named `NAME-1`, `NAME-2` and so on.")
+                .with_help("rename one: replicas are named `NAME-1`, `NAME-2` and so on")
                 .with_related(first, "the other one");
             self.problem(problem);
         }
@@ -150,7 +150,7 @@ impl Resolver<'_> {
                 self.problem(
                     MISSING_FIELD
                         .at(entry.key_span, format!("`{}` has no `image`", show(&entry.key)))
-                        .with_help("Add `image: host` for host tools, or the name of an entry of `images`."),
+                        .with_help("add `image: host` for host tools, or the name of an entry of `images`"),
                 );
                 None
             }
@@ -166,7 +166,7 @@ impl Resolver<'_> {
             self.problem(
                 WRONG_VALUE
                     .at(node.span, format!("`{}` cannot be an owner", show(&owner)))
-                    .with_help("Write 1 to 63 characters on one line, a login name for example."),
+                    .with_help("write 1 to 63 characters on one line, a login name for example"),
             );
         }
         owner
@@ -181,7 +181,7 @@ impl Resolver<'_> {
             };
             if networks.contains(&name) {
                 let message = format!("network `{name}` is listed twice");
-                self.problem(WRONG_VALUE.at(item.span, message).with_help("Remove one."));
+                self.problem(WRONG_VALUE.at(item.span, message).with_help("remove one"));
             } else {
                 networks.push(name);
             }

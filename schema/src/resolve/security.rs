@@ -72,7 +72,7 @@ impl Resolver<'_> {
                 self.problem(
                     CAPABILITY_ADDED
                         .at(item.span, format!("capability {capability} widens what the sandbox can do to the host"))
-                        .with_help("Remove it unless the sandbox does not work without."),
+                        .with_help("remove it unless the sandbox does not work without"),
                 );
             }
         }
@@ -80,7 +80,7 @@ impl Resolver<'_> {
             self.problem(
                 PRIVILEGES_ALLOWED
                     .at(child(node, "noNewPrivileges").span, "setuid programs may gain privileges in this sandbox")
-                    .with_help("Remove the line: the default is `true`."),
+                    .with_help("remove the line: the default is `true`"),
             );
         }
         let mut tmpfs = IndexMap::new();
@@ -89,7 +89,7 @@ impl Resolver<'_> {
                 // Keys have no variables: what is mounted should be readable at a glance.
                 let key = Node::new(entry.key_span, crate::document::NodeKind::String(entry.key.clone()));
                 let target = self.inside_path(&key);
-                let size = sizes.get(&entry.key).and_then(|size| self.size(size, &entry.value, 4096));
+                let size = sizes.get(&*entry.key).and_then(|size| self.size(size, &entry.value, 4096));
                 if let (Some(target), Some(size)) = (target, size) {
                     tmpfs.insert(target, size);
                 }
@@ -113,8 +113,8 @@ impl Resolver<'_> {
             let name = upper.strip_prefix("CAP_").unwrap_or(&upper);
             if name != ALL && !CAPABILITIES.contains(&name) {
                 let help = match did_you_mean(name, CAPABILITIES.iter().copied()) {
-                    Some(near) => format!("Did you mean `{near}`?"),
-                    None => "See capabilities(7) for their names; `all` is all of them.".to_owned(),
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => "see capabilities(7) for their names; `all` is all of them".to_owned(),
                 };
                 self.problem(
                     WRONG_VALUE.at(item.span, format!("there is no capability `{}`", show(text))).with_help(help),

@@ -23,7 +23,7 @@ impl Resolver<'_> {
                     self.problem(
                         WRONG_VALUE
                             .at(child(node, "name").span, format!("`{}` is not a login name", show(&name)))
-                            .with_help("Use a-z, 0-9, `_` and `-`, at most 32, the first a letter or `_`."),
+                            .with_help("use a-z, 0-9, `_` and `-`, at most 32, the first a letter or `_`"),
                     );
                 }
                 name
@@ -39,7 +39,7 @@ impl Resolver<'_> {
                     self.problem(
                         INVALID_PATH
                             .at(home.span, format!("`{}` cannot be a home directory", show(&path.to_string_lossy())))
-                            .with_help("Write a directory of its own, without `:`: `/home/dev`."),
+                            .with_help("write a directory of its own, without `:`: `/home/dev`"),
                     );
                 }
                 path

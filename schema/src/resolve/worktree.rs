@@ -58,9 +58,9 @@ impl Resolver<'_> {
             let mut problem = DUPLICATE_WORKTREE
                 .at(path_span, format!("two sandboxes have the worktree `{}`", show(&worktree.path.to_string_lossy())))
                 .with_help(if copies > 1 {
-                    "Replicas would share it. Write sandboxes of their own, each with its branch and path."
+                    "replicas would share it; write sandboxes of their own, each with its branch and path"
                 } else {
-                    "Give each its own branch and path."
+                    "give each its own branch and path"
                 });
             problem
                 .related
@@ -73,7 +73,7 @@ impl Resolver<'_> {
         if let Some(first) = self.claims.branches.insert(branch, branch_span) {
             let problem = DUPLICATE_WORKTREE
                 .at(branch_span, format!("branch `{}` has two worktrees", show(&worktree.branch)))
-                .with_help("Git checks a branch of a clone out once. Use another branch, or another `clone`.")
+                .with_help("git checks a branch of a clone out once; use another branch, or another `clone`")
                 .with_related(first, "the other one");
             self.problem(problem);
         }
@@ -87,7 +87,7 @@ impl Resolver<'_> {
                     repo_span,
                     format!("the clone `{}` is of another repository", show(&worktree.clone.to_string_lossy())),
                 )
-                .with_help("Give each repository its own `clone`, or leave it out.")
+                .with_help("give each repository its own `clone`, or leave it out")
                 .with_related(first, "the other repository");
             self.problem(problem);
         }
@@ -97,20 +97,20 @@ impl Resolver<'_> {
     fn repository(&mut self, node: &Node) -> Option<String> {
         let text = self.text(node)?;
         let help = if text.is_empty() || text.chars().any(|c| c.is_control() || c == ' ' && text.contains("://")) {
-            "Write the address as `git clone` takes it."
+            "write the address as `git clone` takes it"
         } else if text.starts_with('-') {
-            "An address does not start with `-`; write `./-…` for a directory of that name."
+            "an address does not start with `-`; write `./-…` for a directory of that name"
         } else if let Some((scheme, _)) = text.split_once("://") {
             match scheme {
                 "https" | "http" | "ssh" | "git" | "file" => return Some(text),
-                _ => "Use https, ssh, file, git or http.",
+                _ => "use https, ssh, file, git or http",
             }
         } else if let Some((host, path)) = text.split_once(':').filter(|(host, _)| !host.contains('/')) {
             // `ext::sh -c …` and the like run programs.
             if !path.starts_with(':') && !host.is_empty() && !path.is_empty() {
                 return Some(text);
             }
-            "Remote helpers (`helper::address`) are not used; write https, ssh or a path."
+            "remote helpers (`helper::address`) are not used; write https, ssh or a path"
         } else {
             return self.path_of(&text, node).map(|path| path.to_string_lossy().into_owned());
         };
@@ -139,7 +139,7 @@ impl Resolver<'_> {
         self.problem(
             WRONG_VALUE
                 .at(node.span, format!("`{}` cannot name a {what}", show(&text)))
-                .with_help("Git's rule: no spaces, `..`, `~^:?*[\\`, no leading `-`, no `.lock` at the end."),
+                .with_help("by Git's rule: no spaces, `..`, `~^:?*[\\`, no leading `-`, no `.lock` at the end"),
         );
         None
     }

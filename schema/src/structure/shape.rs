@@ -142,11 +142,12 @@ impl Fields {
         self.known.is_empty()
     }
 
-    /// The first sentence of a field's description.
-    pub(super) fn describe(&self, key: &str) -> Option<&str> {
+    /// The first sentence of a field's description, as a part of another.
+    pub(super) fn describe(&self, key: &str) -> Option<String> {
         let description = self.known.iter().find(|(name, ..)| name == key)?.2.as_deref()?;
-        let end = description.find(". ").map_or(description.len(), |end| end + 1);
-        description.get(..end)
+        let sentence = description.split_once(". ").map_or(description, |(first, _)| first).trim_end_matches('.');
+        let mut letters = sentence.chars();
+        Some(letters.next()?.to_lowercase().chain(letters).collect())
     }
 
     /// The field that somebody who wrote `key` had in mind; `limits.cpus` for one that is further down.

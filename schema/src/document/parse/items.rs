@@ -157,15 +157,15 @@ impl<'t> Reader<'t, '_> {
         let plain = style == ScalarStyle::Plain;
         let core = match tag {
             None if plain => None,
-            None => return Ok(NodeKind::String(text.into_owned())),
+            None => return Ok(NodeKind::String(text.into())),
             Some(tag) => match tag.core_suffix() {
-                Some("str") => return Ok(NodeKind::String(text.into_owned())),
+                Some("str") => return Ok(NodeKind::String(text.into())),
                 // `!` alone means: text.
-                None if tag.original() == "!" => return Ok(NodeKind::String(text.into_owned())),
+                None if tag.original() == "!" => return Ok(NodeKind::String(text.into())),
                 None => {
                     self.report_custom_tag(tag, tag_span.unwrap_or(span))?;
                     if !plain {
-                        return Ok(NodeKind::String(text.into_owned()));
+                        return Ok(NodeKind::String(text.into()));
                     }
                     None
                 }
@@ -174,12 +174,12 @@ impl<'t> Reader<'t, '_> {
         };
         let kind = match scalar::resolve(&text) {
             Ok(Some(kind)) => kind,
-            Ok(None) => NodeKind::String(text.into_owned()),
+            Ok(None) => NodeKind::String(text.into()),
             Err(OutOfRange) => {
                 let mut problem = codes::NUMBER_RANGE.at(span, "the number does not fit into 64 bits");
                 problem.help = Some("quote it if it is text".to_owned());
                 self.report(problem)?;
-                NodeKind::String(text.into_owned())
+                NodeKind::String(text.into())
             }
         };
         match (core, kind) {
