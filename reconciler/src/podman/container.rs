@@ -20,6 +20,8 @@ const READY: &str = "sbx-init:ready";
 const READY_WITHIN: Duration = Duration::from_secs(30);
 /// Longest pause between two looks.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// How long the last lines of one that ended may take to appear; many say nothing.
+const LAST_WORDS_WITHIN: Duration = Duration::from_millis(500);
 /// What a container gets between TERM and KILL.
 const STOP_SECONDS: &str = "10";
 
@@ -145,7 +147,13 @@ impl Podman {
         if !inspected.state.error.is_empty() {
             message = format!("{message}: {}", inspected.state.error);
         }
-        let tail = self.reader().log_tail(container, 5).await.unwrap_or_default();
+        // The container's end is known before its monitor has written the last lines.
+        let begun = Instant::now();
+        let mut tail = Vec::new();
+        while tail.is_empty() && begun.elapsed() < LAST_WORDS_WITHIN {
+            sleep(LOOK_AGAIN).await;
+            tail = self.reader().log_tail(container, 5).await.unwrap_or_default();
+        }
         if !tail.is_empty() {
             message = format!("{message}; its last words:\n{}", tail.join("\n"));
         }

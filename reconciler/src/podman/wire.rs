@@ -1,6 +1,7 @@
 //! What the engine answers, as far as it is read. Unknown fields are skipped, missing ones have defaults, `null` is
 //! what a Go program writes for an empty list or map.
 
+use super::create::INIT;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Deserializer};
@@ -155,8 +156,12 @@ pub(crate) struct ExecCommand {
 }
 
 impl ExecCommand {
-    /// The command as one line.
+    /// The command as one line, as whoever began it wrote it: without the program that gives it the secrets.
     pub(crate) fn line(&self) -> String {
+        let by_init = self.entrypoint == INIT && self.arguments.first().is_some_and(|word| word == "exec");
+        if let Some(end) = self.arguments.iter().position(|word| word == "--").filter(|_| by_init) {
+            return self.arguments[end + 1..].join(" ");
+        }
         let words = std::iter::once(&self.entrypoint).chain(&self.arguments);
         words.map(String::as_str).collect::<Vec<_>>().join(" ")
     }

@@ -67,7 +67,7 @@ pub fn ceilings(
     mut change: Change,
     fresh: bool,
 ) -> Change {
-    if context.snapshot.engine.limits.is_empty() || context.options.state_only {
+    if context.snapshot.engine.limits.is_empty() || (context.options.state_only && !fresh) {
         return change;
     }
     let applied: LimitSpec = serde_json::from_value(applied_spec(current)["limits"].clone()).unwrap_or_default();
