@@ -149,12 +149,13 @@ impl Podman {
         }
         // The container's end is known before its monitor has written the last lines.
         let begun = Instant::now();
+        let silent = |tail: &[String]| tail.iter().all(|line| line.trim().is_empty());
         let mut tail = Vec::new();
-        while tail.is_empty() && begun.elapsed() < LAST_WORDS_WITHIN {
+        while silent(&tail) && begun.elapsed() < LAST_WORDS_WITHIN {
             sleep(LOOK_AGAIN).await;
             tail = self.reader().log_tail(container, 5).await.unwrap_or_default();
         }
-        if !tail.is_empty() {
+        if !silent(&tail) {
             message = format!("{message}; its last words:\n{}", tail.join("\n"));
         }
         BackendError::new(ErrorKind::Failed, message)
