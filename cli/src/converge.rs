@@ -88,7 +88,7 @@ pub async fn converge(
     // With nobody to wait for, one look under the lock is enough.
     let mut lock = if approach.approved { Some(take(surroundings, config, engine, approach).await?) } else { None };
     if approach.saved.is_none() {
-        pull(run, config, engine, &approach.options).await?;
+        pull(run, config, engine, &approach.options, left(approach, begun)).await?;
     }
     let mut prepared = engine.prepare(config, &approach.options).await?;
     if let Some(saved) = &approach.saved {
@@ -114,11 +114,12 @@ pub async fn converge(
     let told = std::sync::Arc::clone(&progress);
     let interrupt = Interrupt::listen(move |text| told.say(text))
         .map_err(|error| Failure::io("cannot listen for signals", &error))?;
-    if let Some(timeout) = approach.timeout {
-        interrupt.stop_after(timeout.saturating_sub(begun.elapsed()));
+    let left = left(approach, begun);
+    if let Some(left) = left {
+        interrupt.stop_after(left);
     }
     let options = ExecuteOptions { parallelism: approach.parallelism, ..ExecuteOptions::default() };
-    let acting = engine.acting(config);
+    let acting = engine.acting(config).patient_for(left);
     #[cfg(feature = "failpoints")]
     let acting = mortal(acting)?;
     let outcome = execute(&prepared.plan, &acting, &options, interrupt.stop(), &|event| progress.show(&event)).await;
@@ -130,18 +131,29 @@ pub async fn converge(
     finish(run, approach, &prepared.plan, &outcome, exit)
 }
 
+/// What is left of `--timeout`.
+fn left(approach: &Approach, begun: Instant) -> Option<Duration> {
+    approach.timeout.map(|timeout| timeout.saturating_sub(begun.elapsed()))
+}
+
 /// Asks registries about what is always pulled. It adds images and takes nothing away, so it needs no consent; what
 /// it changes is in the plan.
-async fn pull(run: &Run<'_>, config: &Config, engine: &Engine, options: &PlanOptions) -> Result<(), Failure> {
+async fn pull(
+    run: &Run<'_>,
+    config: &Config,
+    engine: &Engine,
+    options: &PlanOptions,
+    left: Option<Duration>,
+) -> Result<(), Failure> {
     if options.destroy.is_some() || options.state_only || options.refresh_only {
         return Ok(());
     }
-    let acting = engine.acting(config);
+    let acting = engine.acting(config).patient_for(left);
     for (name, op) in planner::pulls(config, engine.host()) {
         run.screen.say(&format!("Pulling image {name}"));
         acting.perform(&op, &|text| tracing::debug!(text, "pull")).await.map_err(|error| {
             let origin = config.origins.find(&format!("images.{name}")).map(|place| place.to_string());
-            Failure::backend(&format!("image {name}"), error).with_origin(origin)
+            Failure::backend(&format!("image/{name}"), error).with_origin(origin)
         })?;
     }
     Ok(())

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use reconciler::PlanOptions;
@@ -130,6 +131,14 @@ impl Engine {
 }
 
 impl Acting<'_> {
+    /// The same that waits at most so long for a registry that says nothing.
+    pub fn patient_for(mut self, limit: Option<Duration>) -> Self {
+        if let Some(limit) = limit {
+            self.podman = self.podman.patient_for(limit);
+        }
+        self
+    }
+
     /// The engine itself.
     pub fn podman(&self) -> &Podman {
         &self.podman

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -91,7 +92,7 @@ impl Reader {
 
     /// A value that can also do. `secrets` reads secret values when an operation needs one.
     pub fn into_podman(self, secrets: Arc<dyn SecretSource>) -> Podman {
-        Podman { reader: self, secrets }
+        Podman { reader: self, secrets, patience: Duration::MAX }
     }
 
     fn client(&self) -> &Client {
@@ -108,6 +109,7 @@ impl Reader {
 pub struct Podman {
     reader: Reader,
     secrets: Arc<dyn SecretSource>,
+    patience: Duration,
 }
 
 impl fmt::Debug for Podman {
@@ -117,6 +119,13 @@ impl fmt::Debug for Podman {
 }
 
 impl Podman {
+    /// The same that waits at most so long for a registry that says nothing.
+    #[must_use]
+    pub fn patient_for(mut self, limit: Duration) -> Self {
+        self.patience = limit;
+        self
+    }
+
     /// The part that only looks.
     pub fn reader(&self) -> &Reader {
         &self.reader

@@ -18,6 +18,7 @@ mod image;
 #[allow(dead_code, reason = "the tests use more of it")]
 #[path = "../podman/invocation.rs"]
 mod invocation;
+#[allow(dead_code, reason = "the tests use more of it")]
 #[path = "../podman/namespaces.rs"]
 mod namespaces;
 #[path = "../podman/wait.rs"]

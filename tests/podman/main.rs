@@ -26,10 +26,12 @@ mod namespaces;
 #[allow(dead_code, reason = "what tests may use, used today or not")]
 mod project;
 mod readback;
+mod registry;
 mod replace;
 mod sandbox;
 mod secret;
 mod smoke;
+mod ssh;
 mod sudo;
 mod terminal;
 #[allow(dead_code, reason = "what tests may use, used today or not")]

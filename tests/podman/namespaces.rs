@@ -34,6 +34,17 @@ impl Namespaces {
         })
     }
 
+    /// Runs `make` in the network of the engine only; what it opens there stays there.
+    pub fn within_network<T: Send>(&self, make: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                move_into_link_name_space(self.network.as_fd(), Some(LinkNameSpaceType::Network))?;
+                make()
+            });
+            thread.join().expect("the opening thread does not panic")
+        })
+    }
+
     fn enter(&self) -> io::Result<()> {
         // SAFETY: the flag leaves the descriptor table shared; only the working directory becomes this thread's own,
         // which entering a mount namespace demands.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use reconciler::backend::{Observe as _, Perform as _};
+use reconciler::backend::{BackendError, Observe as _, Perform as _};
 use reconciler::facts::Query;
 use reconciler::op::Op;
 use reconciler::spec::{ImageSpec, NewObject};
@@ -84,7 +84,7 @@ async fn resolve(
         acting
             .perform(&Op::CreateImage { object, spec }, &progress)
             .await
-            .map_err(|error| Failure::backend(&format!("pull {reference}"), error))?;
+            .map_err(|error| told(config, reference, error))?;
     }
     let query = Query { project: config.project.to_string(), images: references.clone(), ..Query::default() };
     let snapshot = acting.snapshot(&query).await.map_err(|error| Failure::backend("list images", error))?;
@@ -96,7 +96,12 @@ async fn resolve(
                 .iter()
                 .find(|image| image.tags.contains(reference) || image.digests.contains(reference));
             let digest = image
-                .and_then(|image| image.digests.first())
+                .and_then(|image| {
+                    // The same content may have come from other registries too, packed otherwise.
+                    let repository = repository(reference);
+                    let own = image.digests.iter().find(|digest| digest.split('@').next() == Some(repository));
+                    own.or_else(|| image.digests.first())
+                })
                 .and_then(|digest| digest.rsplit_once('@'))
                 .map(|(_, digest)| digest.to_owned())
                 .filter(|digest| lockfile::is_digest(digest));
@@ -110,4 +115,40 @@ async fn resolve(
             Ok((reference.clone(), digest))
         })
         .collect()
+}
+
+/// What is said of a pull that failed: the image that asks for it first, and its line.
+fn told(config: &Config, reference: &str, error: BackendError) -> Failure {
+    let asks = |image: &Image| matches!(image, Image::Ref { reference: other, .. } if other == reference);
+    match config.images.iter().find(|(_, image)| asks(image)) {
+        Some((name, _)) => {
+            let origin = config.origins.find(&format!("images.{name}")).map(|place| place.to_string());
+            Failure::backend(&format!("image/{name}"), error).with_origin(origin)
+        }
+        None => Failure::backend(&format!("pull {reference}"), error),
+    }
+}
+
+/// A reference without tag and digest.
+fn repository(reference: &str) -> &str {
+    let name = reference.split('@').next().unwrap_or(reference);
+    let last = name.rfind('/').map_or(0, |slash| slash + 1);
+    name[last..].find(':').map_or(name, |colon| &name[..last + colon])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repositories() {
+        for (reference, expected) in [
+            ("registry.example:5000/team/app:1", "registry.example:5000/team/app"),
+            ("registry.example:5000/team/app", "registry.example:5000/team/app"),
+            ("example.org/app:1@sha256:00", "example.org/app"),
+            ("app:1", "app"),
+        ] {
+            assert_eq!(repository(reference), expected);
+        }
+    }
 }

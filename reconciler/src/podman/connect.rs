@@ -301,7 +301,13 @@ async fn tunnel(target: &SshTarget, runtime_dir: &Path, origin: Origin) -> Resul
         .kill_on_drop(true)
         .spawn()
         .map_err(|error| BackendError::new(ErrorKind::Unreachable, format!("cannot start ssh: {error}")))?;
-    let version = answering(&mut child, &socket, "ssh").await?;
+    let version = answering(&mut child, &socket, "ssh").await.map_err(|error| {
+        let port = target.port.map(|port| format!("-p {port} ")).unwrap_or_default();
+        error.with_help(format!(
+            "`ssh {port}{} ls {}` must work without a question; then start podman.socket there",
+            target.destination, target.socket
+        ))
+    })?;
     Ok(Connection {
         client: Client::new(&socket),
         version,

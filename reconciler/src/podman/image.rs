@@ -94,13 +94,13 @@ impl Podman {
         let options = PullOpts::builder().reference(&exact).policy(PullPolicy::Always).build();
         let images = self.api().images();
         let mut stream = images.pull(&options);
-        let mut silence = SILENCE;
+        let mut silence = SILENCE.min(self.patience);
         let mut id = None;
         loop {
             let item = timeout(silence, stream.next()).await.map_err(|_| {
                 BackendError::new(
                     ErrorKind::TimedOut,
-                    format!("the registry {registry} has been silent for {} s", silence.as_secs()),
+                    format!("the registry {registry} has been silent for {} s", silence.as_secs_f64().round()),
                 )
                 .with_help("check the network and the registry's name, then try again")
             })?;

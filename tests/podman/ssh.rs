@@ -1,0 +1,101 @@
+//! An engine behind ssh: a real sshd inside, and the system's own client with the user's configuration.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+use std::time::Duration;
+
+use crate::engine::{Engine, Kind};
+use crate::invocation::Running;
+use crate::wait::wait_for;
+
+const PORT: u16 = 2222;
+
+/// A client takes its keys from the home directory that the account names, whatever `HOME` says; so a wrapper in front
+/// of the real one names the configuration.
+fn client(engine: &Engine) -> String {
+    let dir = engine.dir().join("ssh");
+    let bin = dir.join("bin");
+    fs::create_dir_all(&bin).unwrap();
+    let config = format!(
+        "IdentityFile {dir}/user_key\nIdentitiesOnly yes\nUserKnownHostsFile {dir}/known_hosts\n\
+         StrictHostKeyChecking accept-new\n",
+        dir = dir.display()
+    );
+    fs::write(dir.join("config"), config).unwrap();
+    let wrapper = format!("#!/bin/sh\nexec /usr/bin/ssh -F {}/config \"$@\"\n", dir.display());
+    fs::write(bin.join("ssh"), wrapper).unwrap();
+    engine.as_root("chmod").arg("755").arg(bin.join("ssh")).ok();
+    format!("{}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", bin.display())
+}
+
+/// Serves ssh until dropped.
+fn sshd(engine: &Engine) -> Running<'_> {
+    let dir = engine.dir().join("ssh");
+    for key in ["host_key", "user_key"] {
+        engine.as_root("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(dir.join(key)).ok();
+    }
+    let config = format!(
+        "ListenAddress 127.0.0.1:{PORT}\nPidFile none\nUsePAM no\nStrictModes no\nPermitRootLogin yes\n\
+         PasswordAuthentication no\nKbdInteractiveAuthentication no\n\
+         HostKey {dir}/host_key\nAuthorizedKeysFile {dir}/user_key.pub\n",
+        dir = dir.display()
+    );
+    fs::write(dir.join("sshd_config"), config).unwrap();
+    // Its directory for privilege separation need not be there.
+    let start = "mkdir -p /run/sshd && exec /usr/sbin/sshd -D -e -f \"$0\"";
+    let mut command = engine.as_root("sh").args(["-c", start]).arg(dir.join("sshd_config"));
+    command.command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut server = command.spawn();
+    let mut lines = BufReader::new(server.child.stderr.take().unwrap()).lines();
+    assert!(lines.any(|line| line.is_ok_and(|line| line.contains("Server listening"))), "sshd did not start");
+    // Nobody reads what it says later; it must be able to say it.
+    std::thread::spawn(move || lines.for_each(drop));
+    server
+}
+
+fn over_ssh(kind: Kind) {
+    let engine = Engine::start(kind);
+    let path = client(&engine);
+    let _server = sshd(&engine);
+    let root = engine.rootfs_tar("root.tar");
+    engine.configure(&format!(
+        "images: {{ base: {{ rootfs: {} }} }}\nsandboxes: {{ dev: {{ image: base }} }}",
+        root.display()
+    ));
+    let sbx = |port: u16, args: &[&str]| {
+        let url = format!("ssh://root@127.0.0.1:{port}{}", engine.socket().display());
+        let command = engine.sbx(&["--engine-url", &url]).args(args).env_remove("CONTAINER_HOST").env("PATH", &path);
+        command.input("typed\n").run()
+    };
+    sbx(PORT, &["plan", "--detailed-exitcode"]).expect_code(2);
+    sbx(PORT, &["apply", "--auto-approve"]).expect_code(0);
+    sbx(PORT, &["plan", "--detailed-exitcode"]).expect_code(0);
+    assert_eq!(engine.containers(), [("demo_dev".into(), "running".into())].into());
+    let told = sbx(PORT, &["exec", "dev", "--", "sh", "-c", "cat; echo out; echo err >&2; exit 7"]).expect_code(7);
+    assert_eq!((told.stdout.as_str(), told.stderr.as_str()), ("typed\nout\n", "err\n"));
+
+    // Nobody listens there: said, with what to try.
+    let refused = sbx(PORT + 1, &["plan"]).expect_code(69);
+    for part in ["Connection refused", "`ssh -p 2223 root@127.0.0.1 ls"] {
+        assert!(refused.told().contains(part), "{part}: {}", refused.stderr);
+    }
+    assert!(!refused.told().contains("systemctl --user start"), "{}", refused.stderr);
+
+    sbx(PORT, &["destroy", "--auto-approve"]).expect_code(0);
+    assert!(engine.containers().is_empty());
+    // No tunnel outlives its run.
+    wait_for("the end of every tunnel", Duration::from_secs(10), || {
+        engine.command("sh").args(["-c", "grep -lazx -e -N /proc/[0-9]*/cmdline"]).run().stdout.is_empty().then_some(())
+    });
+}
+
+#[test]
+fn over_ssh_rootful_4() {
+    over_ssh(Kind::Rootful4);
+}
+
+#[test]
+fn over_ssh_rootful_5() {
+    over_ssh(Kind::Rootful5);
+}
