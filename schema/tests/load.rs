@@ -13,7 +13,7 @@ fn read(texts: &[&str]) -> Loaded {
         .enumerate()
         .map(|(index, text)| Source {
             name: format!("{index}.yaml"),
-            directory: format!("/work/{index}").into(),
+            directory: format!("/srv/{index}").into(),
             text: (*text).to_owned(),
         })
         .collect();
@@ -45,8 +45,8 @@ fn paths_start_at_the_file_they_are_written_in() {
     let over = "sandboxes: { api: { mounts: [{ source: ../two, target: /two }] } }\n";
     let config = config(&[&base, over]);
     let api = &config.sandboxes["api"];
-    assert_eq!(api.overlay.as_deref(), Some("/work/0/one".as_ref()));
-    assert_eq!(api.mounts[0].source, schema::config::MountSource::Path("/work/two".into()));
+    assert_eq!(api.overlay.as_deref(), Some("/srv/0/one".as_ref()));
+    assert_eq!(api.mounts[0].source, schema::config::MountSource::Path("/srv/two".into()));
     let place = config.origins.find("sandboxes.api.mounts.0").expect("an origin");
     assert_eq!((place.file.as_str(), place.line), ("1.yaml", 1));
 }

@@ -11,7 +11,7 @@ use crate::input::DEFAULT_FILE;
 
 /// Arguments of `init`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  sbx init\n  sbx init --project acme ~/work/acme")]
+#[command(after_help = "Examples:\n  sbx init\n  sbx init --project acme ~/src/acme")]
 pub struct Args {
     /// Where to write sandboxes.yaml; made when missing
     #[arg(value_name = "DIR", default_value = ".", value_hint = clap::ValueHint::DirPath)]
