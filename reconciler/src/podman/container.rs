@@ -25,6 +25,13 @@ const LAST_WORDS_WITHIN: Duration = Duration::from_millis(500);
 /// What a container gets between TERM and KILL.
 const STOP_SECONDS: &str = "10";
 
+/// The main process as the specification names it. The engine's log of a short-lived container is not always whole.
+fn program(inspected: &InspectedContainer) -> String {
+    let spec = inspected.config.labels.get(label::SPEC);
+    let spec = spec.and_then(|text| serde_json::from_str::<ContainerSpec>(text).ok());
+    spec.and_then(|spec| spec.command.into_iter().next()).map(|program| format!(" {program:?}")).unwrap_or_default()
+}
+
 fn address(container: &str, rest: &str) -> String {
     format!("/containers/{}{rest}", encode_name(container))
 }
@@ -140,8 +147,8 @@ impl Podman {
         let code = inspected.state.exit_code;
         let mut message = match code {
             125 => "the sandbox's PID 1 could not start".to_owned(),
-            126 => "the command cannot be executed (exit code 126)".to_owned(),
-            127 => "the command was not found (exit code 127)".to_owned(),
+            126 => format!("the command{} cannot be executed (exit code 126)", program(inspected)),
+            127 => format!("the command{} was not found (exit code 127)", program(inspected)),
             _ => format!("the main process ended with exit code {code}"),
         };
         if !inspected.state.error.is_empty() {
