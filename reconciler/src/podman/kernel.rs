@@ -4,7 +4,9 @@
 //! `/proc`, and a process number may have been given to somebody else meanwhile: its control group must name the
 //! container.
 
+use std::collections::HashMap;
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -99,17 +101,49 @@ pub(crate) fn controllers(rootless: Option<u32>) -> Vec<String> {
     ["cpu", "memory", "pids"].into_iter().filter(|name| root.join(name).is_dir()).map(str::to_owned).collect()
 }
 
+/// Sources of binds on this host, looked at once for however many containers share them.
+#[derive(Default)]
+pub(crate) struct Sources(HashMap<PathBuf, Source>);
+
+#[derive(Clone, Copy)]
+enum Source {
+    There((u64, u64)),
+    Gone,
+    /// Looking was not allowed.
+    Hidden,
+}
+
+impl Sources {
+    fn look(&mut self, path: &Path) -> Source {
+        if let Some(known) = self.0.get(path) {
+            return *known;
+        }
+        let seen = match fs::metadata(path) {
+            Ok(metadata) => Source::There((metadata.dev(), metadata.ino())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Source::Gone,
+            Err(_) => Source::Hidden,
+        };
+        self.0.insert(path.to_owned(), seen);
+        seen
+    }
+}
+
 /// Bind targets under which the container still sees a file that is no longer the one at the source's path.
-pub(crate) fn replaced_binds<'a>(pid: u32, binds: impl Iterator<Item = (&'a Path, &'a Path)>) -> Vec<PathBuf> {
+pub(crate) fn replaced_binds<'a>(
+    pid: u32,
+    binds: impl Iterator<Item = (&'a Path, &'a Path)>,
+    sources: &mut Sources,
+) -> Vec<PathBuf> {
+    use rustix::fs::{Mode, OFlags, open};
     let root = PathBuf::from(format!("/proc/{pid}/root"));
+    let Ok(root) = open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) else {
+        return Vec::new();
+    };
     binds
-        .filter(|(source, target)| {
-            let Ok(outside) = fs::metadata(source) else {
-                // Gone counts as replaced only if looking was allowed.
-                return matches!(fs::metadata(source), Err(error) if error.kind() == std::io::ErrorKind::NotFound)
-                    && inside(&root, target).is_some();
-            };
-            inside(&root, target).is_some_and(|inside| inside != (outside.dev(), outside.ino()))
+        .filter(|(source, target)| match sources.look(source) {
+            Source::There(outside) => inside(&root, target).is_some_and(|inside| inside != outside),
+            Source::Gone => inside(&root, target).is_some(),
+            Source::Hidden => false,
         })
         .map(|(_, target)| target.to_owned())
         .collect()
@@ -117,9 +151,8 @@ pub(crate) fn replaced_binds<'a>(pid: u32, binds: impl Iterator<Item = (&'a Path
 
 /// Identity of what the container sees at `target`. Links on the way are made by the sandbox and would be followed on
 /// the host: any of them means "cannot tell".
-fn inside(root: &Path, target: &Path) -> Option<(u64, u64)> {
+fn inside(root: &OwnedFd, target: &Path) -> Option<(u64, u64)> {
     use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
-    let root = rustix::fs::open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()?;
     let relative = target.strip_prefix("/").ok()?;
     let file = openat2(
         root,

@@ -14,6 +14,11 @@ use crate::backend::{BackendError, ErrorKind};
 use crate::facts::{ContainerFacts, ImageFacts, ObjectFacts, Observed, Query, State};
 use crate::resource::label;
 
+/// Threads that look at what the kernel knows.
+const MOST_THREADS: usize = 4;
+/// Containers that are not worth a thread of their own.
+const SMALL_SHARE: usize = 16;
+
 /// What the look brings of the engine's objects.
 pub(crate) struct Objects {
     pub containers: Vec<ContainerFacts>,
@@ -45,7 +50,7 @@ impl Reader {
         tokio::task::spawn_blocking(move || {
             let rows: Vec<ListedContainer> =
                 serde_json::from_slice(&body).map_err(|error| error::malformed("containers/json", &error))?;
-            Ok(rows.into_iter().map(|row| container(row, local)).collect())
+            Ok(facts(rows, local))
         })
         .await
         .map_err(|error| BackendError::new(ErrorKind::Failed, error.to_string()))?
@@ -179,7 +184,29 @@ pub(crate) async fn within<T>(
         .map_err(|error| error::from_api(&error).context(what))
 }
 
-fn container(row: ListedContainer, local: bool) -> ContainerFacts {
+/// Facts of all rows, on as many threads as there are processors: it is the kernel that is asked, and the engine is done.
+fn facts(mut rows: Vec<ListedContainer>, local: bool) -> Vec<ContainerFacts> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
+    let share = rows.len().div_ceil(threads).max(SMALL_SHARE);
+    let mut shares = Vec::new();
+    while rows.len() > share {
+        shares.push(rows.split_off(rows.len() - share));
+    }
+    let look = |rows: Vec<ListedContainer>| -> Vec<ContainerFacts> {
+        let mut sources = kernel::Sources::default();
+        rows.into_iter().map(|row| container(row, local, &mut sources)).collect()
+    };
+    std::thread::scope(|scope| {
+        let others: Vec<_> = shares.into_iter().map(|share| scope.spawn(move || look(share))).collect();
+        let mut found = look(rows);
+        for other in others.into_iter().rev() {
+            found.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        }
+        found
+    })
+}
+
+fn container(row: ListedContainer, local: bool, sources: &mut kernel::Sources) -> ContainerFacts {
     let state = match row.state.as_str() {
         "created" | "configured" | "initialized" => State::Created,
         "running" => State::Running,
@@ -195,7 +222,7 @@ fn container(row: ListedContainer, local: bool) -> ContainerFacts {
     let (limits, replaced_binds) = if running {
         let binds = bind_mounts(row.labels.get(label::SPEC).map_or("", String::as_str));
         let binds = binds.iter().map(|(source, target)| (source.as_path(), target.as_path()));
-        (kernel::limits(row.pid, &row.id), kernel::replaced_binds(row.pid, binds))
+        (kernel::limits(row.pid, &row.id), kernel::replaced_binds(row.pid, binds, sources))
     } else {
         let why = if state == State::Running { "the engine is on another machine" } else { "not running" };
         (Observed::Unknown(why.to_owned()), Vec::new())
@@ -247,7 +274,7 @@ mod tests {
             let path = format!("{}/../fixtures/observed/podman-{version}/containers.json", env!("CARGO_MANIFEST_DIR"));
             let text = std::fs::read_to_string(path).expect("fixture");
             let rows: Vec<ListedContainer> = serde_json::from_str(&text).expect("reads");
-            let facts: Vec<_> = rows.into_iter().map(|row| container(row, false)).collect();
+            let facts: Vec<_> = facts(rows, false);
             insta::assert_json_snapshot!(format!("containers-{version}"), facts);
         }
     }
