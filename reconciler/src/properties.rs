@@ -1,4 +1,6 @@
 //! Properties of planning and execution on the backend in memory: from any state, whatever happened before.
+//!
+//! Longer than most files: every property shares the same generators and the same bench, and is read beside them.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
