@@ -13,6 +13,7 @@ mod load;
 mod merge;
 mod name;
 mod origins;
+pub mod policy;
 #[expect(dead_code, reason = "fields whose exact text matters are read from the tree; the type still describes them")]
 mod raw;
 mod reference;

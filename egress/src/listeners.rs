@@ -1,0 +1,19 @@
+//! The sockets through which everything of one sandbox comes.
+
+use std::net::{TcpListener, UdpSocket};
+
+/// Sockets that were made inside a sandbox's network namespace and are served outside of it.
+///
+/// All are non-blocking. Where a sandbox has no IPv6, there is no socket for it.
+#[derive(Debug, Default)]
+pub struct Listeners {
+    /// Take every TCP connection, wherever it was meant to go; the kernel tells by `SO_ORIGINAL_DST`. A connection whose
+    /// original destination is the socket's own address was dialled directly: an explicit proxy's client.
+    pub tcp: Vec<TcpListener>,
+    /// Take TCP connections meant for port 53.
+    pub dns_tcp: Vec<TcpListener>,
+    /// Take datagrams meant for port 53.
+    pub dns_udp: Vec<UdpSocket>,
+    /// One per UDP port of the policy and family; bound to every address, so that `IP_PKTINFO` tells the synthetic one.
+    pub udp: Vec<UdpSocket>,
+}
