@@ -225,6 +225,12 @@ fn refuse(approach: &Approach, plan: &Plan) -> Result<(), Failure> {
         return Err(Failure::refused("sbx::loss", lost).with_details(details).with_help(consent));
     }
     let held: Vec<String> = forbidden(plan);
+    if approach.options.state_only && !held.is_empty() {
+        // Nothing but the sandbox's own container is part of such a plan, and nobody else has that.
+        return Err(Failure::failed("sbx::not-created", "it cannot be started or stopped; nothing was changed")
+            .with_details(held)
+            .with_help("create it with `sbx apply`"));
+    }
     if plan.is_empty() && !held.is_empty() {
         return Err(held_by_others(held, "nothing was changed"));
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use schema::Config;
-use schema::config::{EnvValue, Home, Image, MountSource};
+use schema::config::{Home, Image, MountSource};
 
 use crate::host_facts::{Fact, HostFacts};
 use crate::identity::Identity;
@@ -182,17 +182,8 @@ async fn collect<T>(tasks: Vec<Task<T>>) -> BTreeMap<PathBuf, Fact<T>> {
 
 /// Hashes of the secrets that a sandbox uses. Commands run side by side.
 async fn secrets(config: &Config, env: &HostEnv) -> BTreeMap<String, Fact<String>> {
-    let used: BTreeSet<&str> = config
-        .sandboxes
-        .values()
-        .flat_map(|sandbox| sandbox.env.values())
-        .filter_map(|value| match value {
-            EnvValue::Secret(name) => Some(name.as_str()),
-            EnvValue::Text(_) => None,
-        })
-        .collect();
-    let read = used.into_iter().filter_map(|name| {
-        let source = config.secrets.get(name)?;
+    let read = config.used_secrets().into_iter().filter_map(|name| {
+        let (name, source) = (name.as_str(), config.secrets.get(name)?);
         Some(async move {
             use secrecy::ExposeSecret as _;
             let value = secret::read(source, env).await.map_err(|error| error.to_string());

@@ -3,6 +3,7 @@
 //! Everything is resolved here: defaults and profiles merged, variables and `~` expanded, paths absolute, replicas
 //! counted out, references checked. Types are plain; where something was written is kept apart in [`Origins`].
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -32,6 +33,23 @@ pub struct Config {
     /// Where each thing was written.
     #[serde(skip)]
     pub origins: Origins,
+}
+
+impl Config {
+    /// Keys of [`Config::secrets`] that a sandbox uses: the value of any other is never read.
+    pub fn used_secrets(&self) -> BTreeSet<&Name> {
+        self.sandboxes.values().flat_map(Sandbox::secrets).collect()
+    }
+}
+
+impl Sandbox {
+    /// Keys of [`Config::secrets`] this sandbox uses, once for each use.
+    pub fn secrets(&self) -> impl Iterator<Item = &Name> {
+        self.env.values().filter_map(|value| match value {
+            EnvValue::Secret(name) => Some(name),
+            EnvValue::Text(_) => None,
+        })
+    }
 }
 
 /// Ceilings checked by `plan`.

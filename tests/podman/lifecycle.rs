@@ -41,6 +41,37 @@ on_every_engine! {
         engine.sbx(&["stop", "nobody"]).run().expect_code(64);
     }
 
+    /// What is in memory is lost by a stop and by a restart: both ask, and change nothing until they are answered. What
+    /// else the file asks for by now is left to `apply`.
+    fn memory_is_lost_by_consent(engine) {
+        let file = |more: &str| format!("sandboxes: {{ dev: {{ image: host, home: {{ tmpfs: 8MiB }}{more} }}, web: {{ image: host }} }}");
+        engine.configure(&file(""));
+        engine.converge();
+        let id = engine.id("dev");
+        // With nothing in it there is nothing to ask.
+        engine.sbx(&["restart", "dev"]).run().expect_code(0);
+        engine.shell("dev", "echo draft > ~/draft");
+        engine.configure(&file(", env: { A: '1' }"));
+        let before = engine.state();
+        for command in ["stop", "restart"] {
+            let refused = engine.sbx(&[command, "dev"]).run().expect_code(73);
+            for part in ["container/dev loses tmpfs: ", ": 1 file, 6 B", "--accept-loss container/dev"] {
+                assert!(refused.told().contains(part), "{command}, {part}: {}", refused.stderr);
+            }
+            engine.sbx(&[command, "dev", "--accept-loss", "container/web"]).run().expect_code(73);
+        }
+        assert_eq!(engine.state(), before);
+        assert_eq!(engine.shell("dev", "cat ~/draft"), "draft");
+        engine.sbx(&["restart", "dev", "--accept-loss", "container/dev"]).run().expect_code(0);
+        assert_eq!(engine.shell("dev", "ls ~"), "");
+        engine.shell("dev", "echo again > ~/draft");
+        engine.sbx(&["stop", "dev", "--accept-loss", "container/dev"]).run().expect_code(0);
+        assert_eq!(engine.containers()["demo_dev"], "exited");
+        assert_eq!(engine.id("dev"), id, "the changed file is for `apply`");
+        engine.sbx(&["start", "dev"]).run().expect_code(0);
+        engine.sbx(&["stop", "web"]).run().expect_code(0);
+    }
+
     /// What a destroy leaves is the user's; what it is told to take goes too; then there is nothing.
     fn destroy_leaves_user_data(engine) {
         engine.bare_repository("origin.git");

@@ -1,6 +1,7 @@
 //! `sbx lock`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use reconciler::backend::{BackendError, Observe as _, Perform as _};
 use reconciler::facts::Query;
@@ -23,8 +24,13 @@ use crate::render::text::count;
 #[command(after_help = "\
 Examples:
   sbx lock                     pull every `ref` image and pin its digest
+  sbx lock --timeout 2m        give up on a registry that says nothing
   sbx apply --locked           refuse what is not pinned")]
-pub struct Args {}
+pub struct Args {
+    /// Stop after so long: 90s, 10m; nothing is written then
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    timeout: Option<Duration>,
+}
 
 #[derive(Serialize)]
 struct Document {
@@ -33,7 +39,7 @@ struct Document {
 }
 
 /// Pins digests.
-pub fn run(_: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
+pub fn run(args: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
     let surroundings = Surroundings::find(run)?;
     let config = configuration::load_quietly(run, &surroundings)?;
     let path = lockfile::path(&run.global.file);
@@ -43,7 +49,14 @@ pub fn run(_: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
     } else {
         crate::runtime::block_on(async {
             let engine = Engine::connect(run, &surroundings, &config, false).await?;
-            resolve(run, &config, &engine, &references).await
+            let work = resolve(run, &config, &engine, &references, args.timeout);
+            match args.timeout {
+                // Each pull is patient for as long; this bounds all of them together.
+                Some(timeout) => {
+                    tokio::time::timeout(timeout + GRACE, work).await.unwrap_or_else(|_| Err(late(timeout)))
+                }
+                None => work.await,
+            }
         })?
     };
     surroundings.person.act(&path, || lockfile::write(&path, &images))?;
@@ -53,6 +66,15 @@ pub fn run(_: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
         run.screen.say(&format!("Pinned {} in {}.", count(images.len(), "image"), path.display()));
     }
     Ok(Exit::Done)
+}
+
+/// What a silent registry gets beyond the bound, so that it is the one that is named.
+const GRACE: Duration = Duration::from_millis(500);
+
+fn late(timeout: Duration) -> Failure {
+    let message =
+        format!("not every image was pulled within {}; nothing was written", humantime::format_duration(timeout));
+    Failure::new(Exit::TimedOut, "sbx::timed-out", message).with_help("give it more with --timeout, or run it again")
 }
 
 fn references(config: &Config) -> BTreeSet<String> {
@@ -71,8 +93,9 @@ async fn resolve(
     config: &Config,
     engine: &Engine,
     references: &BTreeSet<String>,
+    timeout: Option<Duration>,
 ) -> Result<BTreeMap<String, String>, Failure> {
-    let acting = engine.acting(config);
+    let begun = Instant::now();
     for reference in references {
         let object = NewObject { name: reference.clone(), labels: BTreeMap::new() };
         let spec = ImageSpec::Ref { reference: reference.clone(), digest: None, pull: String::from("always") };
@@ -81,13 +104,15 @@ async fn resolve(
                 run.screen.say(&format!("{reference}: {text}"));
             }
         };
+        let left = timeout.map(|timeout| timeout.saturating_sub(begun.elapsed()));
+        let acting = engine.acting(config).patient_for(left);
         acting
             .perform(&Op::CreateImage { object, spec }, &progress)
             .await
             .map_err(|error| told(config, reference, error))?;
     }
     let query = Query { project: config.project.to_string(), images: references.clone(), ..Query::default() };
-    let snapshot = acting.snapshot(&query).await.map_err(|error| Failure::backend("list images", error))?;
+    let snapshot = engine.snapshot(&query).await.map_err(|error| Failure::backend("list images", error))?;
     references
         .iter()
         .map(|reference| {

@@ -19,6 +19,9 @@ pub struct Power {
     /// The sandboxes
     #[arg(value_name = "SANDBOX", required = true, add = super::completion::sandboxes())]
     sandboxes: Vec<String>,
+    /// Consent to a loss that is named, for instance container/api; may be given several times
+    #[arg(long = "accept-loss", value_name = "RESOURCE")]
+    accept_loss: Vec<String>,
     /// Wait so long for another sbx that changes the project
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = humantime::parse_duration)]
     lock_timeout: Duration,
@@ -35,7 +38,8 @@ pub struct StartArgs {
 /// Arguments of `stop`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  sbx stop api\n\nThe sandbox stays stopped, through applies too, until `sbx start`."
+    after_help = "Examples:\n  sbx stop api\n  sbx stop api --accept-loss container/api     lose what is in its memory mounts\n\n\
+    The sandbox stays stopped, through applies too, until `sbx start`."
 )]
 pub struct StopArgs {
     #[command(flatten)]
@@ -44,7 +48,9 @@ pub struct StopArgs {
 
 /// Arguments of `restart`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  sbx restart api")]
+#[command(
+    after_help = "Examples:\n  sbx restart api\n  sbx restart api --accept-loss container/api  lose what is in its memory mounts"
+)]
 pub struct RestartArgs {
     #[command(flatten)]
     power: Power,
@@ -76,6 +82,9 @@ fn intend(power: &Power, run: &Run<'_>, intent: Intent, restart: bool, did: &'st
         intents: names.iter().map(|name| (name.clone(), intent)).collect::<BTreeMap<_, _>>(),
         restart: if restart { names.clone() } else { BTreeSet::new() },
         targets: names,
+        accepted: power.accept_loss.iter().cloned().collect(),
+        // What else the file asks for by now is for `apply`.
+        state_only: true,
         ..PlanOptions::default()
     };
     let approach = Approach { lock_timeout: power.lock_timeout, ..Approach::quiet(options, did) };

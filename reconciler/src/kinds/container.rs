@@ -46,10 +46,7 @@ impl Kind for Containers {
             }));
             after.extend(sandbox.networks.iter().map(|name| ResourceId::new(network::NOUN, name.as_str())));
             after.extend(sandbox.worktrees.iter().map(|tree| worktree::id(&tree.path)));
-            after.extend(sandbox.env.values().filter_map(|value| match value {
-                schema::config::EnvValue::Secret(name) => Some(ResourceId::new(secret::NOUN, name.as_str())),
-                schema::config::EnvValue::Text(_) => None,
-            }));
+            after.extend(sandbox.secrets().map(|name| ResourceId::new(secret::NOUN, name.as_str())));
             let spec = to_spec(&spec);
             state.resources.push(Desired {
                 id: ResourceId::new(NOUN, sandbox.name.as_str()),
@@ -354,6 +351,7 @@ impl<'a> Comparison<'a> {
         match (self.wanted, current.state) {
             (Intent::Running, State::Running) if context.options.restart.contains(self.name) => {
                 change = change.because("restart asked for");
+                change.loses = loss::of_stop(context, &self.desired.id, current);
                 change = change.step(format!("stop {}", self.object), Op::StopContainer { container: id.clone() });
                 change = self.started(context, change, &id);
                 change = live::ceilings(context, &self.spec, current, change, true);
@@ -388,9 +386,7 @@ impl<'a> Comparison<'a> {
             (Intent::Stopped, State::Created | State::Exited) => {}
             (Intent::Stopped, _) => {
                 change.drift |= !asked;
-                if !asked {
-                    change.loses = loss::of_stop(context, &self.desired.id, current);
-                }
+                change.loses = loss::of_stop(context, &self.desired.id, current);
                 change = change
                     .because(if asked { "stop asked for" } else { "started outside, though stopped on purpose" })
                     .step(format!("stop {}", self.object), Op::StopContainer { container: id.clone() });

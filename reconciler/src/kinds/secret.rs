@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use schema::config::EnvValue;
 use serde_json::json;
 
 use super::{Change, Kind, PlanContext, fixed};
@@ -27,17 +26,8 @@ impl Kind for Secrets {
 
     /// Only secrets that a sandbox uses: a value nobody needs is never read.
     fn desire(&self, context: &DesireContext<'_>, state: &mut DesiredState) {
-        let used: BTreeSet<&str> = context
-            .config
-            .sandboxes
-            .values()
-            .flat_map(|sandbox| sandbox.env.values())
-            .filter_map(|value| match value {
-                EnvValue::Secret(name) => Some(name.as_str()),
-                EnvValue::Text(_) => None,
-            })
-            .collect();
-        for name in used {
+        for name in context.config.used_secrets() {
+            let name = name.as_str();
             let place = format!("secrets.{name}");
             match context.host.secrets.get(name) {
                 Some(Ok(hash)) => {

@@ -1,0 +1,379 @@
+//! One case each: states that a generator seldom makes, and what the plan says about them.
+
+use super::*;
+
+fn one(variant: Variant) -> Shape {
+    (vec![Some(variant), None, None], 0)
+}
+
+fn plain() -> Variant {
+    Variant {
+        image: "host",
+        memory: None,
+        pids: None,
+        networked: false,
+        home: 0,
+        env: 0,
+        restart: Restart::No,
+        worktree: false,
+        secret: false,
+    }
+}
+
+fn change_of<'a>(plan: &'a Plan, id: &str) -> &'a crate::plan::Change {
+    plan.changes.iter().find(|change| change.resource.to_string() == id).expect("in the plan")
+}
+
+#[test]
+fn a_stop_on_purpose_outlives_applies_and_a_start_ends_it() {
+    let mut bench = Bench::new();
+    let shape = one(plain());
+    bench.converge(&shape);
+    let wish = |intent| PlanOptions {
+        intents: BTreeMap::from([("api".to_owned(), intent)]),
+        targets: ["api".to_owned()].into(),
+        state_only: true,
+        ..PlanOptions::default()
+    };
+    assert!(bench.apply(&shape, &wish(Intent::Stopped)).is_done());
+    let state = |bench: &Bench| bench.backend.world().containers.values().next().expect("one").facts.state;
+    assert_eq!(state(&bench), State::Exited);
+    bench.settled(&shape);
+    // Even a replacement leaves it stopped.
+    bench.converge(&one(Variant { env: 1, ..plain() }));
+    assert_ne!(state(&bench), State::Running);
+    // A start changes nothing else, though the file has moved on.
+    let moved_on = one(Variant { env: 0, ..plain() });
+    let plan = bench.plan(&moved_on, &wish(Intent::Running));
+    assert_eq!(change_of(&plan, "container/api").action, Action::Update);
+    assert!(bench.execute(&plan).is_done());
+    assert_eq!(state(&bench), State::Running);
+    bench.settled(&one(Variant { env: 1, ..plain() }));
+}
+
+#[test]
+fn a_clone_of_ours_is_somebody_elses_and_a_renamed_one_is_ours() {
+    let mut bench = Bench::new();
+    let shape = one(plain());
+    bench.converge(&shape);
+    let ours = bench.backend.world().containers.values().next().expect("one").facts.clone();
+    // A clone copies every label, the uid too.
+    let clone = bench.backend.world().add_container("acme_api-clone", ours.labels.clone(), &ours.image_id);
+    bench.settled(&shape);
+    let options = PlanOptions { destroy: Some(Destroy::default()), ..PlanOptions::default() };
+    let plan = bench.plan(&shape, &options);
+    assert!(!serde_json::to_string(&plan).expect("serializes").contains(&clone), "a step names the clone");
+    // Beside it: the same labels on a container whose proper name nobody has are ours.
+    bench.backend.world().containers.remove(&clone);
+    bench.backend.world().containers.get_mut(&ours.id).expect("there").facts.name = "renamed".into();
+    let plan = bench.plan(&shape, &PlanOptions::default());
+    assert_eq!(change_of(&plan, "container/api").because, ["renamed to renamed outside"]);
+    bench.converge(&shape);
+}
+
+#[test]
+fn a_replacement_that_never_gets_ready_brings_the_old_one_back() {
+    let mut bench = Bench::new();
+    let shape = one(plain());
+    bench.converge(&shape);
+    let old = bench.backend.world().containers.keys().next().expect("one").clone();
+    let mut plan = bench.plan(&one(Variant { env: 1, ..plain() }), &PlanOptions::default());
+    assert_eq!(change_of(&plan, "container/api").action, Action::Replace);
+    for step in plan.changes.iter_mut().flat_map(|change| &mut change.steps) {
+        if let crate::op::Op::CreateContainer { spec, .. } = &mut step.op {
+            spec.command = vec!["broken".into()];
+        }
+    }
+    bench.backend.broken_commands.insert("broken".into());
+    let outcome = bench.execute(&plan);
+    assert!(
+        matches!(&outcome.results[0].ending, crate::outcome::Ending::Failed { rolled_back: true, .. }),
+        "{outcome:#?}"
+    );
+    let world = bench.backend.world();
+    assert_eq!(world.containers.len(), 1);
+    let back = &world.containers[&old].facts;
+    assert_eq!((back.name.as_str(), back.state), ("acme_api", State::Running));
+}
+
+#[test]
+fn names_held_by_others_are_forbidden_and_dependants_not_tried() {
+    let mut bench = Bench::new();
+    bench.backend.world().volumes.insert("acme_data".into(), Labels::new());
+    let shape = one(Variant { home: 1, ..plain() });
+    let plan = bench.plan(&shape, &PlanOptions::default());
+    assert_eq!(change_of(&plan, "volume/data").action, Action::Forbidden);
+    let outcome = bench.execute(&plan);
+    let container = outcome.results.iter().find(|result| result.resource.kind == "container").expect("in the outcome");
+    assert!(matches!(container.ending, crate::outcome::Ending::NotTried { waited_for: Some(_) }), "{outcome:#?}");
+    assert!(bench.backend.world().containers.is_empty());
+    // Beside it: the same file converges once the name is free.
+    bench.backend.world().volumes.clear();
+    bench.converge(&shape);
+}
+
+#[test]
+fn a_failure_stops_dependants_and_nothing_else() {
+    let mut bench = Bench::new();
+    let shape = one(Variant { home: 1, networked: true, ..plain() });
+    bench.backend.world().fail_after = Some(0);
+    let outcome = bench.apply(&shape, &PlanOptions::default());
+    let ending = |kind: &str| &outcome.results.iter().find(|result| result.resource.kind == kind).expect(kind).ending;
+    for tried in ["image", "volume", "network"] {
+        assert!(matches!(ending(tried), crate::outcome::Ending::Failed { .. }), "{tried}: {outcome:#?}");
+    }
+    assert!(matches!(ending("container"), crate::outcome::Ending::NotTried { waited_for: Some(_) }), "{outcome:#?}");
+}
+
+#[test]
+fn a_removed_volume_is_kept_until_it_is_named() {
+    let mut bench = Bench::new();
+    let shape = one(plain());
+    bench.converge(&shape);
+    let mut without = config(&shape);
+    without.volumes.clear();
+    let plan = |bench: &mut Bench, accepted: &[&str]| {
+        let options =
+            PlanOptions { accepted: accepted.iter().map(|&text| text.to_owned()).collect(), ..PlanOptions::default() };
+        let mut new_uid = || "uid-x".to_owned();
+        let facts = host(&shape);
+        let prepared = prepare(&without, &facts, &bench.backend, &options, "now", &mut new_uid);
+        futures_util::FutureExt::now_or_never(prepared).expect("at once").expect("looks").plan
+    };
+    let kept = plan(&mut bench, &[]);
+    assert!(kept.is_empty());
+    assert!(kept.warnings.iter().any(|notice| notice.code == "sbx::volume-kept"));
+    let named = plan(&mut bench, &["volume/data"]);
+    assert_eq!(change_of(&named, "volume/data").action, Action::Delete);
+    assert_eq!(named.unaccepted(&[]).count(), 1);
+    assert_eq!(named.unaccepted(&["volume/data".to_owned()]).count(), 0);
+}
+
+#[test]
+fn quotas_name_who_holds_what() {
+    let mut bench = Bench::new();
+    let shape = (vec![Some(plain()), Some(plain()), None], 0);
+    let mut config = config(&shape);
+    config.quotas = Quotas { per_owner: 1, total: 7 };
+    let mut new_uid = || "uid".to_owned();
+    let options = PlanOptions::default();
+    let facts = host(&shape);
+    let prepared = prepare(&config, &facts, &bench.backend, &options, "now", &mut new_uid);
+    let plan = futures_util::FutureExt::now_or_never(prepared).expect("at once").expect("looks").plan;
+    let notice = plan.warnings.iter().find(|notice| notice.code == "sbx::quota").expect("refused");
+    assert_eq!(notice.message, "alice would hold 2 sandboxes, 1 are allowed: acme/api, acme/web");
+    // Beside it: the default quotas let the same file through.
+    bench.converge(&shape);
+}
+
+#[test]
+fn a_saved_plan_says_what_moved() {
+    let mut bench = Bench::new();
+    let shape = one(plain());
+    let saved = bench.plan(&shape, &PlanOptions::default());
+    let text = serde_json::to_string(&saved).expect("plans serialize");
+    let saved: Plan = serde_json::from_str(&text).expect("and back");
+    let again = bench.plan(&shape, &PlanOptions::default());
+    assert_eq!(crate::planner::moved(&saved, &again), Vec::<String>::new());
+    bench.converge(&shape);
+    let later = bench.plan(&shape, &PlanOptions::default());
+    let moved = crate::planner::moved(&saved, &later);
+    assert!(moved.contains(&"container/api: its state changed".to_owned()), "{moved:?}");
+}
+
+#[test]
+fn a_container_that_has_the_successors_name_is_untouched() {
+    let mut bench = Bench::new();
+    bench.converge(&one(plain()));
+    let changed = one(Variant { env: 1, ..plain() });
+    // Made before the name was taken: nothing in it knows of somebody else.
+    let early = bench.plan(&changed, &PlanOptions::default());
+    let theirs = {
+        let mut world = bench.backend.world();
+        let id = world.add_container("acme_api.next", Labels::new(), "theirs");
+        world.containers.get_mut(&id).expect("added").facts.state = State::Exited;
+        id
+    };
+    let outcome = bench.execute(&early);
+    assert!(
+        matches!(&outcome.results[0].ending, crate::outcome::Ending::Failed { rolled_back: true, .. }),
+        "{outcome:#?}"
+    );
+    assert!(bench.backend.world().containers.contains_key(&theirs), "taking back took somebody else's");
+    let late = bench.plan(&changed, &PlanOptions::default());
+    assert_eq!(change_of(&late, "container/api").action, Action::Forbidden);
+    // Beside it: with the name free, the same file converges.
+    bench.backend.world().containers.remove(&theirs);
+    bench.converge(&changed);
+}
+
+#[test]
+fn an_interrupt_before_the_point_of_no_return_brings_the_old_one_back() {
+    for (heard_at, expected) in [("wait until", "old"), ("remove acme_api", "new")] {
+        let mut bench = Bench::new();
+        bench.converge(&one(plain()));
+        let old = bench.backend.world().containers.keys().next().expect("one").clone();
+        let plan = bench.plan(&one(Variant { env: 1, ..plain() }), &PlanOptions::default());
+        let (interrupt, stop) = watch::channel(false);
+        let on_event = |event| {
+            if let crate::outcome::Event::Step { message, .. } = event
+                && message.starts_with(heard_at)
+            {
+                interrupt.send_replace(true);
+            }
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+        let options = ExecuteOptions { attempts: 1, ..ExecuteOptions::default() };
+        let outcome = runtime.block_on(execute(&plan, &bench.backend, &options, stop, &on_event));
+        assert!(outcome.interrupted);
+        let world = bench.backend.world();
+        let left: Vec<_> = world.containers.values().map(|container| &container.facts).collect();
+        assert_eq!(left.len(), 1, "{left:#?}");
+        assert_eq!((left[0].name.as_str(), left[0].state), ("acme_api", State::Running));
+        assert_eq!(left[0].id == old, expected == "old", "{heard_at}: {outcome:#?}");
+    }
+}
+
+#[test]
+fn members_come_back_to_a_network_that_cannot_be_made_anew() {
+    let mut bench = Bench::new();
+    let shape = one(Variant { networked: true, ..plain() });
+    bench.converge(&shape);
+    let theirs = bench.backend.world().add_container("theirs", Labels::new(), "theirs");
+    bench.backend.world().containers.get_mut(&theirs).expect("added").facts.networks = vec!["acme_backend".into()];
+    let mut open = config(&shape);
+    open.networks.insert(name("backend"), Network { internal: false });
+    let (options, facts) = (PlanOptions::default(), host(&shape));
+    let mut new_uid = || "uid-x".to_owned();
+    let prepared = prepare(&open, &facts, &bench.backend, &options, "now", &mut new_uid);
+    let plan = futures_util::FutureExt::now_or_never(prepared).expect("at once").expect("looks").plan;
+    assert_eq!(change_of(&plan, "network/backend").action, Action::Replace);
+    let before = bench.backend.world().networks.clone();
+    let outcome = bench.execute(&plan);
+    assert!(
+        matches!(&outcome.results[0].ending, crate::outcome::Ending::Failed { rolled_back: true, .. }),
+        "{outcome:#?}"
+    );
+    assert_eq!(bench.backend.world().networks, before);
+    bench.settled(&shape);
+}
+
+#[test]
+fn a_paused_sandbox_goes_on_where_it_was() {
+    let mut bench = Bench::new();
+    let shape = one(Variant { home: 2, ..plain() });
+    bench.converge(&shape);
+    bench.backend.world().containers.values_mut().for_each(|container| container.facts.state = State::Paused);
+    let plan = bench.plan(&shape, &PlanOptions::default());
+    let stops = |plan: &Plan| serde_json::to_string(plan).expect("serializes").contains("stop-container");
+    assert!(!stops(&plan), "what is in its memory would be lost: {plan:#?}");
+    // Made anew it does lose that, and says so.
+    for container in bench.backend.world().containers.values_mut() {
+        container.probe.tmpfs.insert("/home/dev".into(), (1, 5));
+    }
+    let options = PlanOptions { replace: ["api".to_owned()].into(), ..PlanOptions::default() };
+    let plan = bench.plan(&shape, &options);
+    assert!(stops(&plan));
+    assert_eq!(change_of(&plan, "container/api").loses.len(), 1);
+    bench.converge(&shape);
+}
+
+#[test]
+fn a_successor_that_is_all_there_is_goes_with_consent_only() {
+    let mut bench = Bench::new();
+    bench.converge(&one(plain()));
+    for container in bench.backend.world().containers.values_mut() {
+        container.facts.name = "acme_api.next".into();
+        container.probe.changed_files = 3;
+    }
+    // Killed before the renaming, used since, and now the file says something else.
+    let plan = bench.plan(&one(Variant { env: 1, ..plain() }), &PlanOptions::default());
+    let change = change_of(&plan, "container/api");
+    assert_eq!((change.action, change.loses.len()), (Action::Create, 1), "{change:#?}");
+    // Beside it: where the file is the same, it takes its place and loses nothing.
+    let plan = bench.plan(&one(plain()), &PlanOptions::default());
+    assert_eq!(change_of(&plan, "container/api").loses.len(), 0);
+    bench.converge(&one(plain()));
+}
+
+#[test]
+fn what_could_not_be_looked_at_counts_as_lost_by_a_restart() {
+    let mut bench = Bench::new();
+    bench.converge(&one(plain()));
+    for container in bench.backend.world().containers.values_mut() {
+        container.facts.replaced_binds = vec!["/etc/x".into()];
+        container.probe.unknown = vec!["/home/dev: no answer".into()];
+    }
+    let plan = bench.plan(&one(plain()), &PlanOptions::default());
+    assert_eq!(plan.unaccepted(&[]).count(), 1);
+}
+
+#[test]
+fn a_stop_and_a_restart_ask_for_what_is_in_memory() {
+    let mut bench = Bench::new();
+    let shape = one(Variant { home: 2, ..plain() });
+    bench.converge(&shape);
+    let api = || "api".to_owned();
+    let wish = |intent, restart: bool| PlanOptions {
+        intents: BTreeMap::from([(api(), intent)]),
+        restart: if restart { [api()].into() } else { BTreeSet::new() },
+        targets: [api()].into(),
+        state_only: true,
+        ..PlanOptions::default()
+    };
+    for files in [0, 1] {
+        for container in bench.backend.world().containers.values_mut() {
+            container.probe.tmpfs.insert("/home/dev".into(), (files, 5));
+        }
+        for options in [wish(Intent::Stopped, false), wish(Intent::Running, true)] {
+            let plan = bench.plan(&shape, &options);
+            assert_eq!(change_of(&plan, "container/api").action, Action::Update);
+            assert_eq!(plan.unaccepted(&[]).count(), usize::try_from(files).expect("small"), "{plan:#?}");
+            assert_eq!(plan.unaccepted(&["container/api".to_owned()]).count(), 0);
+        }
+    }
+}
+
+#[test]
+fn a_worktree_whose_removal_was_cut_short_is_removed() {
+    let mut bench = Bench::new();
+    let shape = one(Variant { worktree: true, ..plain() });
+    bench.converge(&shape);
+    for place in bench.backend.world().worktrees.values_mut() {
+        if let WorktreePlace::Worktree(facts) = place {
+            *place = WorktreePlace::Missing(facts.clone());
+        }
+    }
+    let everything = Destroy { volumes: true, worktrees: true, secrets: true };
+    let options = PlanOptions { destroy: Some(everything), ..PlanOptions::default() };
+    let plan = bench.plan(&shape, &options);
+    assert_eq!(plan.unaccepted(&[]).count(), 0, "no files are left to lose");
+    assert!(bench.execute(&plan).is_done());
+    assert!(bench.backend.world().worktrees.is_empty());
+}
+
+#[test]
+fn passwords_of_remotes_are_not_shown() {
+    let mut bench = Bench::new();
+    let shape = one(Variant { worktree: true, ..plain() });
+    let mut secret = config(&shape);
+    secret.sandboxes[0].worktrees[0].repo = "https://me:hunter2@example.test/api.git".into();
+    let (options, facts) = (PlanOptions::default(), host(&shape));
+    let shown = |bench: &Bench| {
+        let mut new_uid = || "uid-x".to_owned();
+        let prepared = prepare(&secret, &facts, &bench.backend, &options, "now", &mut new_uid);
+        let mut plan = futures_util::FutureExt::now_or_never(prepared).expect("at once").expect("looks").plan;
+        for step in plan.changes.iter_mut().flat_map(|change| &mut change.steps) {
+            // The operation itself needs it.
+            step.op = crate::op::Op::RemoveImage { image: String::new() };
+        }
+        format!("{plan:?}")
+    };
+    let text = shown(&bench);
+    assert!(text.contains("example.test") && !text.contains("hunter2"), "{text}");
+    bench.backend.world().repositories.insert("/clones/api.git".into(), "https://me:hunter3@example.test/b".into());
+    let text = shown(&bench);
+    assert!(text.contains("is a clone of") && !text.contains("hunter"), "{text}");
+    bench.backend.world().repositories.clear();
+    bench.converge(&shape);
+}
