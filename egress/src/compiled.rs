@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::civil::Date;
 use schema::policy::{DnsName, Host, HostPattern, Policy, Protocol, Rule};
 
-use crate::verdict::{ConnectVerdict, Denial, Inspect, Question, Request, RequestVerdict, Transport};
+use crate::verdict::{ConnectVerdict, Denial, Headers, Inspect, Question, Request, RequestVerdict, Speech, Transport};
 
 /// A policy, ready to be asked.
 ///
@@ -25,26 +25,36 @@ impl Compiled {
         Self { allow: share(&policy.allow), deny: share(&policy.deny) }
     }
 
-    /// Whether DNS may know `name`: some allow rule could lead to a connection to it.
+    /// Whether DNS may know `name`: some allow rule could lead to a connection to it, or to a flow of datagrams.
     pub fn resolves(&self, name: &DnsName, today: Date) -> bool {
         let host = Host::Name(name.clone());
-        let denied = self.deny.iter().any(|rule| matches_host(rule, &host) && denies_whole_host(rule));
-        !denied && self.allow.iter().any(|rule| matches_host(rule, &host) && !expired(rule, today))
+        self.allow.iter().filter(|rule| matches_host(rule, &host) && rule.holds(today)).any(|rule| {
+            let transport = if rule.protocol == Protocol::Udp { Transport::Udp } else { Transport::Tcp };
+            // A denied range ends at its last port, so that only the port after one has to be tried.
+            let after = self.deny.iter().flat_map(|rule| &rule.ports).filter_map(|range| range.last.checked_add(1));
+            let mut tried = rule.ports.iter().map(|range| range.first).chain(after);
+            tried.any(|port| {
+                let question = Question { host: &host, port, transport };
+                matches!(self.connect(question, today), ConnectVerdict::Allow { .. })
+            })
+        })
     }
 
     /// What becomes of a connection or a flow of datagrams.
     pub fn connect(&self, question: Question<'_>, today: Date) -> ConnectVerdict {
         let Question { host, port, transport } = question;
-        let carries = |rule: &Rule| (rule.protocol == Protocol::Udp) == (transport == Transport::Udp);
-        let at_port = |rule: &Rule| carries(rule) && rule.ports.iter().any(|range| range.contains(port));
-        if let Some(rule) =
-            self.deny.iter().find(|rule| matches_host(rule, host) && at_port(rule) && !rule.needs_requests())
-        {
+        let udp = transport == Transport::Udp;
+        let denying: Vec<_> = (self.deny.iter())
+            .filter(|rule| matches_host(rule, host) && rule.denies_transport(udp) && rule.has_port(port))
+            .collect();
+        // Nobody sees requests in datagrams, so that a rule about them denies all.
+        if let Some(rule) = denying.iter().find(|rule| udp || !rule.needs_requests()) {
             return ConnectVerdict::Deny(Denial::Denied(Arc::clone(rule)));
         }
-        let named: Vec<_> = self.allow.iter().filter(|rule| matches_host(rule, host)).collect();
-        let open: Vec<_> = named.iter().filter(|rule| at_port(rule)).collect();
-        let valid: Vec<_> = open.iter().filter(|rule| !expired(rule, today)).collect();
+        let mut named: Vec<_> = self.allow.iter().filter(|rule| matches_host(rule, host)).collect();
+        named.sort_by_key(|rule| precedence(rule));
+        let open: Vec<_> = named.iter().filter(|rule| rule.allows_transport(udp) && rule.has_port(port)).collect();
+        let valid: Vec<_> = open.iter().filter(|rule| rule.holds(today)).collect();
         let Some(first) = valid.first() else {
             return ConnectVerdict::Deny(match (open.first(), named.first()) {
                 (Some(rule), _) => Denial::Expired(Arc::clone(rule)),
@@ -52,15 +62,21 @@ impl Compiled {
                 (None, None) => Denial::NoRule,
             });
         };
-        let judged = valid.iter().any(|rule| rule.needs_requests())
-            || self.deny.iter().any(|rule| matches_host(rule, host) && at_port(rule));
-        let inspect = if transport == Transport::Udp {
+        let inspect = if udp {
             Inspect::Nothing
-        } else if judged {
+        } else if valid.iter().any(|rule| rule.needs_requests()) || !denying.is_empty() {
             Inspect::Requests
         } else {
-            // The widest of what the rules let pass.
-            valid.iter().map(|rule| loosest(rule.protocol)).min().unwrap_or(Inspect::Names)
+            let passes = |speech| valid.iter().any(|rule| alone(rule.protocol).lets_pass(port, speech));
+            if valid.iter().any(|rule| rule.protocol == Protocol::Tcp) {
+                Inspect::Nothing
+            } else if passes(Speech::Other) {
+                Inspect::Names
+            } else if passes(Speech::Http) {
+                if passes(Speech::Tls) { Inspect::Http } else { Inspect::Names }
+            } else {
+                Inspect::Tls
+            }
         };
         ConnectVerdict::Allow { inspect, rule: Arc::clone(first) }
     }
@@ -68,25 +84,23 @@ impl Compiled {
     /// What becomes of a request on a connection that [`Compiled::connect`] allowed.
     pub fn request(&self, question: Question<'_>, request: &Request<'_>, today: Date) -> RequestVerdict {
         let Question { host, port, transport: _ } = question;
-        let about = |rule: &&Arc<Rule>| {
-            matches_host(rule, host)
-                && rule.protocol != Protocol::Udp
-                && rule.ports.iter().any(|range| range.contains(port))
-        };
-        if let Some(rule) =
-            self.deny.iter().filter(about).find(|rule| crate::compiled::mismatch(rule, request).is_none())
-        {
+        let about = |rule: &&Arc<Rule>| matches_host(rule, host) && rule.has_port(port);
+        let denying = self.deny.iter().filter(about).filter(|rule| rule.denies_transport(false));
+        if let Some(rule) = denying.into_iter().find(|rule| denies(rule, request)) {
             return RequestVerdict::Deny(Denial::Denied(Arc::clone(rule)));
         }
+        let mut allowing: Vec<_> =
+            self.allow.iter().filter(about).filter(|rule| rule.allows_transport(false)).collect();
+        allowing.sort_by_key(|rule| precedence(rule));
         let mut nearest: Option<(u8, Denial)> = None;
-        for rule in self.allow.iter().filter(about) {
-            let denial = if expired(rule, today) {
-                (0, Denial::Expired(Arc::clone(rule)))
-            } else {
-                match mismatch(rule, request) {
+        for rule in allowing {
+            let denial = if rule.holds(today) {
+                match mismatch(rule, port, request) {
                     None => return RequestVerdict::Allow(Arc::clone(rule)),
                     Some(why) => why.denial(rule),
                 }
+            } else {
+                (0, Denial::Expired(Arc::clone(rule)))
             };
             if nearest.as_ref().is_none_or(|(best, _)| denial.0 > *best) {
                 nearest = Some(denial);
@@ -96,9 +110,22 @@ impl Compiled {
     }
 }
 
+/// Which of several matching rules is taken: the one that says most of the host, then one that needs requests.
+fn precedence(rule: &Rule) -> (std::cmp::Reverse<usize>, u8, bool) {
+    let (depth, kind) = match &rule.host {
+        HostPattern::Exact(name) => (name.labels().count(), 0),
+        HostPattern::OneLabel(name) => (name.labels().count(), 1),
+        HostPattern::AnyDepth(name) => (name.labels().count(), 2),
+        HostPattern::Any => (0, 2),
+        HostPattern::Network(network) => (usize::from(network.prefix_len()), 0),
+    };
+    (std::cmp::Reverse(depth), kind, !rule.needs_requests())
+}
+
 /// The first part of a rule that a request does not match, in the order in which rules are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mismatch {
+    Protocol,
     Method,
     Path,
     EncodedSeparator,
@@ -111,17 +138,21 @@ impl Mismatch {
     fn denial(self, rule: &Arc<Rule>) -> (u8, Denial) {
         let rule = Arc::clone(rule);
         match self {
-            Self::Method => (1, Denial::Method(rule)),
-            Self::Path => (2, Denial::Path(rule)),
-            Self::EncodedSeparator => (3, Denial::EncodedSeparator(rule)),
-            Self::Header => (4, Denial::Header(rule)),
-            Self::Upgrade => (5, Denial::Upgrade(rule)),
+            Self::Protocol => (1, Denial::Protocol(rule)),
+            Self::Method => (2, Denial::Method(rule)),
+            Self::Path => (3, Denial::Path(rule)),
+            Self::EncodedSeparator => (4, Denial::EncodedSeparator(rule)),
+            Self::Header => (5, Denial::Header(rule)),
+            Self::Upgrade => (6, Denial::Upgrade(rule)),
         }
     }
 }
 
-fn mismatch(rule: &Rule, request: &Request<'_>) -> Option<Mismatch> {
-    let Request { method, path, headers, upgrade } = *request;
+fn mismatch(rule: &Rule, port: u16, request: &Request<'_>) -> Option<Mismatch> {
+    let Request { method, path, headers, upgrade, tls } = *request;
+    if !rule.allows_request(port, tls) {
+        return Some(Mismatch::Protocol);
+    }
     if !rule.methods.is_empty() && !rule.methods.iter().any(|allowed| allowed == method) {
         return Some(Mismatch::Method);
     }
@@ -131,15 +162,32 @@ fn mismatch(rule: &Rule, request: &Request<'_>) -> Option<Mismatch> {
     if path.has_encoded_separators() && !rule.encoded_separators {
         return Some(Mismatch::EncodedSeparator);
     }
-    let has = |wanted: &schema::policy::HeaderMatch| {
-        headers.any(&wanted.name, &mut |value| {
-            wanted.value.as_deref().is_none_or(|pattern| matches_text(pattern.as_bytes(), value))
-        })
-    };
-    if !rule.headers.iter().all(has) {
+    if !has_headers(rule, headers) {
         return Some(Mismatch::Header);
     }
     (upgrade && !rule.upgrade).then_some(Mismatch::Upgrade)
+}
+
+/// Whether a deny rule is about `request`: in any spelling of its method and path.
+fn denies(rule: &Rule, request: &Request<'_>) -> bool {
+    let Request { method, path, headers, .. } = *request;
+    let of_path = |pattern: &schema::policy::PathPattern| {
+        matches_path(pattern.as_str(), path.as_str())
+            || path
+                .loosest()
+                .is_some_and(|reading| glob(&schema::policy::decode_fully(pattern.as_str()), reading, true))
+    };
+    (rule.methods.is_empty() || rule.methods.iter().any(|denied| denied.eq_ignore_ascii_case(method)))
+        && (rule.paths.is_empty() || rule.paths.iter().any(of_path))
+        && has_headers(rule, headers)
+}
+
+fn has_headers(rule: &Rule, headers: &dyn Headers) -> bool {
+    rule.headers.iter().all(|wanted| {
+        headers.any(&wanted.name, &mut |value| {
+            wanted.value.as_deref().is_none_or(|pattern| matches_text(pattern.as_bytes(), value))
+        })
+    })
 }
 
 fn matches_host(rule: &Rule, host: &Host) -> bool {
@@ -157,16 +205,8 @@ fn matches_host(rule: &Rule, host: &Host) -> bool {
     }
 }
 
-/// Whether nothing of the host is left by this deny rule, so that its name need not exist.
-fn denies_whole_host(rule: &Rule) -> bool {
-    !rule.needs_requests() && rule.ports.iter().any(|range| range.first <= 1 && range.last == u16::MAX)
-}
-
-fn expired(rule: &Rule, today: Date) -> bool {
-    rule.expires.is_some_and(|last| today > last)
-}
-
-fn loosest(protocol: Protocol) -> Inspect {
+/// What passes where a rule with this protocol is alone.
+fn alone(protocol: Protocol) -> Inspect {
     match protocol {
         Protocol::Tcp | Protocol::Udp => Inspect::Nothing,
         Protocol::Auto => Inspect::Names,

@@ -15,6 +15,8 @@ pub struct Request<'a> {
     pub headers: &'a dyn Headers,
     /// Whether it asks to upgrade the connection.
     pub upgrade: bool,
+    /// Whether it came inside TLS, and will leave inside TLS.
+    pub tls: bool,
 }
 
 /// Headers of a request, however they are kept.
@@ -59,19 +61,48 @@ pub enum ConnectVerdict {
     Deny(Denial),
 }
 
-/// How closely a connection has to be looked at.
+/// How closely a connection has to be looked at; what passes is [`Inspect::lets_pass`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Inspect {
     /// Not at all: any bytes ([`schema::policy::Protocol::Tcp`]), or datagrams.
     Nothing,
-    /// TLS must be for the name, HTTP must be for the name; anything else passes, except on ports 80 and 443.
+    /// TLS must be for the name, HTTP must be for the name; anything else passes, except on port 80, where only plain HTTP
+    /// passes, and on port 443, where only TLS does.
     Names,
+    /// Plain HTTP or TLS, for the name; nothing else passes. What is inside TLS is not looked at.
+    Http,
     /// TLS must be for the name; nothing else passes.
     Tls,
-    /// HTTP only, plain or inside TLS; inside TLS only the name is looked at.
-    Http,
-    /// Every HTTP request is judged, and TLS is intercepted for that.
+    /// Every HTTP request is judged, TLS is intercepted for that, and nothing but HTTP passes.
     Requests,
+}
+
+/// What a connection turns out to speak, by its first bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Speech {
+    /// TLS.
+    Tls,
+    /// HTTP, not inside TLS.
+    Http,
+    /// Anything else, also a server that speaks first.
+    Other,
+}
+
+impl Inspect {
+    /// Whether what `speech` a connection to `port` turned out to be may go on. Whether its name is the right one, and
+    /// what its requests are, is judged besides.
+    pub const fn lets_pass(self, port: u16, speech: Speech) -> bool {
+        match (self, speech) {
+            (Self::Nothing, _) => true,
+            (Self::Names, speech) => match port {
+                80 => matches!(speech, Speech::Http),
+                443 => matches!(speech, Speech::Tls),
+                _ => true,
+            },
+            (Self::Tls, speech) => matches!(speech, Speech::Tls),
+            (Self::Http | Self::Requests, speech) => !matches!(speech, Speech::Other),
+        }
+    }
 }
 
 /// What becomes of one HTTP request.
@@ -94,6 +125,9 @@ pub enum Denial {
     Expired(Arc<Rule>),
     /// Rules name the host, but not this port or transport; the nearest one.
     Port(Arc<Rule>),
+    /// Rules name host and port, but not what is spoken; the nearest one. Also for a rule that writes a secret, when the
+    /// request is not inside TLS.
+    Protocol(Arc<Rule>),
     /// Rules name host and port, but not this method; the nearest one.
     Method(Arc<Rule>),
     /// Rules name host, port and method, but not this path; the nearest one.
@@ -104,6 +138,40 @@ pub enum Denial {
     Upgrade(Arc<Rule>),
     /// The path has an encoded separator and the nearest rule does not take those.
     EncodedSeparator(Arc<Rule>),
+}
+
+impl Denial {
+    /// What the audit record says: kebab case, stable.
+    pub const fn because(&self) -> &'static str {
+        match self {
+            Self::NoRule => "no-rule",
+            Self::Denied(_) => "denied",
+            Self::Expired(_) => "expired",
+            Self::Port(_) => "port",
+            Self::Protocol(_) => "protocol",
+            Self::Method(_) => "method",
+            Self::Path(_) => "path",
+            Self::Header(_) => "header",
+            Self::Upgrade(_) => "upgrade",
+            Self::EncodedSeparator(_) => "encoded-separator",
+        }
+    }
+
+    /// The rule that decided, or that came nearest.
+    pub const fn rule(&self) -> Option<&Arc<Rule>> {
+        match self {
+            Self::NoRule => None,
+            Self::Denied(rule)
+            | Self::Expired(rule)
+            | Self::Port(rule)
+            | Self::Protocol(rule)
+            | Self::Method(rule)
+            | Self::Path(rule)
+            | Self::Header(rule)
+            | Self::Upgrade(rule)
+            | Self::EncodedSeparator(rule) => Some(rule),
+        }
+    }
 }
 
 /// What is judged.

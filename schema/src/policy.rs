@@ -6,11 +6,13 @@
 mod host;
 mod http;
 mod path;
+mod reading;
 mod rule;
 mod url;
 
 pub use host::{DnsName, Host, HostError, HostPattern};
 pub use http::{HeaderEdits, HeaderMatch, HeaderValue};
 pub use path::{PathError, PathPattern};
+pub use reading::decode_fully;
 pub use rule::{Place, Policy, PortRange, Protocol, Rule, Upstream};
 pub use url::{RequestPath, Target, TargetError};

@@ -5,8 +5,10 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::url::{self, Dots};
+
 /// A glob over canonical paths: `*` stands for any characters within a segment, `**` for any across segments; everything
-/// else for itself. `/repos/**` does not match `/repos`.
+/// else for itself. `/repos/**` matches `/repos/` and what is below it, not `/repos`. A star itself is written `%2A`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PathPattern(String);
@@ -17,12 +19,15 @@ pub enum PathError {
     /// Does not start with a slash.
     #[error("a path starts with `/`")]
     Relative,
-    /// Would never match, because canonical paths have none: `//`, `.`, `..`, a query, a fragment.
+    /// Would never match, because canonical paths have none: `//`, `.`, `..`, a query, a fragment, blanks, `\\`.
     #[error("{0:?} never occurs in a canonical path")]
     Never(String),
     /// A percent sign that no two hex digits follow.
     #[error("a `%` is followed by two hex digits")]
     Percent,
+    /// An escape of a control character, or of a character in more bytes than it takes: refused in every path.
+    #[error("it has an escape that no path may have")]
+    Escape,
     /// Three stars or more in a row.
     #[error("`*` is any text within a segment, `**` any text; there is no longer row of stars")]
     Stars,
@@ -45,13 +50,23 @@ impl FromStr for PathPattern {
         if text.contains("***") {
             return Err(PathError::Stars);
         }
-        if let Some(bad) = ["?", "#", "//"].into_iter().find(|bad| text.contains(bad)) {
-            return Err(PathError::Never(bad.to_owned()));
+        let never = |what: &str| Err(PathError::Never(what.to_owned()));
+        if let Some(bad) = text.chars().find(|c| c.is_control() || matches!(c, ' ' | '?' | '#' | '\\')) {
+            return never(bad.encode_utf8(&mut [0; 4]));
         }
-        if let Some(bad) = text.split('/').find(|segment| matches!(*segment, "." | "..")) {
-            return Err(PathError::Never(bad.to_owned()));
+        let text = url::escape_non_ascii(text);
+        // Looked at as canonical: `%2e%2e` never matches either.
+        let text = url::canonical_escapes(&text).ok_or(PathError::Percent)?;
+        if text.contains("//") {
+            return never("//");
         }
-        super::url::canonical_escapes(text).map(Self).ok_or(PathError::Percent)
+        if url::has_control_escape(&text) || url::has_overlong_escape(&text) {
+            return Err(PathError::Escape);
+        }
+        if let Some(bad) = text.split('/').find(|segment| url::dots(segment) != Dots::None) {
+            return never(bad);
+        }
+        Ok(Self(text))
     }
 }
 

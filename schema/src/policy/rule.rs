@@ -14,9 +14,12 @@ use super::{DnsName, HeaderEdits, HeaderMatch, HostPattern, PathPattern};
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Policy {
-    /// What is allowed. The order has no meaning for what is allowed; it breaks ties of which rule is named.
+    /// What is allowed: what any of them allows. The order has no meaning for that; where several match, the rule that is
+    /// named, and whose changes are made, is the one that says most of the host, then one that needs requests, then the
+    /// first.
     pub allow: Vec<Rule>,
-    /// What is denied all the same.
+    /// What is denied all the same. Protocols and ports of a deny rule are read as widely as they can be
+    /// ([`Rule::denies_transport`]).
     pub deny: Vec<Rule>,
     /// Names the proxy resolves from here rather than by DNS.
     pub hosts: BTreeMap<DnsName, Vec<IpAddr>>,
@@ -32,7 +35,8 @@ pub struct Policy {
 pub struct Rule {
     /// Which hosts.
     pub host: HostPattern,
-    /// Which ports; sorted, not overlapping, never empty. The language's default is 80 and 443.
+    /// Which ports; sorted, not overlapping, never empty. The language's default is [`PortRange::WEB`] for what is
+    /// allowed and [`PortRange::ALL`] for what is denied.
     pub ports: Vec<PortRange>,
     /// What may be spoken.
     #[serde(default)]
@@ -46,10 +50,11 @@ pub struct Rule {
     /// Headers a request must have, all of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub headers: Vec<HeaderMatch>,
-    /// Whether paths with encoded separators (`%2f`, `%5c`) are judged rather than refused.
+    /// Whether paths with encoded separators (`%2f`, `%5c`) are judged rather than refused. Without meaning in a deny rule,
+    /// which holds for every spelling.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub encoded_separators: bool,
-    /// Whether the connection may be upgraded (WebSocket).
+    /// Whether the connection may be upgraded (WebSocket). Without meaning in a deny rule.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub upgrade: bool,
     /// Most a request may take until its response begins.
@@ -101,7 +106,7 @@ pub struct PortRange {
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
     /// Whatever it turns out to be: TLS and HTTP are held to the name, HTTP is required on port 80 and TLS on 443,
-    /// anything else passes untouched on other ports.
+    /// anything else passes untouched on other ports. No datagrams.
     #[default]
     Auto,
     /// HTTP, plain or inside TLS, and nothing else.
@@ -140,6 +145,43 @@ impl Rule {
             || self.timeout.is_some()
     }
 
+    /// Whether the rule, as an allow rule, is about datagrams or about connections: datagrams are for [`Protocol::Udp`] only.
+    pub fn allows_transport(&self, udp: bool) -> bool {
+        (self.protocol == Protocol::Udp) == udp
+    }
+
+    /// Whether the rule, as a deny rule, is about datagrams or about connections: [`Protocol::Auto`] is about both,
+    /// [`Protocol::Udp`] about datagrams, everything else about every connection, whatever it speaks.
+    pub fn denies_transport(&self, udp: bool) -> bool {
+        self.protocol == Protocol::Auto || self.allows_transport(udp)
+    }
+
+    /// Whether a request inside TLS, or one that is not, on `port` is something the rule allows. A rule that writes a
+    /// secret is about requests inside TLS only, unless it asks for `http` by name.
+    pub fn allows_request(&self, port: u16, tls: bool) -> bool {
+        let spoken = match self.protocol {
+            Protocol::Http | Protocol::Tcp => true,
+            Protocol::Tls => tls,
+            Protocol::Auto => match port {
+                80 => !tls,
+                443 => tls,
+                _ => true,
+            },
+            Protocol::Udp => false,
+        };
+        spoken && (tls || self.protocol == Protocol::Http || self.secrets().next().is_none())
+    }
+
+    /// Whether `port` is one of its ports.
+    pub fn has_port(&self, port: u16) -> bool {
+        self.ports.iter().any(|range| range.contains(port))
+    }
+
+    /// Whether it holds on `today`, as an allow rule.
+    pub fn holds(&self, today: jiff::civil::Date) -> bool {
+        self.expires.is_none_or(|last| today <= last)
+    }
+
     /// Secrets whose values the proxy writes for it.
     pub fn secrets(&self) -> impl Iterator<Item = &crate::Name> {
         self.request.secrets().chain(self.response.secrets())
@@ -159,6 +201,11 @@ impl Policy {
 }
 
 impl PortRange {
+    /// Ports of an allow rule that names none.
+    pub const WEB: [Self; 2] = [Self::one(80), Self::one(443)];
+    /// Ports of a deny rule that names none.
+    pub const ALL: [Self; 1] = [Self { first: 1, last: u16::MAX }];
+
     /// One port.
     pub const fn one(port: u16) -> Self {
         Self { first: port, last: port }

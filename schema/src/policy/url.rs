@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use super::reading::hex;
 use super::{Host, HostError};
 
 /// What somebody wants to reach, as far as it is known: `https://api.example.org/v1`, `ssh://example.org:22`,
@@ -20,11 +21,15 @@ pub struct Target {
 }
 
 /// The path of a request, canonical: dot segments resolved, escapes of unreserved characters undone, other escapes in
-/// upper case, repeated slashes kept apart from single ones by refusal. Query not included.
+/// upper case. What servers are known to disagree about is refused: empty segments, dot segments hidden behind an encoded
+/// separator or beside a `;`, overlong UTF-8. Query not included.
+///
+/// It is what is judged and what has to be sent on: a server must not get to read another spelling than the rules did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestPath {
     path: String,
     encoded_separators: bool,
+    loosest: Option<Box<[u8]>>,
 }
 
 /// Why a text is no target, or a path is refused whatever the rules say.
@@ -36,68 +41,77 @@ pub enum TargetError {
     /// A user name or password in it.
     #[error("a URL with a user name in it is refused")]
     UserInfo,
+    /// An IPv6 address without brackets, of which nobody can tell where it ends and the port begins.
+    #[error("an IPv6 address in a URL stands in brackets: https://[2001:db8::1]:8443/")]
+    Brackets,
     /// The host.
     #[error("host: {0}")]
     Host(#[from] HostError),
     /// The port is no number from 1 to 65535, or the scheme has no usual one.
     #[error("write a port from 1 to 65535")]
     Port,
-    /// A control character, space, non-ASCII byte, backslash or NUL; or an escape of a control character.
+    /// A control character, space, non-ASCII byte, backslash, `#` or NUL; or an escape of a control character.
     #[error("the path has a character that no path may have")]
     Character,
+    /// An escape of a character in more bytes than it takes, which some decoders take for a `/` or a dot.
+    #[error("the path has a character escaped in more bytes than it takes")]
+    Overlong,
     /// A percent sign that no two hex digits follow.
     #[error("the path has a `%` that no two hex digits follow")]
     Percent,
     /// `//`: servers disagree whether it is the same as `/`.
     #[error("the path has an empty segment (`//`)")]
     EmptySegment,
-    /// `;` parameters: servers disagree whether they are part of a segment.
+    /// `/..;/`: servers disagree whether it is a dot segment.
     #[error("the path has a `;` beside a dot segment")]
     Parameter,
+    /// `/a%2F..%2Fb`: servers disagree whether it is a dot segment.
+    #[error("the path has a dot segment beside an encoded separator")]
+    HiddenDots,
     /// More `..` than segments.
     #[error("the path leads above its root")]
     AboveRoot,
 }
 
 impl RequestPath {
-    /// From what a request line has, query and fragment cut off by the caller or not.
+    /// From what a request line has, a query cut off by the caller or not.
     pub fn parse(raw: &str) -> Result<Self, TargetError> {
-        let raw = raw.split(['?', '#']).next().unwrap_or(raw);
+        let raw = raw.split('?').next().unwrap_or(raw);
         if !raw.starts_with('/') {
             return Err(TargetError::Character);
         }
-        if raw.bytes().any(|byte| !(0x21..0x7f).contains(&byte) || byte == b'\\') {
+        if raw.bytes().any(|byte| !(0x21..0x7f).contains(&byte) || matches!(byte, b'\\' | b'#')) {
             return Err(TargetError::Character);
         }
         let path = canonical_escapes(raw).ok_or(TargetError::Percent)?;
-        // Escapes that are left are in upper case. Control characters have no place in a path.
-        if path.split('%').skip(1).any(|rest| rest.starts_with(['0', '1']) || rest.starts_with("7F")) {
+        if has_control_escape(&path) {
             return Err(TargetError::Character);
+        }
+        if has_overlong_escape(&path) {
+            return Err(TargetError::Overlong);
         }
         if path.contains("//") {
             return Err(TargetError::EmptySegment);
         }
         let mut kept: Vec<&str> = Vec::new();
-        let segments: Vec<&str> = path.split('/').skip(1).collect();
-        for (index, segment) in segments.iter().enumerate() {
-            let last = index + 1 == segments.len();
-            match *segment {
-                "." if last => kept.push(""),
-                "." => {}
-                ".." => {
-                    kept.pop().ok_or(TargetError::AboveRoot)?;
-                    if last {
-                        kept.push("");
-                    }
-                }
-                // `/a/..;/b` is `/b` to some servers.
-                other if other.starts_with("..;") || other.starts_with(".;") => return Err(TargetError::Parameter),
-                other => kept.push(other),
+        let mut segments = path.split('/').skip(1).peekable();
+        while let Some(segment) = segments.next() {
+            match dots(segment) {
+                Dots::None => kept.push(segment),
+                Dots::Parameter => return Err(TargetError::Parameter),
+                Dots::Hidden => return Err(TargetError::HiddenDots),
+                Dots::One => {}
+                Dots::Two => drop(kept.pop().ok_or(TargetError::AboveRoot)?),
+            }
+            // `/a/..` is the directory, `/`, as `/a/../` is.
+            if segments.peek().is_none() && matches!(segment, "." | "..") {
+                kept.push("");
             }
         }
         let path = format!("/{}", kept.join("/"));
-        let encoded_separators = path.contains("%2F") || path.contains("%5C");
-        Ok(Self { path, encoded_separators })
+        let encoded_separators = has_encoded_separator(&path);
+        let loosest = Some(super::reading::loosest(&path)).filter(|reading| reading != path.as_bytes());
+        Ok(Self { path, encoded_separators, loosest: loosest.map(Vec::into_boxed_slice) })
     }
 
     /// The path.
@@ -109,6 +123,84 @@ impl RequestPath {
     pub fn has_encoded_separators(&self) -> bool {
         self.encoded_separators
     }
+
+    /// What the laxest server could take it for, where that is something else: decoded until nothing is left to decode,
+    /// without parameters, dot segments resolved after that. Deny rules are held against it too.
+    pub fn loosest(&self) -> Option<&[u8]> {
+        self.loosest.as_deref()
+    }
+}
+
+/// What a segment is to servers that resolve dot segments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dots {
+    /// Ordinary.
+    None,
+    /// `.`
+    One,
+    /// `..`
+    Two,
+    /// One or two, and a parameter.
+    Parameter,
+    /// One or two, between encoded separators.
+    Hidden,
+}
+
+/// Looks for dot segments in a segment of canonical escapes.
+pub(super) fn dots(segment: &str) -> Dots {
+    match segment {
+        "." => return Dots::One,
+        ".." => return Dots::Two,
+        _ => {}
+    }
+    let mut rest = segment;
+    let mut hidden = false;
+    loop {
+        let end = rest.find("%2F").into_iter().chain(rest.find("%5C")).min();
+        let part = &rest[..end.unwrap_or(rest.len())];
+        hidden |= end.is_some();
+        let name = part.split(';').next().unwrap_or(part);
+        let name = name.split("%3B").next().unwrap_or(name);
+        if matches!(name, "." | "..") {
+            return if hidden { Dots::Hidden } else { Dots::Parameter };
+        }
+        match end {
+            Some(end) => rest = &rest[end + 3..],
+            None => return Dots::None,
+        }
+    }
+}
+
+/// Whether canonical escapes stand for a separator.
+pub(super) fn has_encoded_separator(path: &str) -> bool {
+    path.contains("%2F") || path.contains("%5C")
+}
+
+/// Whether canonical escapes stand for a control character, which has no place in a path.
+pub(super) fn has_control_escape(path: &str) -> bool {
+    path.split('%').skip(1).any(|rest| rest.starts_with(['0', '1']) || rest.starts_with("7F"))
+}
+
+/// Whether canonical escapes spell a character in more bytes of UTF-8 than it takes: `%C0%AF` is a `/` to some.
+pub(super) fn has_overlong_escape(path: &str) -> bool {
+    let mut before = None;
+    let mut rest = path;
+    while let Some(at) = rest.find('%') {
+        let byte = rest.get(at + 1..at + 3).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        // Only bytes that follow each other make a character.
+        let lead = before.filter(|_| at == 0);
+        match (lead, byte) {
+            (Some(0xc0 | 0xc1), Some(0x80..=0xbf))
+            | (Some(0xe0), Some(0x80..=0x9f))
+            | (Some(0xf0), Some(0x80..=0x8f)) => {
+                return true;
+            }
+            _ => {}
+        }
+        before = byte;
+        rest = rest.get(at + 3..).unwrap_or_default();
+    }
+    false
 }
 
 /// Undoes escapes of unreserved characters and writes the others in upper case; `None` for a stray percent sign.
@@ -118,10 +210,10 @@ pub(super) fn canonical_escapes(text: &str) -> Option<String> {
     while let Some(at) = rest.find('%') {
         made.push_str(&rest[..at]);
         let digits = rest.get(at + 1..at + 3)?;
-        if !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return None;
-        }
-        let byte = u8::from_str_radix(digits, 16).ok()?;
+        let byte = match *digits.as_bytes() {
+            [high, low] => hex(high)? << 4 | hex(low)?,
+            _ => return None,
+        };
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
             made.push(char::from(byte));
         } else {
@@ -134,6 +226,25 @@ pub(super) fn canonical_escapes(text: &str) -> Option<String> {
     Some(made)
 }
 
+/// Escapes what is not ASCII, as browsers do.
+pub(super) fn escape_non_ascii(text: &str) -> Cow<'_, str> {
+    if text.is_ascii() {
+        return Cow::Borrowed(text);
+    }
+    let mut made = String::with_capacity(text.len() * 2);
+    for byte in text.bytes() {
+        if byte.is_ascii() {
+            made.push(char::from(byte));
+        } else {
+            made.push('%');
+            for digit in [byte >> 4, byte & 0xf] {
+                made.extend(char::from_digit(digit.into(), 16).map(|digit| digit.to_ascii_uppercase()));
+            }
+        }
+    }
+    Cow::Owned(made)
+}
+
 impl Target {
     /// Reads a URL.
     pub fn parse(text: &str) -> Result<Self, TargetError> {
@@ -142,7 +253,8 @@ impl Target {
         if scheme.is_empty() || !scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte)) {
             return Err(TargetError::Scheme);
         }
-        let (authority, path) = match rest.find(['/', '?', '#']) {
+        let rest = rest.split('#').next().unwrap_or(rest);
+        let (authority, path) = match rest.find(['/', '?']) {
             Some(at) => (&rest[..at], &rest[at..]),
             None => (rest, ""),
         };
@@ -150,11 +262,15 @@ impl Target {
             return Err(TargetError::UserInfo);
         }
         let (host, port) = split_port(authority)?;
+        if host.contains(':') && !host.starts_with('[') {
+            return Err(TargetError::Brackets);
+        }
         let port = port.or_else(|| usual_port(&scheme)).ok_or(TargetError::Port)?;
         let path = match scheme.as_str() {
             "http" | "https" | "ws" | "wss" => {
-                let path = if path.starts_with('/') { Cow::Borrowed(path) } else { Cow::Owned(format!("/{path}")) };
-                Some(RequestPath::parse(&path)?)
+                let path = path.split('?').next().unwrap_or(path);
+                let path = if path.is_empty() { "/" } else { path };
+                Some(RequestPath::parse(&escape_non_ascii(path))?)
             }
             _ => None,
         };
