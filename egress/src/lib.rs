@@ -9,7 +9,14 @@
 
 pub mod audit;
 pub mod compiled;
+pub mod flows;
 pub mod generation;
+pub mod limits;
 pub mod listeners;
+pub mod pool;
+pub mod route;
 pub mod sandbox;
+pub mod session;
+pub mod shared;
+pub mod synthetic;
 pub mod verdict;

@@ -1,0 +1,248 @@
+//! Open connections and flows of datagrams of one sandbox, and what becomes of them when the policy changes.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+use schema::policy::{Host, Rule};
+use tokio_util::sync::CancellationToken;
+
+use crate::audit::{Record, Spoken};
+use crate::generation::Generation;
+use crate::pool::InUse;
+use crate::route::{Kind, Route};
+use crate::sandbox::Sandbox;
+use crate::shared::Shared;
+use crate::verdict::{ConnectVerdict, Denial, Inspect, Question, Transport};
+
+/// What is open.
+#[derive(Debug, Default)]
+pub struct Flows {
+    open: Mutex<Open>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    next: u64,
+    tcp: usize,
+    udp: usize,
+    flows: HashMap<u64, Arc<Flow>>,
+}
+
+/// One of them.
+#[derive(Debug)]
+struct Flow {
+    host: Host,
+    port: u16,
+    transport: Transport,
+    /// Changed only under the registry's lock.
+    judged: Mutex<Judged>,
+    cut: CancellationToken,
+    opened: Instant,
+    time: Timestamp,
+    sent: AtomicU64,
+    received: AtomicU64,
+}
+
+/// By what it is open.
+#[derive(Debug, Clone)]
+struct Judged {
+    generation: u64,
+    rule: Arc<Rule>,
+    kind: Kind,
+    route: Route,
+}
+
+/// Why a flow was not opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refused {
+    /// The policy says so.
+    Policy(Denial),
+    /// As many are open as may be.
+    TooMany,
+}
+
+/// A flow that is registered for as long as this lives.
+pub struct FlowGuard {
+    sandbox: Arc<Sandbox>,
+    id: u64,
+    flow: Arc<Flow>,
+    /// Keeps the address standing for the name.
+    _name: Option<InUse>,
+}
+
+impl Flows {
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many TCP connections and flows of datagrams are open.
+    pub fn count(&self) -> (usize, usize) {
+        let open = self.lock();
+        (open.tcp, open.udp)
+    }
+
+    /// Cuts all that `generation` does not allow; how many.
+    pub(crate) fn judge_again(&self, generation: &Generation, today: Date) -> usize {
+        let open = self.lock();
+        open.flows.values().filter(|flow| !flow.judge(generation, today)).inspect(|flow| flow.cut.cancel()).count()
+    }
+
+    /// Cuts all: the sandbox is not served any more.
+    pub fn cut(&self) {
+        for flow in self.lock().flows.values() {
+            flow.cut.cancel();
+        }
+    }
+}
+
+impl Flow {
+    fn question(&self) -> Question<'_> {
+        Question { host: &self.host, port: self.port, transport: self.transport }
+    }
+
+    fn judged(&self) -> MutexGuard<'_, Judged> {
+        self.judged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it may go on.
+    fn judge(&self, generation: &Generation, today: Date) -> bool {
+        let ConnectVerdict::Allow { inspect, .. } = generation.compiled.connect(self.question(), today) else {
+            return false;
+        };
+        let judged = self.judged();
+        // Not yet seen what it is: that is judged by what is then in force.
+        judged.route == PENDING || judged.route.satisfies(Route::of(inspect, self.port, judged.kind))
+    }
+}
+
+/// The way of a flow that has not shown what it is.
+const PENDING: Route = Route::Refuse("pending");
+
+impl FlowGuard {
+    /// Opens a flow, if the policy allows it; how closely it has to be looked at.
+    ///
+    /// # Guarantees
+    /// Judged by one generation. If another is put in force meanwhile, the flow is either judged by that one, or cut by it.
+    pub fn open(
+        sandbox: &Arc<Sandbox>,
+        shared: &Shared,
+        host: Host,
+        port: u16,
+        transport: Transport,
+        name: Option<InUse>,
+    ) -> Result<(Self, Inspect), Refused> {
+        let today = shared.today();
+        let cut = CancellationToken::new();
+        // Loaded under the lock: a swap judges again under the same lock, after it has put its generation in force.
+        let mut open = sandbox.flows.lock();
+        let generation = sandbox.generation();
+        let question = Question { host: &host, port, transport };
+        let (inspect, rule) = match generation.compiled.connect(question, today) {
+            ConnectVerdict::Allow { inspect, rule } => (inspect, rule),
+            ConnectVerdict::Deny(denial) => return Err(Refused::Policy(denial)),
+        };
+        let (count, most) = match transport {
+            Transport::Tcp => (&mut open.tcp, shared.limits.connections),
+            Transport::Udp => (&mut open.udp, shared.limits.udp_flows),
+        };
+        if *count >= most {
+            return Err(Refused::TooMany);
+        }
+        *count += 1;
+        let id = open.next;
+        open.next += 1;
+        let flow = Arc::new(Flow {
+            host,
+            port,
+            transport,
+            judged: Mutex::new(Judged { generation: generation.number, rule, kind: Kind::Unexamined, route: PENDING }),
+            cut,
+            opened: Instant::now(),
+            time: (shared.clock)(),
+            sent: AtomicU64::new(0),
+            received: AtomicU64::new(0),
+        });
+        open.flows.insert(id, Arc::clone(&flow));
+        drop(open);
+        Ok((Self { sandbox: Arc::clone(sandbox), id, flow, _name: name }, inspect))
+    }
+
+    /// Says what the flow turned out to be; which way it goes by the policy in force.
+    pub fn settle(&self, shared: &Shared, kind: Kind) -> Result<Route, Denial> {
+        let _open = self.sandbox.flows.lock();
+        let generation = self.sandbox.generation();
+        match generation.compiled.connect(self.flow.question(), shared.today()) {
+            ConnectVerdict::Deny(denial) => Err(denial),
+            ConnectVerdict::Allow { inspect, rule } => {
+                let route = Route::of(inspect, self.flow.port, kind);
+                *self.flow.judged() = Judged { generation: generation.number, rule, kind, route };
+                Ok(route)
+            }
+        }
+    }
+
+    /// Returns once the flow has to end: it is not allowed any more, or the sandbox is not served any more.
+    pub async fn cancelled(&self) {
+        self.flow.cut.cancelled().await;
+    }
+
+    /// Whether it has to end.
+    pub fn is_cancelled(&self) -> bool {
+        self.flow.cut.is_cancelled()
+    }
+
+    /// Counts bytes from the sandbox.
+    pub fn sent(&self, bytes: u64) {
+        self.flow.sent.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Counts bytes to the sandbox.
+    pub fn received(&self, bytes: u64) {
+        self.flow.received.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// The record of how it went.
+    pub fn record(&self, spoken: Spoken, because: Option<&str>) -> Record {
+        let flow = &self.flow;
+        let judged = flow.judged().clone();
+        Record {
+            time: flow.time,
+            project: self.sandbox.project.clone(),
+            sandbox: self.sandbox.name.clone(),
+            generation: judged.generation,
+            protocol: spoken,
+            host: flow.host.to_string(),
+            port: flow.port,
+            method: None,
+            path: None,
+            allowed: true,
+            because: because.map(str::to_owned),
+            rule: Some(judged.rule.place.to_string()),
+            sent: flow.sent.load(Ordering::Relaxed),
+            received: flow.received.load(Ordering::Relaxed),
+            duration_ms: 0,
+        }
+        .lasted(flow.opened.elapsed())
+    }
+}
+
+impl Drop for FlowGuard {
+    fn drop(&mut self) {
+        let mut open = self.sandbox.flows.lock();
+        open.flows.remove(&self.id);
+        match self.flow.transport {
+            Transport::Tcp => open.tcp -= 1,
+            Transport::Udp => open.udp -= 1,
+        }
+    }
+}
+
+impl std::fmt::Debug for FlowGuard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.flow.fmt(f)
+    }
+}
