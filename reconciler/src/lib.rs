@@ -35,6 +35,7 @@ pub mod resource;
 pub mod spec;
 #[cfg(test)]
 mod testing;
+mod unenforced;
 
 pub use executor::{ExecuteOptions, execute};
 pub use options::{Destroy, Intent, PlanOptions};

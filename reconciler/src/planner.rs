@@ -12,6 +12,7 @@ use crate::ownership;
 use crate::plan::{Action, Change, FORMAT_VERSION, Notice, Plan, PlanEngine, Summary};
 use crate::resource::{Labels, Naming, ResourceId, label};
 use crate::spec::{ImageSpec, NewObject};
+use crate::unenforced;
 use schema::config::{Config, Image, Pull};
 
 /// What a snapshot for `config` has to hold.
@@ -68,6 +69,7 @@ pub fn desire(config: &Config, host: &HostFacts, snapshot: &Snapshot) -> Desired
     for kind in REGISTRY {
         kind.desire(&context, &mut state);
     }
+    state.notices.extend(unenforced::notices(&context));
     state
 }
 

@@ -90,13 +90,18 @@ fn config((variants, _): &Shape) -> Config {
         images: [
             (name("host"), Image::Host { dirs: vec!["/usr".into()], etc: vec!["ssl".into()] }),
             (name("debian"), Image::Ref { reference: "example.test/debian:12".into(), pull: Pull::Missing }),
-            (name("derived"), Image::Setup { from: name("debian"), run: vec!["true".into()], egress: Egress::None }),
+            (
+                name("derived"),
+                Image::Setup { from: name("debian"), run: vec!["true".into()], egress: Egress::default() },
+            ),
         ]
         .into(),
         secrets: [(name("token"), SecretSource::Env("TOKEN".into()))].into(),
         volumes: [(name("data"), Volume {})].into(),
         networks: [(name("backend"), Network { internal: true })].into(),
         sandboxes,
+        tests: Vec::new(),
+        assertions: Vec::new(),
         origins: Origins::default(),
     }
 }
@@ -129,7 +134,7 @@ fn sandbox(text: &str, variant: &Variant) -> Sandbox {
         overlay: None,
         worktrees: if variant.worktree { vec![tree] } else { Vec::new() },
         networks: if variant.networked { vec![name("backend")] } else { Vec::new() },
-        egress: Egress::None,
+        egress: Egress::default(),
         limits: Limits { cpus_milli: None, memory: variant.memory, pids: variant.pids },
         restart: variant.restart,
         lifecycle: Lifecycle { idle_stop: None, destroy_after: None, keep_volumes: true },

@@ -13,6 +13,10 @@ use serde::{Deserialize, Serialize};
 use crate::Name;
 pub use crate::origins::{Location, Origins};
 
+mod egress;
+
+pub use egress::{Assertion, Egress, EgressMode, Exception, Expectation, NameGlob, PolicyTest, Reach, Transport};
+
 /// One project, ready to become desired state.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Config {
@@ -30,6 +34,10 @@ pub struct Config {
     pub networks: IndexMap<Name, Network>,
     /// Sandboxes by final name: `api`, or `api-1` … `api-n` with `replicas`.
     pub sandboxes: IndexMap<Name, Sandbox>,
+    /// What the policies have to say, target by target.
+    pub tests: Vec<PolicyTest>,
+    /// What no sandbox may reach.
+    pub assertions: Vec<Assertion>,
     /// Where each thing was written.
     #[serde(skip)]
     pub origins: Origins,
@@ -274,17 +282,6 @@ pub struct Worktree {
     pub path: PathBuf,
     /// The bare clone it belongs to, absolute. Default under the data directory, one per remote address.
     pub clone: PathBuf,
-}
-
-/// What leaves a sandbox.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Egress {
-    /// Nothing.
-    #[default]
-    None,
-    /// The engine's own network.
-    Open,
 }
 
 /// Ceilings. `None` is the engine's own.

@@ -95,7 +95,18 @@ impl<'a> Resolver<'a> {
         image::add_built_in(&mut images, &sandboxes);
         self.warn_of_unused();
         let origins = std::mem::take(&mut self.origins);
-        Some(Config { project: project?, quotas, images, secrets, volumes, networks, sandboxes, origins })
+        Some(Config {
+            project: project?,
+            quotas,
+            images,
+            secrets,
+            volumes,
+            networks,
+            sandboxes,
+            tests: Vec::new(),
+            assertions: Vec::new(),
+            origins,
+        })
     }
 
     fn version(&mut self) {

@@ -109,15 +109,17 @@ fn defaults_are_those_of_the_reference() {
     assert_eq!((config.quotas.per_owner, config.quotas.total), (5, 7));
     assert_eq!((api.limits.cpus_milli, api.limits.memory, api.limits.pids), (Some(2000), Some(4 << 30), Some(2048)));
     assert_eq!((api.owner.as_str(), api.user.name.as_str(), api.user.uid), ("alice", "alice", 1000));
-    assert_eq!((api.egress, api.security.no_new_privileges), (schema::config::Egress::None, true));
+    assert_eq!(api.egress, schema::config::Egress::default());
+    assert!(api.egress.mode == schema::config::EgressMode::Allowlist && api.egress.policy.is_empty());
+    assert!(api.security.no_new_privileges);
     assert_eq!(api.security.cap_drop, ["ALL"]);
     assert_eq!(api.workdir, std::path::Path::new("/home/alice"));
     assert!(config.images.contains_key("host"), "the built-in image is there when it is used");
 }
 
 #[test]
-fn nothing_open_comes_of_a_mode_that_is_not_available() {
-    for mode in ["allowlist", "direct", "Open", "OPEN", "", "all"] {
+fn nothing_open_comes_of_a_mode_that_does_not_exist() {
+    for mode in ["Allowlist", "Open", "OPEN", "", "all", "opne"] {
         let text = format!("{HEAD}sandboxes: {{ api: {{ image: host, egress: {{ mode: \"{mode}\" }} }} }}\n");
         assert!(read(&[&text]).config.is_none(), "{mode}");
     }

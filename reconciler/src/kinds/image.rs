@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use schema::Name;
-use schema::config::{Egress, Image, Pull};
+use schema::config::{EgressMode, Image, Pull};
 
 use super::{Change, Kind, PlanContext, fixed};
 use crate::desired::{DesireContext, Desired, DesiredState, to_spec};
@@ -71,7 +71,7 @@ impl Kind for Images {
 }
 
 /// Images that sandboxes use, and what those are made from, sources first.
-fn used<'a>(context: &DesireContext<'a>) -> Vec<&'a Name> {
+pub fn used<'a>(context: &DesireContext<'a>) -> Vec<&'a Name> {
     fn visit<'a>(images: &'a indexmap::IndexMap<Name, Image>, name: &'a Name, order: &mut Vec<&'a Name>) {
         if order.contains(&name) {
             return;
@@ -166,9 +166,9 @@ fn spec(context: &DesireContext<'_>, name: &Name, image: &Image) -> Result<Image
         Image::Setup { from, run, egress } => ImageSpec::Setup {
             from: image_use(context, from)?,
             run: run.clone(),
-            egress: match egress {
-                Egress::None => "none",
-                Egress::Open => "open",
+            egress: match egress.mode {
+                EgressMode::None | EgressMode::Allowlist | EgressMode::Direct => "none",
+                EgressMode::Open => "open",
             }
             .to_owned(),
         },

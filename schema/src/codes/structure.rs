@@ -13,9 +13,9 @@ pub const NOT_AVAILABLE: Code = Code {
     severity: Error,
     summary: "this is not available yet",
     cause: "The field or value is part of the language, but this version of `sbx` cannot do it. Ignoring it would leave a \
-            sandbox other than the one you described: `egress.mode: allowlist` would be open.",
+            sandbox other than the one you described.",
     cure: "Remove it, or use a version of `sbx` that has it.",
-    example: "apiVersion: sbx/v1\nproject: acme\nsandboxes:\n  api:\n    image: host\n    egress: { mode: allowlist }",
+    example: "apiVersion: sbx/v1\nproject: acme\nsandboxes:\n  api:\n    image: host\n    services: { worker: { command: [cargo, watch] } }",
 };
 
 /// A value of another kind.

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use serde::{Serialize, Serializer};
+
 use super::reading::hex;
 use super::{Host, HostError};
 
@@ -326,5 +328,12 @@ impl fmt::Display for Target {
             write!(f, ":{port}")?;
         }
         path.as_ref().map_or(Ok(()), |path| f.write_str(path.as_str()))
+    }
+}
+
+impl Serialize for Target {
+    /// As text.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }

@@ -2,7 +2,7 @@
 
 use super::Resolver;
 use crate::codes::{MUTABLE_TAG, OPEN_EGRESS, SHORT_IMAGE_NAME};
-use crate::config::Egress;
+use crate::config::{Egress, EgressMode};
 use crate::document::Node;
 use crate::structure::show;
 use crate::{Span, raw};
@@ -11,7 +11,7 @@ impl Resolver<'_> {
     /// The mode of egress; `node` is the mapping around it.
     pub(super) fn egress(&mut self, raw: Option<&raw::Egress>, node: Option<&Node>, span: Span) -> Egress {
         let mode = raw.and_then(|raw| raw.mode).unwrap_or_default();
-        if mode == Egress::Open {
+        if mode == EgressMode::Open {
             let span = node.and_then(|node| node.get("mode")).map_or(span, |mode| mode.span);
             self.problem(
                 OPEN_EGRESS
@@ -19,7 +19,7 @@ impl Resolver<'_> {
                     .with_help("use `none` where nothing is needed: code inside can send out all it can read"),
             );
         }
-        mode
+        Egress { mode, ..Egress::default() }
     }
 
     /// Warns of image references that mean something else tomorrow or elsewhere.

@@ -35,6 +35,9 @@ impl Resolver<'_> {
         let Some(from) = self.reference(Kind::Image, &from, from_node.span) else { return built_in() };
         let setup_node = child(node, "setup");
         let commands = child(setup_node, "run").items();
+        if let Some(egress) = setup_node.entry("egress") {
+            self.origin(format!("images.{}.setup.egress", entry.key), egress.key_span);
+        }
         Image::Setup {
             from,
             run: commands.iter().filter_map(|item| self.verbatim(item)).collect(),

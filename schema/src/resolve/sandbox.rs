@@ -121,7 +121,7 @@ impl Resolver<'_> {
                     }
                 }
                 "image" => self.origin(format!("{path}.image"), field.value.span),
-                "home" | "overlay" | "limits" | "security" => {
+                "home" | "overlay" | "limits" | "security" | "egress" => {
                     self.origin(format!("{path}.{}", field.key), field.key_span);
                 }
                 _ => {}

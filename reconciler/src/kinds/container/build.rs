@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use schema::config::{Egress, EnvValue, Restart, Sandbox, Userns};
+use schema::config::{EgressMode, EnvValue, Restart, Sandbox, Userns};
 
 use super::mounts::Mounts;
 use crate::desired::DesireContext;
@@ -81,7 +81,7 @@ pub fn container(context: &DesireContext<'_>, sandbox: &Sandbox, notices: &mut V
         env: variables,
         secret_env,
         mounts,
-        network: network(context, networks, *egress, name.as_str()),
+        network: network(context, networks, egress.mode, name.as_str()),
         limits: ceilings(context, limits, &place("limits"), notices),
         restart: match restart {
             Restart::No => "no",
@@ -114,11 +114,12 @@ fn major(version: &str) -> u32 {
     version.split('.').next().and_then(|part| part.parse().ok()).unwrap_or(0)
 }
 
-fn network(context: &DesireContext<'_>, networks: &[schema::Name], egress: Egress, alias: &str) -> NetworkSpec {
+fn network(context: &DesireContext<'_>, networks: &[schema::Name], egress: EgressMode, alias: &str) -> NetworkSpec {
     let mut names: Vec<String> = networks.iter().map(|name| context.naming.object(name.as_str())).collect();
     match egress {
-        Egress::None => {}
-        Egress::Open => names.push(DEFAULT_NETWORK.to_owned()),
+        // Whatever these let out goes through no network of the engine.
+        EgressMode::None | EgressMode::Allowlist | EgressMode::Direct => {}
+        EgressMode::Open => names.push(DEFAULT_NETWORK.to_owned()),
     }
     names.sort();
     if names.is_empty() { NetworkSpec::None } else { NetworkSpec::Bridge { networks: names, alias: alias.to_owned() } }
