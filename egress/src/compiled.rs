@@ -1,130 +1,253 @@
 //! The one evaluator: a policy made fast to ask. Lint, plan, DNS, proxy, `explain` and `test` all ask it.
 
+mod glob;
+mod hosts;
+#[cfg(test)]
+mod naive;
+#[cfg(test)]
+mod properties;
+
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use jiff::civil::Date;
-use schema::policy::{DnsName, Host, HostPattern, Policy, Protocol, Rule};
+use schema::policy::{DnsName, Policy, Protocol, Rule};
 
+use self::glob::Glob;
+use self::hosts::{Hosts, Key};
 use crate::verdict::{ConnectVerdict, Denial, Headers, Inspect, Question, Request, RequestVerdict, Speech, Transport};
 
 /// A policy, ready to be asked.
 ///
 /// # Guarantees
 /// Pure: same policy, day and question, same answer. A deny rule wins over every allow rule; what no allow rule names is
-/// denied.
+/// denied. No answer allocates memory; one takes time in proportion to the labels of the host and to the rules about it,
+/// however many there are about others.
 #[derive(Debug, Clone)]
 pub struct Compiled {
-    allow: Vec<Arc<Rule>>,
-    deny: Vec<Arc<Rule>>,
+    allow: Hosts<Allow>,
+    deny: Hosts<Deny>,
+}
+
+/// An allow rule.
+#[derive(Debug, Clone)]
+struct Allow {
+    rule: Arc<Rule>,
+    requests: bool,
+    paths: Box<[Glob]>,
+    headers: Box<[Option<Glob>]>,
+}
+
+/// A deny rule.
+#[derive(Debug, Clone)]
+struct Deny {
+    rule: Arc<Rule>,
+    requests: bool,
+    paths: Box<[Glob]>,
+    /// The same patterns, for the loosest reading of a path.
+    loose_paths: Box<[Glob]>,
+    headers: Box<[Option<Glob>]>,
 }
 
 impl Compiled {
     /// Prepares `policy`.
     pub fn new(policy: &Policy) -> Self {
-        let share = |rules: &[Rule]| rules.iter().cloned().map(Arc::new).collect();
-        Self { allow: share(&policy.allow), deny: share(&policy.deny) }
+        let headers = |rule: &Rule| rule.headers.iter().map(|header| header.value.as_deref().map(Glob::text)).collect();
+        let mut allow: Vec<_> = policy.allow.iter().collect();
+        // Of rules about the same host, those that need requests come first, whatever the order they are written in.
+        allow.sort_by_key(|rule| !rule.needs_requests());
+        let allow = allow.into_iter().map(|rule| {
+            let entry = Allow {
+                requests: rule.needs_requests(),
+                paths: rule.paths.iter().map(Glob::path).collect(),
+                headers: headers(rule),
+                rule: Arc::new(rule.clone()),
+            };
+            (&rule.host, entry)
+        });
+        let deny = policy.deny.iter().map(|rule| {
+            let entry = Deny {
+                requests: rule.needs_requests(),
+                paths: rule.paths.iter().map(Glob::path).collect(),
+                loose_paths: rule.paths.iter().map(Glob::loose_path).collect(),
+                headers: headers(rule),
+                rule: Arc::new(rule.clone()),
+            };
+            (&rule.host, entry)
+        });
+        Self { allow: Hosts::new(allow.collect()), deny: Hosts::new(deny.collect()) }
     }
 
     /// Whether DNS may know `name`: some allow rule could lead to a connection to it, or to a flow of datagrams.
     pub fn resolves(&self, name: &DnsName, today: Date) -> bool {
-        let host = Host::Name(name.clone());
-        self.allow.iter().filter(|rule| matches_host(rule, &host) && rule.holds(today)).any(|rule| {
-            let transport = if rule.protocol == Protocol::Udp { Transport::Udp } else { Transport::Tcp };
-            // A denied range ends at its last port, so that only the port after one has to be tried.
-            let after = self.deny.iter().flat_map(|rule| &rule.ports).filter_map(|range| range.last.checked_add(1));
-            let mut tried = rule.ports.iter().map(|range| range.first).chain(after);
-            tried.any(|port| {
-                let question = Question { host: &host, port, transport };
-                matches!(self.connect(question, today), ConnectVerdict::Allow { .. })
-            })
-        })
+        self.reaches(Key::Name(name), today)
     }
 
     /// What becomes of a connection or a flow of datagrams.
     pub fn connect(&self, question: Question<'_>, today: Date) -> ConnectVerdict {
         let Question { host, port, transport } = question;
+        let host = Key::from(host);
         let udp = transport == Transport::Udp;
-        let denying: Vec<_> = (self.deny.iter())
-            .filter(|rule| matches_host(rule, host) && rule.denies_transport(udp) && rule.has_port(port))
-            .collect();
-        // Nobody sees requests in datagrams, so that a rule about them denies all.
-        if let Some(rule) = denying.iter().find(|rule| udp || !rule.needs_requests()) {
+        let mut judged = false;
+        let denied = self.deny.each(host, |entries| {
+            for Deny { rule, requests, .. } in entries {
+                if rule.denies_transport(udp) && rule.has_port(port) {
+                    // Nobody sees requests in datagrams, so that a rule about them denies all.
+                    if udp || !requests {
+                        return ControlFlow::Break(rule);
+                    }
+                    judged = true;
+                }
+            }
+            ControlFlow::Continue(())
+        });
+        if let ControlFlow::Break(rule) = denied {
             return ConnectVerdict::Deny(Denial::Denied(Arc::clone(rule)));
         }
-        let mut named: Vec<_> = self.allow.iter().filter(|rule| matches_host(rule, host)).collect();
-        named.sort_by_key(|rule| precedence(rule));
-        let open: Vec<_> = named.iter().filter(|rule| rule.allows_transport(udp) && rule.has_port(port)).collect();
-        let valid: Vec<_> = open.iter().filter(|rule| rule.holds(today)).collect();
-        let Some(first) = valid.first() else {
-            return ConnectVerdict::Deny(match (open.first(), named.first()) {
+        let (mut named, mut open, mut valid) = (None, None, None);
+        let mut passing = Passing::default();
+        let _: ControlFlow<()> = self.allow.each(host, |entries| {
+            for Allow { rule, requests, .. } in entries {
+                named = named.or(Some(rule));
+                if !rule.allows_transport(udp) || !rule.has_port(port) {
+                    continue;
+                }
+                open = open.or(Some(rule));
+                if rule.holds(today) {
+                    valid = valid.or(Some(rule));
+                    judged |= requests;
+                    passing.add(rule.protocol, port);
+                }
+            }
+            ControlFlow::Continue(())
+        });
+        let Some(rule) = valid else {
+            return ConnectVerdict::Deny(match (open, named) {
                 (Some(rule), _) => Denial::Expired(Arc::clone(rule)),
                 (None, Some(rule)) => Denial::Port(Arc::clone(rule)),
                 (None, None) => Denial::NoRule,
             });
         };
-        let inspect = if udp {
-            Inspect::Nothing
-        } else if valid.iter().any(|rule| rule.needs_requests()) || !denying.is_empty() {
-            Inspect::Requests
-        } else {
-            let passes = |speech| valid.iter().any(|rule| alone(rule.protocol).lets_pass(port, speech));
-            if valid.iter().any(|rule| rule.protocol == Protocol::Tcp) {
-                Inspect::Nothing
-            } else if passes(Speech::Other) {
-                Inspect::Names
-            } else if passes(Speech::Http) {
-                if passes(Speech::Tls) { Inspect::Http } else { Inspect::Names }
-            } else {
-                Inspect::Tls
-            }
+        let inspect = match () {
+            () if udp => Inspect::Nothing,
+            () if judged => Inspect::Requests,
+            () => passing.inspect(),
         };
-        ConnectVerdict::Allow { inspect, rule: Arc::clone(first) }
+        ConnectVerdict::Allow { inspect, rule: Arc::clone(rule) }
     }
 
     /// What becomes of a request on a connection that [`Compiled::connect`] allowed.
     pub fn request(&self, question: Question<'_>, request: &Request<'_>, today: Date) -> RequestVerdict {
         let Question { host, port, transport: _ } = question;
-        let about = |rule: &&Arc<Rule>| matches_host(rule, host) && rule.has_port(port);
-        let denying = self.deny.iter().filter(about).filter(|rule| rule.denies_transport(false));
-        if let Some(rule) = denying.into_iter().find(|rule| denies(rule, request)) {
+        let host = Key::from(host);
+        let denied = self.deny.each(host, |entries| {
+            let about = |entry: &&Deny| entry.rule.denies_transport(false) && entry.rule.has_port(port);
+            match entries.iter().filter(about).find(|entry| entry.denies(request)) {
+                Some(entry) => ControlFlow::Break(&entry.rule),
+                None => ControlFlow::Continue(()),
+            }
+        });
+        if let ControlFlow::Break(rule) = denied {
             return RequestVerdict::Deny(Denial::Denied(Arc::clone(rule)));
         }
-        let mut allowing: Vec<_> =
-            self.allow.iter().filter(about).filter(|rule| rule.allows_transport(false)).collect();
-        allowing.sort_by_key(|rule| precedence(rule));
-        let mut nearest: Option<(u8, Denial)> = None;
-        for rule in allowing {
-            let denial = if rule.holds(today) {
-                match mismatch(rule, port, request) {
-                    None => return RequestVerdict::Allow(Arc::clone(rule)),
-                    Some(why) => why.denial(rule),
+        let mut nearest: Option<(Miss, &Arc<Rule>)> = None;
+        let allowed = self.allow.each(host, |entries| {
+            for entry in entries {
+                let rule = &entry.rule;
+                if !rule.allows_transport(false) || !rule.has_port(port) {
+                    continue;
                 }
-            } else {
-                (0, Denial::Expired(Arc::clone(rule)))
-            };
-            if nearest.as_ref().is_none_or(|(best, _)| denial.0 > *best) {
-                nearest = Some(denial);
+                let miss = if rule.holds(today) { entry.miss(port, request) } else { Some(Miss::Expired) };
+                let Some(miss) = miss else { return ControlFlow::Break(rule) };
+                if nearest.is_none_or(|(best, _)| miss > best) {
+                    nearest = Some((miss, rule));
+                }
             }
+            ControlFlow::Continue(())
+        });
+        if let ControlFlow::Break(rule) = allowed {
+            return RequestVerdict::Allow(Arc::clone(rule));
         }
-        RequestVerdict::Deny(nearest.map_or(Denial::NoRule, |(_, denial)| denial))
+        RequestVerdict::Deny(nearest.map_or(Denial::NoRule, |(miss, rule)| miss.denial(rule)))
+    }
+
+    /// Whether any port of `host` can be reached.
+    fn reaches(&self, host: Key<'_>, today: Date) -> bool {
+        self.allow
+            .each(host, |entries| {
+                let mut reached = entries.iter().filter(|entry| entry.rule.holds(today));
+                if reached.any(|entry| self.leaves_a_port(host, &entry.rule)) {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                }
+            })
+            .is_break()
+    }
+
+    /// Whether deny rules leave any port of what `allow` allows.
+    fn leaves_a_port(&self, host: Key<'_>, allow: &Rule) -> bool {
+        let udp = allow.protocol == Protocol::Udp;
+        allow.ports.iter().any(|range| {
+            let mut port = range.first;
+            loop {
+                let denied = self.deny.each(host, |entries| {
+                    let whole = |entry: &&Deny| (udp || !entry.requests) && entry.rule.denies_transport(udp);
+                    let mut ranges = entries.iter().filter(whole).flat_map(|entry| &entry.rule.ports);
+                    match ranges.find(|range| range.contains(port)) {
+                        Some(range) => ControlFlow::Break(range.last),
+                        None => ControlFlow::Continue(()),
+                    }
+                });
+                match denied {
+                    ControlFlow::Continue(()) => return true,
+                    ControlFlow::Break(last) if last >= range.last => return false,
+                    ControlFlow::Break(last) => port = last + 1,
+                }
+            }
+        })
     }
 }
 
-/// Which of several matching rules is taken: the one that says most of the host, then one that needs requests.
-fn precedence(rule: &Rule) -> (std::cmp::Reverse<usize>, u8, bool) {
-    let (depth, kind) = match &rule.host {
-        HostPattern::Exact(name) => (name.labels().count(), 0),
-        HostPattern::OneLabel(name) => (name.labels().count(), 1),
-        HostPattern::AnyDepth(name) => (name.labels().count(), 2),
-        HostPattern::Any => (0, 2),
-        HostPattern::Network(network) => (usize::from(network.prefix_len()), 0),
-    };
-    (std::cmp::Reverse(depth), kind, !rule.needs_requests())
+/// What several rules together let pass of a connection none of whose requests has to be seen.
+#[derive(Debug, Clone, Copy, Default)]
+struct Passing {
+    unseen: bool,
+    other: bool,
+    http: bool,
+    tls: bool,
 }
 
-/// The first part of a rule that a request does not match, in the order in which rules are read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mismatch {
+impl Passing {
+    fn add(&mut self, protocol: Protocol, port: u16) {
+        let alone = match protocol {
+            Protocol::Tcp | Protocol::Udp => Inspect::Nothing,
+            Protocol::Auto => Inspect::Names,
+            Protocol::Http => Inspect::Http,
+            Protocol::Tls => Inspect::Tls,
+        };
+        self.unseen |= alone == Inspect::Nothing;
+        self.other |= alone.lets_pass(port, Speech::Other);
+        self.http |= alone.lets_pass(port, Speech::Http);
+        self.tls |= alone.lets_pass(port, Speech::Tls);
+    }
+
+    fn inspect(self) -> Inspect {
+        match self {
+            Self { unseen: true, .. } => Inspect::Nothing,
+            Self { other: true, .. } => Inspect::Names,
+            Self { http: true, tls: true, .. } => Inspect::Http,
+            // Only on port 80, where names alone lets nothing else pass.
+            Self { http: true, .. } => Inspect::Names,
+            Self { .. } => Inspect::Tls,
+        }
+    }
+}
+
+/// The first part of an allow rule that a request does not match; a later one is nearer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Miss {
+    Expired,
     Protocol,
     Method,
     Path,
@@ -133,105 +256,61 @@ enum Mismatch {
     Upgrade,
 }
 
-impl Mismatch {
-    /// How near the rule was, and the denial.
-    fn denial(self, rule: &Arc<Rule>) -> (u8, Denial) {
+impl Miss {
+    fn denial(self, rule: &Arc<Rule>) -> Denial {
         let rule = Arc::clone(rule);
         match self {
-            Self::Protocol => (1, Denial::Protocol(rule)),
-            Self::Method => (2, Denial::Method(rule)),
-            Self::Path => (3, Denial::Path(rule)),
-            Self::EncodedSeparator => (4, Denial::EncodedSeparator(rule)),
-            Self::Header => (5, Denial::Header(rule)),
-            Self::Upgrade => (6, Denial::Upgrade(rule)),
+            Self::Expired => Denial::Expired(rule),
+            Self::Protocol => Denial::Protocol(rule),
+            Self::Method => Denial::Method(rule),
+            Self::Path => Denial::Path(rule),
+            Self::EncodedSeparator => Denial::EncodedSeparator(rule),
+            Self::Header => Denial::Header(rule),
+            Self::Upgrade => Denial::Upgrade(rule),
         }
     }
 }
 
-fn mismatch(rule: &Rule, port: u16, request: &Request<'_>) -> Option<Mismatch> {
-    let Request { method, path, headers, upgrade, tls } = *request;
-    if !rule.allows_request(port, tls) {
-        return Some(Mismatch::Protocol);
+impl Allow {
+    fn miss(&self, port: u16, request: &Request<'_>) -> Option<Miss> {
+        let Self { rule, paths, headers, .. } = self;
+        let text = request.path.as_str().as_bytes();
+        let met = [
+            (rule.allows_request(port, request.tls), Miss::Protocol),
+            (rule.methods.is_empty() || rule.methods.iter().any(|allowed| allowed == request.method), Miss::Method),
+        ];
+        if let Some((_, miss)) = met.into_iter().find(|(met, _)| !met) {
+            return Some(miss);
+        }
+        if !paths.is_empty() && !paths.iter().any(|pattern| pattern.matches(text)) {
+            return Some(Miss::Path);
+        }
+        if request.path.has_encoded_separators() && !rule.encoded_separators {
+            return Some(Miss::EncodedSeparator);
+        }
+        if !has_headers(rule, headers, request.headers) {
+            return Some(Miss::Header);
+        }
+        (request.upgrade && !rule.upgrade).then_some(Miss::Upgrade)
     }
-    if !rule.methods.is_empty() && !rule.methods.iter().any(|allowed| allowed == method) {
-        return Some(Mismatch::Method);
-    }
-    if !rule.paths.is_empty() && !rule.paths.iter().any(|pattern| matches_path(pattern.as_str(), path.as_str())) {
-        return Some(Mismatch::Path);
-    }
-    if path.has_encoded_separators() && !rule.encoded_separators {
-        return Some(Mismatch::EncodedSeparator);
-    }
-    if !has_headers(rule, headers) {
-        return Some(Mismatch::Header);
-    }
-    (upgrade && !rule.upgrade).then_some(Mismatch::Upgrade)
 }
 
-/// Whether a deny rule is about `request`: in any spelling of its method and path.
-fn denies(rule: &Rule, request: &Request<'_>) -> bool {
-    let Request { method, path, headers, .. } = *request;
-    let of_path = |pattern: &schema::policy::PathPattern| {
-        matches_path(pattern.as_str(), path.as_str())
-            || path
-                .loosest()
-                .is_some_and(|reading| glob(&schema::policy::decode_fully(pattern.as_str()), reading, true))
-    };
-    (rule.methods.is_empty() || rule.methods.iter().any(|denied| denied.eq_ignore_ascii_case(method)))
-        && (rule.paths.is_empty() || rule.paths.iter().any(of_path))
-        && has_headers(rule, headers)
+impl Deny {
+    /// Whether it is about `request`, in any spelling of its method and path, upgraded or not.
+    fn denies(&self, request: &Request<'_>) -> bool {
+        let Self { rule, paths, loose_paths, headers, .. } = self;
+        let method = |denied: &String| denied.eq_ignore_ascii_case(request.method);
+        let text = request.path.as_str().as_bytes();
+        (rule.methods.is_empty() || rule.methods.iter().any(method))
+            && (paths.is_empty()
+                || paths.iter().any(|pattern| pattern.matches(text))
+                || request.path.loosest().is_some_and(|text| loose_paths.iter().any(|pattern| pattern.matches(text))))
+            && has_headers(rule, headers, request.headers)
+    }
 }
 
-fn has_headers(rule: &Rule, headers: &dyn Headers) -> bool {
-    rule.headers.iter().all(|wanted| {
-        headers.any(&wanted.name, &mut |value| {
-            wanted.value.as_deref().is_none_or(|pattern| matches_text(pattern.as_bytes(), value))
-        })
+fn has_headers(rule: &Rule, values: &[Option<Glob>], headers: &dyn Headers) -> bool {
+    rule.headers.iter().zip(values).all(|(wanted, value)| {
+        headers.any(&wanted.name, &mut |found| value.as_ref().is_none_or(|value| value.matches(found)))
     })
-}
-
-fn matches_host(rule: &Rule, host: &Host) -> bool {
-    match (&rule.host, host) {
-        (HostPattern::Exact(wanted), Host::Name(name)) => wanted == name,
-        (HostPattern::OneLabel(suffix), Host::Name(name)) => {
-            name.as_str().split_once('.').is_some_and(|(_, rest)| rest == suffix.as_str())
-        }
-        (HostPattern::AnyDepth(suffix), Host::Name(name)) => {
-            name.as_str().strip_suffix(suffix.as_str()).is_some_and(|rest| rest.ends_with('.'))
-        }
-        (HostPattern::Any, Host::Name(_)) => true,
-        (HostPattern::Network(network), Host::Address(address)) => network.contains(address),
-        _ => false,
-    }
-}
-
-/// What passes where a rule with this protocol is alone.
-fn alone(protocol: Protocol) -> Inspect {
-    match protocol {
-        Protocol::Tcp | Protocol::Udp => Inspect::Nothing,
-        Protocol::Auto => Inspect::Names,
-        Protocol::Tls => Inspect::Tls,
-        Protocol::Http => Inspect::Http,
-    }
-}
-
-/// `*` is any text without `/`, `**` any text.
-fn matches_path(pattern: &str, path: &str) -> bool {
-    glob(pattern.as_bytes(), path.as_bytes(), true)
-}
-
-/// `*` is any text.
-fn matches_text(pattern: &[u8], text: &[u8]) -> bool {
-    glob(pattern, text, false)
-}
-
-fn glob(pattern: &[u8], text: &[u8], segments: bool) -> bool {
-    match pattern {
-        [] => text.is_empty(),
-        [b'*', b'*', rest @ ..] if segments => (0..=text.len()).any(|at| glob(rest, &text[at..], segments)),
-        [b'*', rest @ ..] => (0..=text.len())
-            .take_while(|at| !segments || !text[..*at].contains(&b'/'))
-            .any(|at| glob(rest, &text[at..], segments)),
-        [byte, rest @ ..] => text.first() == Some(byte) && glob(rest, &text[1..], segments),
-    }
 }
