@@ -7,8 +7,11 @@
 //!
 //! Everything that decides asks [`compiled::Compiled`]. This crate neither prints nor reads the environment.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails"))]
+
 pub mod audit;
 pub mod compiled;
+pub mod dial;
 pub mod flows;
 pub mod generation;
 pub mod limits;

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
+use crate::dial::{DialSettings, Dialer};
 use crate::limits::Limits;
 
 /// Shared by all sandboxes of a daemon.
@@ -11,6 +12,8 @@ use crate::limits::Limits;
 pub struct Shared {
     /// Bounds for each sandbox.
     pub limits: Limits,
+    /// Makes connections.
+    pub dialer: Dialer,
     /// What time it is.
     pub clock: fn() -> Timestamp,
 }
@@ -24,6 +27,6 @@ impl Shared {
 
 impl Default for Shared {
     fn default() -> Self {
-        Self { limits: Limits::default(), clock: Timestamp::now }
+        Self { limits: Limits::default(), dialer: Dialer::new(DialSettings::default()), clock: Timestamp::now }
     }
 }
