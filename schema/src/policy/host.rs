@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 /// A DNS name in canonical form: A-labels, lower case, no trailing dot, 1 to 253 bytes, labels of 1 to 63 bytes.
@@ -72,6 +72,11 @@ impl DnsName {
         &self.0
     }
 
+    /// The name with U-labels, for people; labels that are none stay as they are.
+    pub fn to_unicode(&self) -> String {
+        idna::domain_to_unicode(&self.0).0
+    }
+
     /// Its labels, the leftmost first.
     pub fn labels(&self) -> impl DoubleEndedIterator<Item = &str> {
         self.0.split('.')
@@ -88,6 +93,9 @@ impl FromStr for DnsName {
             return Err(HostError::Empty);
         }
         // Strict about what stands between dots before mapping, so that nothing maps to a separator.
+        if text.contains(['\u{3002}', '\u{ff0e}', '\u{ff61}']) {
+            return Err(HostError::Label(text.to_owned()));
+        }
         let ascii = if text.is_ascii() {
             text.to_ascii_lowercase()
         } else {
@@ -146,13 +154,13 @@ impl FromStr for HostPattern {
         if let Some(rest) = text.strip_prefix("*.") {
             return no_star(rest).map(Self::OneLabel);
         }
-        if text.contains('/') {
-            let network: IpNet = text.parse().map_err(|_| HostError::Numeric(text.to_owned()))?;
+        if let Some((address, prefix)) = text.split_once('/') {
+            let network = network(address, prefix).ok_or_else(|| HostError::Numeric(text.to_owned()))?;
             if network.trunc() != network {
                 let meant = network.trunc().to_string();
                 return Err(HostError::NetworkBits { written: text.to_owned(), meant });
             }
-            return Ok(Self::Network(network));
+            return Ok(Self::Network(unmapped(network)));
         }
         match text.parse() {
             Ok(Host::Address(address)) => Ok(Self::Network(address.into())),
@@ -160,6 +168,26 @@ impl FromStr for HostPattern {
             Err(_) if text.contains('*') => Err(HostError::Star),
             Err(error) => Err(error),
         }
+    }
+}
+
+/// Address and prefix in their usual form only: `IpNet` would take `010.0.0.0/8` for ten.
+fn network(address: &str, prefix: &str) -> Option<IpNet> {
+    let digits = !prefix.is_empty() && prefix.bytes().all(|byte| byte.is_ascii_digit());
+    let usual = digits && (prefix == "0" || !prefix.starts_with('0'));
+    IpNet::new(address.parse().ok()?, prefix.parse().ok().filter(|_| usual)?).ok()
+}
+
+/// IPv4 for networks of IPv4-mapped IPv6 addresses, as hosts are compared.
+fn unmapped(network: IpNet) -> IpNet {
+    const MAPPED: u8 = 96;
+    let inside = |network: Ipv6Net| {
+        let address = network.addr().to_ipv4_mapped()?;
+        Ipv4Net::new(address, network.prefix_len().checked_sub(MAPPED)?).ok()
+    };
+    match network {
+        IpNet::V6(v6) => inside(v6).map_or(network, IpNet::V4),
+        IpNet::V4(_) => network,
     }
 }
 
