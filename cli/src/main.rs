@@ -1,4 +1,4 @@
-//! `sbx`: arguments, rendering, exit codes. What it does is in the crates `schema` and `reconciler`.
+//! `sbx`: arguments, rendering, exit codes. What it does is in the crates `schema`, `reconciler` and `egress`.
 
 mod args;
 mod attach;
@@ -32,6 +32,10 @@ use crate::exit::Exit;
 use crate::screen::Screen;
 
 fn main() -> ExitCode {
+    // Before anything else: what enters a sandbox's namespaces may not have a second thread.
+    if std::env::args_os().nth(1).is_some_and(|word| word == egress::attach::ARGUMENT) {
+        return egress::attach::child::main();
+    }
     end_quietly_on_panic();
     clap_complete::CompleteEnv::with_factory(args::command).var(commands::completion::VARIABLE).complete();
     let (global, command) = match args::parse(std::env::args_os()) {

@@ -9,6 +9,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails"))]
 
+pub mod attach;
 pub mod audit;
 pub mod compiled;
 pub mod dial;
@@ -16,6 +17,7 @@ pub mod flows;
 pub mod generation;
 pub mod limits;
 pub mod listeners;
+mod nft;
 pub mod pool;
 pub mod route;
 pub mod sandbox;

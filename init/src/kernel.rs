@@ -5,7 +5,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::ptr;
@@ -71,6 +71,39 @@ impl Signals {
     /// have their own deadline.
     pub fn next_within(&self, limit: Duration) -> Option<Signal> {
         wait_within(&self.held, limit)
+    }
+
+    /// A descriptor that can be read from while a held signal is queued, to wait for signals beside other things.
+    pub fn descriptor(&self) -> io::Result<OwnedFd> {
+        // SAFETY: the set is initialized, and -1 asks for a new descriptor.
+        let descriptor = unsafe { libc::signalfd(-1, &raw const self.held, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
+        if descriptor < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: it was just made, and nobody else knows it.
+        Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+    }
+}
+
+/// The number of the process at the other end of a Unix socket, in our own process namespace; 0 when it is outside.
+///
+/// Asked of the kernel directly: in `rustix` a process number cannot be 0.
+pub fn peer(connection: impl AsFd) -> io::Result<libc::pid_t> {
+    let mut peer = libc::ucred { pid: -1, uid: 0, gid: 0 };
+    let mut length = libc::socklen_t::try_from(size_of_val(&peer)).map_err(io::Error::other)?;
+    // SAFETY: the kernel writes at most `length` bytes to `peer`, of which any are a valid value.
+    let result = unsafe {
+        libc::getsockopt(
+            connection.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut peer).cast(),
+            &raw mut length,
+        )
+    };
+    match result {
+        0 => Ok(peer.pid),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 

@@ -1,10 +1,12 @@
 //! PID 1 inside a sandbox, mounted into any image, an empty one too.
 //!
-//! Runs one command, or idles; collects orphans; hands signals on; ends with the command's exit code. `sbx-init exec`
+//! Runs one command, or idles; collects orphans; hands signals on; ends with the command's exit code. With `--gate` it
+//! does so once the host says that the egress policy is in force. `sbx-init exec`
 //! is what commands that are entered later pass through, to get the same environment. What the host may rely on is in
 //! [`protocol`].
 
 mod command;
+mod gate;
 mod kernel;
 mod protocol;
 mod reap;
@@ -19,23 +21,29 @@ use std::time::Instant;
 use rustix::process::Pid;
 
 use command::NotStarted;
+use gate::Passage;
 use kernel::Signals;
 use secret::Secrets;
 
 const USAGE: &str = "\
-usage: sbx-init [--] [COMMAND [ARGUMENT...]]
+usage: sbx-init [--gate] [--] [COMMAND [ARGUMENT...]]
        sbx-init exec [NAME...] -- COMMAND [ARGUMENT...]
        sbx-init --version";
 
 fn main() -> ExitCode {
-    protocol::announce(protocol::STARTING);
     let mut words: Vec<OsString> = env::args_os().skip(1).collect();
+    let gated = words.first().is_some_and(|word| word == "--gate");
+    // At once: until then the name is the engine's, and `exec` cannot tell that the gate is shut.
+    protocol::announce(if gated { protocol::WAITING } else { protocol::STARTING });
+    if gated {
+        drop(words.remove(0));
+    }
     match words.first().map(|word| word.as_encoded_bytes()) {
-        Some(b"--version") => {
+        Some(b"--version") if !gated => {
             let printed = writeln!(io::stdout(), "sbx-init {}", env!("CARGO_PKG_VERSION"));
             return if printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
         }
-        Some(b"exec") => return ExitCode::from(enter(&words[1..])),
+        Some(b"exec") if !gated => return ExitCode::from(enter(&words[1..])),
         Some(b"--") => drop(words.remove(0)),
         Some([b'-', ..]) => {
             complain(format_args!("unknown option {:?}\n{USAGE}", words[0].to_string_lossy()));
@@ -43,11 +51,18 @@ fn main() -> ExitCode {
         }
         _ => {}
     }
-    ExitCode::from(run(&words))
+    ExitCode::from(run(&words, gated))
 }
 
-fn run(words: &[OsString]) -> u8 {
+fn run(words: &[OsString], gated: bool) -> u8 {
     let signals = Signals::hold();
+    if gated {
+        if let Some(code) = wait_at_gate(&signals) {
+            dismiss(&signals);
+            return code;
+        }
+        protocol::announce(protocol::STARTING);
+    }
     let code = match words.split_first() {
         None => {
             protocol::announce(protocol::READY);
@@ -69,6 +84,26 @@ fn run(words: &[OsString]) -> u8 {
     code
 }
 
+/// Returns an exit code when the command is not to be started.
+fn wait_at_gate(signals: &Signals) -> Option<u8> {
+    let waits = || {
+        complain(format_args!(
+            "waiting for the sbx daemon to put the egress policy in force; see `sbx daemon status`, and start it with \
+             `sbx daemon start`"
+        ));
+    };
+    match gate::wait(signals, waits) {
+        Ok(Passage::Opened) => None,
+        Ok(Passage::Stopped(signal)) => {
+            Some(protocol::EXIT_SIGNAL.saturating_add(signal.try_into().unwrap_or(u8::MAX)))
+        }
+        Err(error) => {
+            complain(format_args!("cannot set up the gate that holds the command back: {error}"));
+            Some(protocol::EXIT_USAGE)
+        }
+    }
+}
+
 fn start(program: &OsStr, arguments: &[OsString]) -> Result<Pid, NotStarted> {
     command::start(program, arguments, &Secrets::of_environment()?)
 }
@@ -82,6 +117,10 @@ fn enter(words: &[OsString]) -> u8 {
         complain(format_args!("exec without a command\n{USAGE}"));
         return protocol::EXIT_USAGE;
     };
+    if gate::is_shut() {
+        complain(format_args!("not yet: the sandbox waits for its egress policy; see `sbx daemon status`"));
+        return protocol::EXIT_USAGE;
+    }
     let failure = match Secrets::of_environment() {
         Ok(secrets) => command::become_it(program, arguments, &secrets.without(kept).readable()),
         Err(error) => error.into(),

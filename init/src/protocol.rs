@@ -1,4 +1,5 @@
-//! What the host may rely on: how PID 1 tells that it is ready, where secrets come from, and what exit codes mean.
+//! What the host may rely on: how PID 1 tells that it is ready, how it is held back until then, where secrets come from,
+//! and what exit codes mean.
 //!
 //! Readiness is told through the process's own name, `/proc/<pid>/comm`: it needs no mount, no socket and no file in the
 //! sandbox, only the process itself can change it, and it is gone with the process. The host compares that one line with
@@ -7,13 +8,29 @@
 //! | name | meaning |
 //! |---|---|
 //! | [`STARTING`] | signals may not be held yet, the command does not run yet, or could not be started |
+//! | [`WAITING`] | the gate is shut: nothing of the sandbox's own was started yet |
 //! | [`READY`] | the command's program has replaced its forked image (exec succeeded), or there is none and PID 1 idles |
+//!
+//! # The gate
+//! Started as `sbx-init --gate`, PID 1 starts nothing until the host says that the egress policy is in force; whoever
+//! started the container, and each time. It listens on the abstract socket [`GATE`] of its network namespace, where no
+//! file is needed, and where nobody was before it. A connection counts when its peer is *outside* of PID 1's own process
+//! namespace: the kernel then tells its number as 0, which no process inside can bring about. Everybody else's is
+//! closed unread. The first byte of such a connection opens the gate if it is [`OPEN`]; a connection that ends or says
+//! anything else is forgotten, and of two the later one counts: a daemon's successor does not have to know of the first.
+//!
+//! A stop is answered at once while the gate is shut. `sbx-init exec` refuses meanwhile, with [`EXIT_USAGE`]: it would
+//! otherwise be the way past the gate. What a container engine enters by itself, without `sbx-init exec`, is the doing
+//! of whoever may use the engine, and not held.
 
 use std::ffi::CStr;
 use std::time::Duration;
 
 /// The process's name until the command runs.
 pub const STARTING: &CStr = c"sbx-init:start";
+
+/// The process's name while its gate is shut.
+pub const WAITING: &CStr = c"sbx-init:gate";
 
 /// The process's name from the moment the command runs, or, without one, signals are answered.
 pub const READY: &CStr = c"sbx-init:ready";
@@ -27,9 +44,19 @@ pub const SECRET_ENV: &str = "SBX_SECRET_ENV";
 
 /// The kernel cuts names off after this many bytes; a name that was cut would never compare equal.
 const COMM_MAX: usize = 15;
-const _: () = assert!(STARTING.count_bytes() <= COMM_MAX && READY.count_bytes() <= COMM_MAX);
+const _: () =
+    assert!(STARTING.count_bytes() <= COMM_MAX && WAITING.count_bytes() <= COMM_MAX && READY.count_bytes() <= COMM_MAX);
 
-/// Exit code: the arguments make no sense, or a secret cannot be had. Container engines use the same code for failures of their own.
+/// The abstract socket of the gate.
+pub const GATE: &[u8] = b"sbx-gate";
+
+/// The byte that opens it.
+pub const OPEN: u8 = b'o';
+
+/// How long PID 1 waits at its gate before it says so on standard error, once. With a daemon it is milliseconds.
+pub const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Exit code: the arguments make no sense, a secret cannot be had, or the gate cannot be set up or is shut. Container engines use the same code for failures of their own.
 pub const EXIT_USAGE: u8 = 125;
 
 /// Exit code: the command is there but cannot be run.

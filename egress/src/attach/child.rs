@@ -1,0 +1,124 @@
+//! The child: one thread, one task, inside the sandbox's namespaces.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixStream};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use super::adapter::{DeadEnd, Installed};
+use super::channel::{Channel, DESCRIPTORS, wait_for};
+use super::enter::{Inside, enter};
+use super::error::Refusal;
+use super::gate::{GATE, READY};
+use super::wire::{Reply, Request, Role, Task};
+use super::{Report, kernel, socket};
+use crate::nft;
+
+/// How long PID 1 may take from its start to its gate.
+const GATE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Between two looks whether PID 1 has come to its gate.
+const GATE_PERIOD: Duration = Duration::from_millis(5);
+
+/// Does the one task that comes over standard input, and ends. To be called before anything else of the program, since
+/// no other thread may exist; in particular before an async runtime does.
+pub fn main() -> ExitCode {
+    let Ok(end) = io::stdin().as_fd().try_clone_to_owned() else { return ExitCode::FAILURE };
+    let channel = Channel::from_end(end);
+    let last = match take(&channel) {
+        Ok(report) => Reply::Done(report),
+        Err(refusal) => Reply::Refused(refusal),
+    };
+    // Whoever asked may be gone.
+    match channel.send(&last, &[]) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn take(channel: &Channel) -> Result<Option<Report>, Refusal> {
+    let unheard = |error: io::Error| Refusal::Helper { what: format!("did not understand its task: {error}") };
+    let (request, descriptors) =
+        channel.receive::<Request>().map_err(unheard)?.ok_or_else(|| unheard(io::ErrorKind::UnexpectedEof.into()))?;
+    let Request { pid, started, task } = request;
+    let pidfd = descriptors.into_iter().next().ok_or_else(|| unheard(io::ErrorKind::InvalidInput.into()))?;
+    let inside = enter(pid, started, pidfd)?;
+    match task {
+        Task::Attach { udp, peers, gate } => attach(channel, &inside, &udp, &peers, gate).map(Some),
+        Task::Udp { ports } => {
+            let sockets = socket::relays(&ports, socket::has_ipv6())?;
+            pass(channel, &sockets)?;
+            Ok(None)
+        }
+        Task::Peers { peers } => {
+            nft::start(&nft::peers(&peers))?.finish()?;
+            Ok(None)
+        }
+    }
+}
+
+/// # Guarantees
+/// The rules are in force before any socket is made, and a failure leaves them in force.
+fn attach(
+    channel: &Channel,
+    inside: &Inside,
+    udp: &BTreeSet<u16>,
+    peers: &BTreeSet<IpAddr>,
+    gate: bool,
+) -> Result<Report, Refusal> {
+    let rules = nft::start(&nft::allowlist(peers))?;
+    // It takes about as long as the rules, and is connected only when they are there: nothing meets it before.
+    let dead_end = DeadEnd::make();
+    rules.finish()?;
+    let Installed { adapter, ipv6, problems } = dead_end?.connect()?;
+    let mut sockets = socket::listeners(ipv6)?;
+    sockets.extend(socket::relays(udp, ipv6)?);
+    if gate && let Some(gate) = reach_gate(inside)? {
+        sockets.push((Role::Gate, gate));
+    }
+    pass(channel, &sockets)?;
+    Ok(Report { adapter, ipv6, problems })
+}
+
+fn pass(channel: &Channel, sockets: &[(Role, OwnedFd)]) -> Result<(), Refusal> {
+    for part in sockets.chunks(DESCRIPTORS) {
+        let roles = part.iter().map(|(role, _)| *role).collect();
+        let descriptors: Vec<BorrowedFd<'_>> = part.iter().map(|(_, socket)| socket.as_fd()).collect();
+        channel
+            .send(&Reply::Sockets(roles), &descriptors)
+            .map_err(|error| Refusal::inside("pass the sockets out of", error))?;
+    }
+    Ok(())
+}
+
+/// Connects to the gate; none when PID 1 is past it.
+///
+/// PID 1 tells by its name that it is past. It could lie, and would only make itself wait.
+fn reach_gate(inside: &Inside) -> Result<Option<OwnedFd>, Refusal> {
+    let address = SocketAddr::from_abstract_name(GATE).map_err(|error| Refusal::inside("name the gate", error))?;
+    let deadline = Instant::now() + GATE_DEADLINE;
+    loop {
+        // The name first: a PID 1 that was not ready before the attempt may have opened its gate since.
+        let ready = inside.name().is_some_and(|name| name == READY);
+        match UnixStream::connect_addr(&address) {
+            // After the gate has closed, anybody inside can take its name.
+            Ok(gate) if kernel::peer(&gate).is_ok_and(|process| process == inside.pid()) => {
+                return Ok(Some(gate.into()));
+            }
+            _ if ready => return Ok(None),
+            _ => {}
+        }
+        if Instant::now() >= deadline {
+            return Err(Refusal::NoGate);
+        }
+        // Ends early, and for good, when PID 1 does.
+        if wait_for(inside.pidfd(), GATE_PERIOD).unwrap_or(false) {
+            return Err(Refusal::Gone { pid: inside.pid() });
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! The daemon's side: starting the child, and hearing what came of it.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::channel::Channel;
+use super::wire::{Reply, Request, Role, Task};
+use super::{ARGUMENT, AttachError, Gate, Report, Target};
+use crate::listeners::Listeners;
+
+/// How long the child may take for all of it. It waits for PID 1 to come to its gate; the rest is milliseconds.
+const DEADLINE: Duration = Duration::from_secs(15);
+
+/// What came out of a namespace.
+#[derive(Debug, Default)]
+pub struct Answer {
+    pub listeners: Listeners,
+    pub gate: Option<Gate>,
+    pub report: Option<Report>,
+}
+
+/// Has `task` done inside `target` by a child, on a thread that may wait.
+pub async fn hold(program: &Path, target: &Target, task: Task) -> Result<Answer, AttachError> {
+    let (program, target) = (program.to_owned(), target.clone());
+    match tokio::task::spawn_blocking(move || Helper::start(&program, &target, task)?.answer()).await {
+        Ok(answer) => answer,
+        Err(error) => Err(AttachError::Helper(format!("could not be waited for: {error}"))),
+    }
+}
+
+/// A child that has its task. Dropping it ends it.
+struct Helper {
+    child: Child,
+    channel: Channel,
+}
+
+impl Helper {
+    fn start(program: &Path, target: &Target, task: Task) -> Result<Self, AttachError> {
+        let failed = |source| AttachError::Start { program: PathBuf::from(program), source };
+        let (near, far) = Channel::pair().map_err(failed)?;
+        let child = Command::new(program)
+            .arg(ARGUMENT)
+            .env_clear()
+            .current_dir("/")
+            .stdin(far.into_end())
+            .stdout(Stdio::null())
+            .spawn()
+            .map_err(failed)?;
+        let helper = Self { child, channel: near };
+        let request = Request { pid: target.pid(), started: target.started(), task };
+        helper.channel.send(&request, &[target.pidfd()]).map_err(|error| unheard(&error))?;
+        Ok(helper)
+    }
+
+    fn answer(&self) -> Result<Answer, AttachError> {
+        let deadline = Instant::now() + DEADLINE;
+        let mut answer = Answer::default();
+        loop {
+            self.channel.wait(deadline).map_err(|error| unheard(&error))?;
+            match self.channel.receive().map_err(|error| unheard(&error))? {
+                Some((Reply::Sockets(roles), descriptors)) if roles.len() == descriptors.len() => {
+                    for (role, descriptor) in roles.into_iter().zip(descriptors) {
+                        answer.take(role, descriptor);
+                    }
+                }
+                Some((Reply::Sockets(_), _)) => return Err(AttachError::Helper("lost a socket".to_owned())),
+                Some((Reply::Done(report), _)) => {
+                    answer.report = report;
+                    return Ok(answer);
+                }
+                Some((Reply::Refused(refusal), _)) => return Err(refusal.into()),
+                None => return Err(AttachError::Helper("ended without an answer".to_owned())),
+            }
+        }
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        // It has ended, or is of no more use.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Answer {
+    fn take(&mut self, role: Role, descriptor: OwnedFd) {
+        let Listeners { tcp, dns_tcp, dns_udp, udp } = &mut self.listeners;
+        match role {
+            Role::Tcp => tcp.push(descriptor.into()),
+            Role::DnsTcp => dns_tcp.push(descriptor.into()),
+            Role::DnsUdp => dns_udp.push(descriptor.into()),
+            Role::Udp => udp.push(descriptor.into()),
+            Role::Gate => self.gate = Some(Gate(UnixStream::from(descriptor))),
+        }
+    }
+}
+
+fn unheard(error: &io::Error) -> AttachError {
+    AttachError::Helper(match error.kind() {
+        io::ErrorKind::TimedOut => "did not answer in time".to_owned(),
+        _ => format!("cannot be talked with: {error}"),
+    })
+}

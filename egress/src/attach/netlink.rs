@@ -1,0 +1,160 @@
+//! Links, addresses and routes of the namespace we are in.
+
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+
+use ipnet::IpNet;
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+};
+use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
+use netlink_packet_route::link::{
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo,
+    LinkMessage,
+};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use rustix::net::{RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with};
+
+/// A netlink socket of the namespace in which it was made.
+#[derive(Debug)]
+pub struct Netlink(OwnedFd);
+
+/// The index of `lo` in every network namespace.
+pub const LOOPBACK: u32 = 1;
+
+/// The kernel's table of its own addresses.
+const TABLE_LOCAL: u8 = 255;
+
+/// Where a route leads.
+#[derive(Debug, Clone, Copy)]
+pub enum Route {
+    /// Out of an interface, preferred to every other one to the same destination.
+    Out(u32),
+    /// To ourselves.
+    Local,
+}
+
+impl Netlink {
+    /// Opens one.
+    pub fn open() -> io::Result<Self> {
+        let family = rustix::net::AddressFamily::NETLINK;
+        // Protocol 0 of this family is the one for routes.
+        Ok(Self(socket_with(family, SocketType::RAW, SocketFlags::CLOEXEC, None)?))
+    }
+
+    /// Makes a dummy device.
+    pub fn add_dummy(&self, name: &str) -> io::Result<()> {
+        let mut link = named(name);
+        link.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Dummy)]));
+        self.ask(RouteNetlinkMessage::NewLink(link), NLM_F_CREATE | NLM_F_EXCL)
+    }
+
+    /// Makes a pair of devices, both here.
+    pub fn add_pair(&self, name: &str, other: &str) -> io::Result<()> {
+        let mut link = named(name);
+        link.attributes.push(LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Veth),
+            LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(named(other)))),
+        ]));
+        self.ask(RouteNetlinkMessage::NewLink(link), NLM_F_CREATE | NLM_F_EXCL)
+    }
+
+    /// Brings a device up.
+    pub fn bring_up(&self, index: u32) -> io::Result<()> {
+        let mut link = LinkMessage::default();
+        link.header.index = index;
+        link.header.flags = LinkFlags::Up;
+        link.header.change_mask = LinkFlags::Up;
+        self.ask(RouteNetlinkMessage::NewLink(link), 0)
+    }
+
+    /// Keeps a device from giving itself an IPv6 address, and from asking around on behalf of it.
+    pub fn keep_quiet(&self, index: u32) -> io::Result<()> {
+        let mut link = LinkMessage::default();
+        link.header.index = index;
+        let quiet = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
+        link.attributes.push(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![quiet])]));
+        self.ask(RouteNetlinkMessage::NewLink(link), 0)
+    }
+
+    /// Gives a device one address; that it has it already is fine.
+    pub fn add_address(&self, index: u32, address: IpAddr) -> io::Result<()> {
+        let mut message = AddressMessage::default();
+        message.header.family = family(address);
+        message.header.prefix_len = if address.is_ipv4() { 32 } else { 128 };
+        message.header.index = index;
+        // Nobody else can have it: it may be used at once.
+        message.header.flags = AddressHeaderFlags::Nodad;
+        message.attributes.push(AddressAttribute::Address(address));
+        message.attributes.push(AddressAttribute::Local(address));
+        self.ask(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_REPLACE)
+    }
+
+    /// Adds or replaces the route to `destination`; what is sent there comes from `source`.
+    pub fn set_route(&self, destination: IpNet, route: Route, source: IpAddr) -> io::Result<()> {
+        let (index, table, kind, scope) = match route {
+            Route::Out(index) => (index, RouteHeader::RT_TABLE_MAIN, RouteType::Unicast, RouteScope::Link),
+            Route::Local => (LOOPBACK, TABLE_LOCAL, RouteType::Local, RouteScope::Host),
+        };
+        let mut message = RouteMessage::default();
+        message.header.address_family = family(destination.addr());
+        message.header.destination_prefix_length = destination.prefix_len();
+        message.header.table = table;
+        message.header.protocol = RouteProtocol::Static;
+        message.header.scope = scope;
+        message.header.kind = kind;
+        if destination.prefix_len() > 0 {
+            message.attributes.push(RouteAttribute::Destination(RouteAddress::from(destination.addr())));
+        }
+        message.attributes.push(RouteAttribute::Oif(index));
+        message.attributes.push(RouteAttribute::PrefSource(RouteAddress::from(source)));
+        if destination.addr().is_ipv6() {
+            // Without one the kernel takes 1024, behind everything an engine may have added.
+            message.attributes.push(RouteAttribute::Priority(1));
+        }
+        self.ask(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_REPLACE)
+    }
+
+    /// The index of a device.
+    pub fn index(name: &str) -> io::Result<u32> {
+        let any = socket_with(rustix::net::AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+        Ok(rustix::net::netdevice::name_to_index(any, name)?)
+    }
+
+    /// Sends one request, and takes the kernel's word for it.
+    fn ask(&self, message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
+        let mut header = NetlinkHeader::default();
+        header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
+        let mut message = NetlinkMessage::new(header, NetlinkPayload::from(message));
+        message.finalize();
+        let mut bytes = vec![0; message.buffer_len()];
+        message.serialize(&mut bytes);
+        send(&self.0, &bytes, SendFlags::empty())?;
+
+        // One request at a time, answered before `send` returns: this does not wait.
+        let mut answer = [0; 8192];
+        let (length, _) = recv(&self.0, &mut answer[..], RecvFlags::empty())?;
+        let answer = answer.get(..length).unwrap_or_default();
+        match NetlinkMessage::<RouteNetlinkMessage>::deserialize(answer).map_err(io::Error::other)?.payload {
+            NetlinkPayload::Error(error) => match error.code {
+                None => Ok(()),
+                Some(_) => Err(error.to_io()),
+            },
+            _ => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+}
+
+fn named(name: &str) -> LinkMessage {
+    let mut link = LinkMessage::default();
+    link.attributes.push(LinkAttribute::IfName(name.to_owned()));
+    link
+}
+
+fn family(address: IpAddr) -> AddressFamily {
+    if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
+}

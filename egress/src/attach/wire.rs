@@ -1,0 +1,44 @@
+//! What daemon and child say to each other.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::Report;
+use super::error::Refusal;
+
+/// The first message to the child; its one descriptor is the target's pidfd.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Request {
+    pub pid: u32,
+    pub started: u64,
+    pub task: Task,
+}
+
+/// What to do inside.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Task {
+    Attach { udp: BTreeSet<u16>, peers: BTreeSet<IpAddr>, gate: bool },
+    Udp { ports: BTreeSet<u16> },
+    Peers { peers: BTreeSet<IpAddr> },
+}
+
+/// A message from the child. `Done` or `Refused` is the last one.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Reply {
+    /// As many descriptors come with it, in the same order.
+    Sockets(Vec<Role>),
+    Done(Option<Report>),
+    Refused(Refusal),
+}
+
+/// What a passed descriptor is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Role {
+    Tcp,
+    DnsTcp,
+    DnsUdp,
+    Udp,
+    Gate,
+}

@@ -1,0 +1,87 @@
+//! The rules inside a sandbox's network namespace, and the program that gives them to the kernel.
+//!
+//! One table, `inet sbx`, whatever the policy: policy is data elsewhere. Only the set of peers changes.
+
+use std::collections::BTreeSet;
+use std::io::{Read as _, Write as _};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use crate::attach::Refusal;
+
+mod allowlist;
+
+pub use allowlist::allowlist;
+
+/// Where distributions put the program. A search path could be anybody's.
+const PLACES: [&str; 6] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin", "/usr/local/sbin", "/run/current-system/sw/bin"];
+
+/// The `nft` program, if it is installed.
+pub fn program() -> Option<PathBuf> {
+    PLACES.iter().map(|place| Path::new(place).join("nft")).find(|path| path.is_file())
+}
+
+/// Starts giving rules to the kernel, as one transaction: all of them or none.
+pub fn start(rules: &str) -> Result<Running, Refusal> {
+    let Some(program) = program() else {
+        return Err(Refusal::NoNft { places: PLACES.map(str::to_owned).to_vec() });
+    };
+    let failed = |error| Refusal::inside("run nft", error);
+    let mut child = Command::new(program)
+        .args(["-f", "-"])
+        .env_clear()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(failed)?;
+    let mut input = child.stdin.take();
+    let running = Running(child);
+    if let Some(input) = &mut input {
+        // One that ends without reading says why, which tells more than the broken pipe.
+        let _ = input.write_all(rules.as_bytes());
+    }
+    Ok(running)
+}
+
+/// Rules on their way to the kernel.
+#[derive(Debug)]
+pub struct Running(Child);
+
+impl Running {
+    /// Waits until they are in force.
+    pub fn finish(mut self) -> Result<(), Refusal> {
+        let mut said = String::new();
+        if let Some(mut stderr) = self.0.stderr.take() {
+            let _ = stderr.read_to_string(&mut said);
+        }
+        match self.0.wait() {
+            Ok(status) if status.success() => Ok(()),
+            Ok(status) if said.trim().is_empty() => Err(Refusal::Rules { said: format!("nft: {status}") }),
+            Ok(_) => Err(Refusal::Rules { said: said.trim().to_owned() }),
+            Err(error) => Err(Refusal::inside("wait for nft", error)),
+        }
+    }
+}
+
+/// Replaces the peers of a table that is there.
+pub fn peers(peers: &BTreeSet<IpAddr>) -> String {
+    let mut text = String::from("flush set inet sbx peers4\nflush set inet sbx peers6\n");
+    for (set, elements) in [("peers4", list(peers, IpAddr::is_ipv4)), ("peers6", list(peers, IpAddr::is_ipv6))] {
+        if !elements.is_empty() {
+            text.push_str(&format!("add element inet sbx {set} {{ {elements} }}\n"));
+        }
+    }
+    text
+}
+
+/// The definition of a set of addresses.
+fn set(name: &str, kind: &str, elements: &str) -> String {
+    let elements = if elements.is_empty() { String::new() } else { format!(" elements = {{ {elements} }};") };
+    format!("set {name} {{ type {kind};{elements} }}")
+}
+
+fn list(addresses: &BTreeSet<IpAddr>, wanted: fn(&IpAddr) -> bool) -> String {
+    addresses.iter().filter(|address| wanted(address)).map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
