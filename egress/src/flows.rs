@@ -13,10 +13,10 @@ use tokio_util::sync::CancellationToken;
 use crate::audit::{Record, Spoken};
 use crate::generation::Generation;
 use crate::pool::InUse;
-use crate::route::{Kind, Route};
+use crate::route::Route;
 use crate::sandbox::Sandbox;
 use crate::shared::Shared;
-use crate::verdict::{ConnectVerdict, Denial, Inspect, Question, Transport};
+use crate::verdict::{ConnectVerdict, Denial, Inspect, Question, Speech, Transport};
 
 /// What is open.
 #[derive(Debug, Default)]
@@ -52,8 +52,10 @@ struct Flow {
 struct Judged {
     generation: u64,
     rule: Arc<Rule>,
-    kind: Kind,
-    route: Route,
+    /// What it turned out to be, if anybody looked.
+    speech: Option<Speech>,
+    /// Which way it goes; `None` as long as it has not been settled.
+    route: Option<Route>,
 }
 
 /// Why a flow was not opened.
@@ -115,12 +117,9 @@ impl Flow {
         };
         let judged = self.judged();
         // Not yet seen what it is: that is judged by what is then in force.
-        judged.route == PENDING || judged.route.satisfies(Route::of(inspect, self.port, judged.kind))
+        judged.route.is_none_or(|route| route.satisfies(Route::of(inspect, self.port, judged.speech)))
     }
 }
-
-/// The way of a flow that has not shown what it is.
-const PENDING: Route = Route::Refuse("pending");
 
 impl FlowGuard {
     /// Opens a flow, if the policy allows it; how closely it has to be looked at.
@@ -159,7 +158,7 @@ impl FlowGuard {
             host,
             port,
             transport,
-            judged: Mutex::new(Judged { generation: generation.number, rule, kind: Kind::Unexamined, route: PENDING }),
+            judged: Mutex::new(Judged { generation: generation.number, rule, speech: None, route: None }),
             cut,
             opened: Instant::now(),
             time: (shared.clock)(),
@@ -171,15 +170,18 @@ impl FlowGuard {
         Ok((Self { sandbox: Arc::clone(sandbox), id, flow, _name: name }, inspect))
     }
 
-    /// Says what the flow turned out to be; which way it goes by the policy in force.
-    pub fn settle(&self, shared: &Shared, kind: Kind) -> Result<Route, Denial> {
+    /// Says what the flow turned out to be, if anybody looked; which way it goes by the policy in force.
+    pub fn settle(&self, shared: &Shared, speech: Option<Speech>) -> Result<Route, Denial> {
         let _open = self.sandbox.flows.lock();
         let generation = self.sandbox.generation();
         match generation.compiled.connect(self.flow.question(), shared.today()) {
             ConnectVerdict::Deny(denial) => Err(denial),
             ConnectVerdict::Allow { inspect, rule } => {
-                let route = Route::of(inspect, self.flow.port, kind);
-                *self.flow.judged() = Judged { generation: generation.number, rule, kind, route };
+                let route = Route::of(inspect, self.flow.port, speech);
+                if route == Route::Refuse {
+                    return Err(Denial::Protocol(rule));
+                }
+                *self.flow.judged() = Judged { generation: generation.number, rule, speech, route: Some(route) };
                 Ok(route)
             }
         }
@@ -205,10 +207,16 @@ impl FlowGuard {
         self.flow.received.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    /// Bytes from the sandbox and to it.
+    pub fn bytes(&self) -> (u64, u64) {
+        (self.flow.sent.load(Ordering::Relaxed), self.flow.received.load(Ordering::Relaxed))
+    }
+
     /// The record of how it went.
     pub fn record(&self, spoken: Spoken, because: Option<&str>) -> Record {
         let flow = &self.flow;
         let judged = flow.judged().clone();
+        let (sent, received) = self.bytes();
         Record {
             time: flow.time,
             project: self.sandbox.project.clone(),
@@ -222,8 +230,8 @@ impl FlowGuard {
             allowed: true,
             because: because.map(str::to_owned),
             rule: Some(judged.rule.place.to_string()),
-            sent: flow.sent.load(Ordering::Relaxed),
-            received: flow.received.load(Ordering::Relaxed),
+            sent,
+            received,
             duration_ms: 0,
         }
         .lasted(flow.opened.elapsed())

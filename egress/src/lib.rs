@@ -10,18 +10,33 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails"))]
 
 pub mod attach;
+mod accept;
 pub mod audit;
 pub mod compiled;
+mod connection;
+pub mod destination;
+pub mod detect;
 pub mod dial;
+pub mod dns;
 pub mod flows;
 pub mod generation;
+mod handover;
 pub mod limits;
 pub mod listeners;
 mod nft;
 pub mod pool;
+mod refusals;
+mod refuse;
 pub mod route;
 pub mod sandbox;
+pub mod service;
 pub mod session;
 pub mod shared;
+mod splice;
 pub mod synthetic;
+mod tasks;
+mod throttle;
+pub mod tls;
+mod transparent;
+mod udp;
 pub mod verdict;

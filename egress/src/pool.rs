@@ -62,6 +62,8 @@ pub struct Lease {
     last: AtomicU64,
     /// Open flows.
     flows: AtomicUsize,
+    /// Whether the addresses do not stand for the name any more.
+    given_up: AtomicBool,
 }
 
 /// Keeps an address standing for its name for as long as it lives.
@@ -138,9 +140,13 @@ impl Pool {
         Some(InUse(Arc::clone(lease)))
     }
 
-    /// Notes that `lease` was given out again.
-    pub fn touch(&self, lease: &Lease, now: Instant) {
-        lease.last.store(self.seconds(now), Ordering::Relaxed);
+    /// Notes that `lease` is given out again; `false` if it was given up and means nothing any more.
+    pub fn renew(&self, lease: &Lease, now: Instant) -> bool {
+        let seconds = self.seconds(now);
+        // Under the lock, so that it cannot be given up meanwhile.
+        let _names = self.lock();
+        lease.last.store(seconds, Ordering::Relaxed);
+        !lease.given_up.load(Ordering::Relaxed)
     }
 
     fn seconds(&self, now: Instant) -> u64 {
@@ -164,6 +170,7 @@ impl Names {
             spelled: AtomicBool::new(spelled),
             last: AtomicU64::new(seconds),
             flows: AtomicUsize::new(0),
+            given_up: AtomicBool::new(false),
         });
         free.insert(Arc::clone(&lease));
         if let Some(v4) = v4 {
@@ -183,6 +190,7 @@ impl Names {
         };
         let oldest = self.by_name.values().filter(idle).min_by_key(|lease| lease.last.load(Ordering::Relaxed)).cloned();
         let Some(lease) = oldest else { return false };
+        lease.given_up.store(true, Ordering::Relaxed);
         self.by_name.remove(&lease.name);
         self.by_v6.remove(&lease.v6);
         if let Some(v4) = lease.v4 {

@@ -1,21 +1,8 @@
 //! Which way a connection goes: what the policy wants seen, against what the connection turned out to be.
 
-use crate::verdict::Inspect;
+use crate::verdict::{Inspect, Speech};
 
-/// What a connection turned out to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Nobody looked, or nothing was there to see yet.
-    Unexamined,
-    /// Neither TLS nor HTTP.
-    Opaque,
-    /// TLS for the name it is meant for.
-    Tls,
-    /// HTTP.
-    Http,
-}
-
-/// Which way it goes.
+/// Which way a connection goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Route {
     /// Bytes are passed on as they are.
@@ -24,28 +11,22 @@ pub enum Route {
     Requests,
     /// TLS ends here, and every request in it is judged.
     Intercept,
-    /// Nowhere; why, as records say it.
-    Refuse(&'static str),
+    /// Nowhere.
+    Refuse,
 }
 
 impl Route {
-    /// The way of a connection to `port` that turned out to be of `kind`.
-    pub fn of(inspect: Inspect, port: u16, kind: Kind) -> Self {
-        match (inspect, kind) {
+    /// The way of a connection to `port` that turned out to be `speech`; `None` if nobody looked.
+    pub fn of(inspect: Inspect, port: u16, speech: Option<Speech>) -> Self {
+        let Some(speech) = speech else {
+            return if inspect == Inspect::Nothing { Self::Pass } else { Self::Refuse };
+        };
+        match (inspect, speech) {
+            _ if !inspect.lets_pass(port, speech) => Self::Refuse,
             (Inspect::Nothing, _) => Self::Pass,
-            (_, Kind::Unexamined) => Self::Refuse("unexamined"),
-            (Inspect::Names, Kind::Tls) if port == 80 => Self::Refuse("not-http"),
-            (Inspect::Names, Kind::Http) if port == 443 => Self::Refuse("not-tls"),
-            (Inspect::Names, Kind::Opaque) => match port {
-                80 => Self::Refuse("not-http"),
-                443 => Self::Refuse("not-tls"),
-                _ => Self::Pass,
-            },
-            (Inspect::Names | Inspect::Tls | Inspect::Http, Kind::Tls) => Self::Pass,
-            (Inspect::Tls, Kind::Opaque | Kind::Http) => Self::Refuse("not-tls"),
-            (Inspect::Names | Inspect::Http | Inspect::Requests, Kind::Http) => Self::Requests,
-            (Inspect::Http | Inspect::Requests, Kind::Opaque) => Self::Refuse("not-http"),
-            (Inspect::Requests, Kind::Tls) => Self::Intercept,
+            (_, Speech::Http) => Self::Requests,
+            (Inspect::Requests, Speech::Tls) => Self::Intercept,
+            (_, Speech::Tls | Speech::Other) => Self::Pass,
         }
     }
 
@@ -54,9 +35,55 @@ impl Route {
     pub fn satisfies(self, now: Self) -> bool {
         match now {
             Self::Pass => true,
-            Self::Requests => self == Self::Requests,
-            Self::Intercept => self == Self::Intercept,
-            Self::Refuse(_) => false,
+            Self::Requests | Self::Intercept => self == now,
+            Self::Refuse => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_seen_goes_the_way_that_the_policy_wants() {
+        use Inspect::{Http, Names, Nothing, Requests, Tls};
+        use Speech::Other;
+        let cases = [
+            (Nothing, 443, None, Route::Pass),
+            (Nothing, 443, Some(Other), Route::Pass),
+            (Names, 443, None, Route::Refuse),
+            (Names, 443, Some(Speech::Tls), Route::Pass),
+            (Names, 443, Some(Speech::Http), Route::Refuse),
+            (Names, 443, Some(Other), Route::Refuse),
+            (Names, 80, Some(Speech::Http), Route::Requests),
+            (Names, 80, Some(Speech::Tls), Route::Refuse),
+            (Names, 80, Some(Other), Route::Refuse),
+            (Names, 22, Some(Other), Route::Pass),
+            (Names, 8080, Some(Speech::Http), Route::Requests),
+            (Names, 8443, Some(Speech::Tls), Route::Pass),
+            (Tls, 8443, Some(Speech::Tls), Route::Pass),
+            (Tls, 8443, Some(Speech::Http), Route::Refuse),
+            (Tls, 8443, Some(Other), Route::Refuse),
+            (Http, 8443, Some(Speech::Tls), Route::Pass),
+            (Http, 8443, Some(Speech::Http), Route::Requests),
+            (Http, 8443, Some(Other), Route::Refuse),
+            (Requests, 443, Some(Speech::Tls), Route::Intercept),
+            (Requests, 80, Some(Speech::Http), Route::Requests),
+            (Requests, 22, Some(Other), Route::Refuse),
+            (Requests, 443, None, Route::Refuse),
+        ];
+        for (inspect, port, speech, route) in cases {
+            assert_eq!(Route::of(inspect, port, speech), route, "{inspect:?} {port} {speech:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_looked_at_more_closely_may_stay() {
+        for open in [Route::Pass, Route::Requests, Route::Intercept] {
+            assert!(open.satisfies(Route::Pass) && open.satisfies(open) && !open.satisfies(Route::Refuse));
+        }
+        assert!(!Route::Pass.satisfies(Route::Requests) && !Route::Pass.satisfies(Route::Intercept));
+        assert!(!Route::Requests.satisfies(Route::Intercept));
     }
 }

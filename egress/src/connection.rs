@@ -1,0 +1,277 @@
+//! A connection that the policy allows, from its first byte to its last.
+//!
+//! ```text
+//! Nothing has to be seen ──────────────────────────────────────────────→ dial → move bytes
+//! client speaks first    → look at its first bytes → for the name? ────→ dial → move bytes
+//!                                                  → HTTP: every request is judged (`http`)
+//! server may speak first → client silent → dial, pass on what the server says meanwhile ↑
+//! ```
+//!
+//! Where the client has to speak first, nothing is dialled before what it says was judged.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
+
+use crate::audit::Spoken;
+use crate::detect::{Detected, Detector};
+use crate::dial::DialError;
+use crate::handover;
+use crate::refuse::{self, read_some};
+use crate::route::Route;
+use crate::session::{Prefixed, Session};
+use crate::splice::{Channel, Direction, Relay};
+use crate::verdict::{Inspect, Speech};
+
+/// Read at once while looking at first bytes.
+const CHUNK: usize = 4 * 1024;
+
+/// A connection being looked at.
+struct Opening<C> {
+    client: C,
+    session: Session,
+    /// What the client said so far.
+    first: Vec<u8>,
+    detector: Detector,
+    /// What a place among the connections that are not established yet is held by.
+    place: Option<OwnedSemaphorePermit>,
+}
+
+/// What looking came to.
+enum Seen {
+    /// This.
+    As(Detected),
+    /// The client went away, or said too little in the time it had.
+    Nothing(&'static str),
+}
+
+/// Serves `client`, of which `first` was read already, until its end. `place` is given back once the connection is
+/// established.
+pub(crate) async fn serve<C: Channel>(
+    client: C,
+    first: Vec<u8>,
+    session: Session,
+    inspect: Inspect,
+    place: Option<OwnedSemaphorePermit>,
+) {
+    let mut opening = Opening { client, session, first, detector: Detector::default(), place };
+    if inspect == Inspect::Nothing {
+        return opening.go(None, None).await;
+    }
+    let limits = opening.session.shared.limits.clone();
+    let client_first = inspect != Inspect::Names || matches!(opening.session.port, 80 | 443);
+    if !client_first && opening.first.is_empty() {
+        let spoke = timeout(limits.silence, poll_fn(|cx| opening.client.poll_readable(cx))).await;
+        if spoke.is_err() {
+            return opening.serve_silent(limits.handshake).await;
+        }
+    }
+    let seen = opening.look(limits.handshake).await;
+    opening.judge(seen, None).await;
+}
+
+impl<C: Channel> Opening<C> {
+    /// Looks at what the client says, for no longer than `patience`.
+    async fn look(&mut self, patience: Duration) -> Seen {
+        let Self { client, session, first, detector, .. } = self;
+        let looking = async {
+            loop {
+                if let Some(detected) = detector.look(first) {
+                    return Seen::As(detected);
+                }
+                first.reserve(CHUNK);
+                match read_some(client, first).await {
+                    Ok(0) => return Seen::As(detector.end(first)),
+                    Ok(_) => {}
+                    Err(_) => return Seen::Nothing("broken-off"),
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            () = session.flow.cancelled() => Seen::Nothing("revoked"),
+            seen = timeout(patience, looking) => seen.unwrap_or(Seen::Nothing("handshake-timeout")),
+        }
+    }
+
+    /// The client is silent: perhaps it waits for the server.
+    async fn serve_silent(mut self, patience: Duration) {
+        let server = match self.dial().await {
+            Ok(server) => server,
+            Err(why) => return self.failed(Spoken::Tcp, &why),
+        };
+        // Nothing more than what waits for the client to speak.
+        self.place = None;
+        let mut down = Direction::default();
+        let mut heard = 0;
+        let spoke = poll_fn(|cx| {
+            let flow = &self.session.flow;
+            let count = |bytes| flow.received(bytes);
+            if let Poll::Ready(Err(_)) = down.poll(cx, &server, &self.client, &count) {
+                return Poll::Ready(false);
+            }
+            heard = flow.bytes().1;
+            self.client.poll_readable(cx).map(|ready| ready.is_ok())
+        });
+        let spoke = tokio::select! {
+            biased;
+            () = self.session.flow.cancelled() => Err("revoked"),
+            spoke = spoke => if spoke { Ok(()) } else { Err("broken-off") },
+        };
+        if let Err(because) = spoke {
+            server.reset();
+            return self.judge(Seen::Nothing(because), None).await;
+        }
+        // While the client's first bytes come, what the server says waits: few bytes, and they come at once or never.
+        let seen = self.look(patience).await;
+        let seen = match seen {
+            // To be judged by request, from its start, on a connection of its own.
+            Seen::As(Detected::Http) if heard == 0 => return self.judge(seen, None).await,
+            Seen::As(Detected::Http) => Seen::Nothing("http-after-server"),
+            seen => seen,
+        };
+        self.judge(seen, Some((server, down))).await;
+    }
+
+    /// Goes on by what was seen.
+    async fn judge(self, seen: Seen, dialled: Option<(TcpStream, Direction)>) {
+        let speech = match seen {
+            Seen::As(Detected::Opaque) => Speech::Other,
+            Seen::As(Detected::Http) => Speech::Http,
+            Seen::As(Detected::Tls(hello)) => {
+                if let Some(because) = hello.mismatch(&self.session.host) {
+                    self.refused(Spoken::Tls, because);
+                    return refuse::alert(&self.client, refuse::UNRECOGNIZED_NAME).await;
+                }
+                Speech::Tls
+            }
+            Seen::As(Detected::Broken(_)) => {
+                self.refused(Spoken::Tls, "client-hello-malformed");
+                return refuse::alert(&self.client, refuse::DECODE_ERROR).await;
+            }
+            Seen::As(Detected::Ssl2) => {
+                self.refused(Spoken::Tls, "sni-missing");
+                return self.client.reset();
+            }
+            Seen::Nothing(because) => {
+                self.refused(Spoken::Tcp, because);
+                return self.client.reset();
+            }
+        };
+        self.go(Some(speech), dialled).await;
+    }
+
+    /// Goes the way of what it turned out to be, if anybody looked.
+    async fn go(self, speech: Option<Speech>, dialled: Option<(TcpStream, Direction)>) {
+        let spoken = match speech {
+            None | Some(Speech::Other) => Spoken::Tcp,
+            Some(Speech::Tls) => Spoken::Tls,
+            Some(Speech::Http) => Spoken::Http,
+        };
+        match self.session.flow.settle(&self.session.shared, speech) {
+            Ok(Route::Pass) => self.pass(spoken, dialled).await,
+            Ok(Route::Requests) => {
+                let Self { client, session, first, .. } = self;
+                handover::requests(Prefixed::new(first, client), session).await;
+            }
+            Ok(Route::Intercept) => {
+                let Self { client, session, first, .. } = self;
+                handover::intercept(Prefixed::new(first, client), session).await;
+            }
+            Ok(Route::Refuse) => self.client.reset(),
+            Err(denial) => {
+                self.refused(spoken, denial.because());
+                match speech {
+                    Some(Speech::Tls) => refuse::alert(&self.client, refuse::ACCESS_DENIED).await,
+                    _ => self.client.reset(),
+                }
+            }
+        }
+    }
+
+    /// Passes bytes on as they are.
+    async fn pass(mut self, spoken: Spoken, dialled: Option<(TcpStream, Direction)>) {
+        let (server, down) = match dialled {
+            Some(dialled) => dialled,
+            None => match self.dial().await {
+                Ok(server) => (server, Direction::default()),
+                Err(why) => return self.failed(spoken, &why),
+            },
+        };
+        self.place = None;
+        let Self { client, session, first, .. } = self;
+        let mut account = Account { session: &session, spoken, because: Some("stopped") };
+        let end = Relay::new(Bytes::from(first), down).run(&client, &server, &session.flow).await;
+        account.because = end.because();
+    }
+
+    /// Connects to what the session is for.
+    async fn dial(&self) -> Result<TcpStream, NoServer> {
+        let Session { sandbox, shared, host, port, flow } = &self.session;
+        let generation = Arc::clone(&sandbox.generation());
+        let dialling = shared.dialer.dial(&generation, host, *port);
+        tokio::select! {
+            biased;
+            () = flow.cancelled() => Err(NoServer::Revoked),
+            dialled = dialling => dialled.map_err(NoServer::Failed),
+        }
+    }
+
+    /// Ends for want of something to pass bytes to.
+    fn failed(self, spoken: Spoken, why: &NoServer) {
+        let Session { sandbox, flow, .. } = &self.session;
+        let mut record = flow.record(spoken, Some("revoked"));
+        if let NoServer::Failed(error) = why {
+            tracing::debug!(sandbox = sandbox.name, %error, "no connection");
+            record.because = Some(dial_failed(error).to_owned());
+            record.allowed = !matches!(error, DialError::Refused { .. } | DialError::Loop { .. });
+        }
+        sandbox.sink.record(record);
+        self.client.reset();
+    }
+
+    fn refused(&self, spoken: Spoken, because: &str) {
+        let mut record = self.session.flow.record(spoken, Some(because));
+        record.allowed = false;
+        self.session.sandbox.sink.record(record);
+    }
+}
+
+/// Why there is nothing to pass bytes to.
+enum NoServer {
+    Revoked,
+    Failed(DialError),
+}
+
+/// Records a connection at its end, however it comes.
+struct Account<'a> {
+    session: &'a Session,
+    spoken: Spoken,
+    because: Option<&'static str>,
+}
+
+impl Drop for Account<'_> {
+    fn drop(&mut self) {
+        let Session { sandbox, flow, .. } = self.session;
+        sandbox.sink.record(flow.record(self.spoken, self.because));
+    }
+}
+
+/// What records say of a dial that failed.
+pub(crate) fn dial_failed(error: &DialError) -> &'static str {
+    match error {
+        DialError::NotFound { .. } => "no-such-host",
+        DialError::Lookup { .. } => "lookup-failed",
+        DialError::Refused { .. } => "address-refused",
+        DialError::Loop { .. } => "loop",
+        DialError::TimedOut { .. } => "upstream-timeout",
+        DialError::Unreachable { .. } | DialError::Namespace { .. } => "upstream-failed",
+        DialError::Proxy { .. } => "upstream-proxy",
+    }
+}

@@ -1,0 +1,94 @@
+//! Questions over UDP and TCP.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use super::{MAX_MESSAGE, Resolver};
+use crate::tasks::Tasks;
+
+/// Questions answered in a row before others have their turn.
+const BATCH: usize = 64;
+
+/// Answers datagrams, for as long as it is polled.
+pub(crate) async fn serve_udp(socket: &UdpSocket, resolver: &Mutex<Resolver>) {
+    // Longer ones are answered as what they are: malformed.
+    let mut request = [0; MAX_MESSAGE + 1];
+    let mut response = Vec::with_capacity(512);
+    loop {
+        if socket.readable().await.is_err() {
+            return;
+        }
+        {
+            let mut resolver = resolver.lock().unwrap_or_else(PoisonError::into_inner);
+            resolver.refresh();
+            let now = Instant::now();
+            for _ in 0..BATCH {
+                let (length, client) = match socket.try_recv_from(&mut request) {
+                    Ok(received) => received,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    // What an earlier answer met: nobody listens any more.
+                    Err(_) => continue,
+                };
+                if resolver.answer(&request[..length], &mut response, now) {
+                    // A client that does not take answers gets none.
+                    let _ = socket.try_send_to(&response, client);
+                }
+            }
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Answers connections, for as long as it is polled.
+pub(crate) async fn serve_tcp(
+    listener: &TcpListener,
+    resolver: &Arc<Mutex<Resolver>>,
+    idle: Duration,
+    clients: &Arc<Semaphore>,
+    tasks: &Tasks,
+) {
+    loop {
+        let Some(stream) = crate::accept::next(listener).await else { return };
+        // One too many is told so at once rather than left to wait.
+        let Ok(place) = Arc::clone(clients).try_acquire_owned() else {
+            crate::accept::reset(&stream);
+            continue;
+        };
+        let resolver = Arc::clone(resolver);
+        tasks.spawn(async move {
+            let _place = place;
+            let mut stream = stream;
+            while let Ok(Ok(true)) = timeout(idle, exchange(&mut stream, &resolver)).await {}
+        });
+    }
+}
+
+/// One question and its answer; whether there may be another.
+async fn exchange(stream: &mut TcpStream, resolver: &Mutex<Resolver>) -> io::Result<bool> {
+    let length = usize::from(stream.read_u16().await?);
+    if length > MAX_MESSAGE {
+        return Ok(false);
+    }
+    let mut request = vec![0; length];
+    stream.read_exact(&mut request).await?;
+    let mut framed = vec![0; 2];
+    {
+        let mut response = Vec::with_capacity(512);
+        let mut resolver = resolver.lock().unwrap_or_else(PoisonError::into_inner);
+        resolver.refresh();
+        if !resolver.answer(&request, &mut response, Instant::now()) {
+            return Ok(false);
+        }
+        framed.extend_from_slice(&response);
+    }
+    let length = u16::try_from(framed.len() - 2).map_err(io::Error::other)?;
+    framed[..2].copy_from_slice(&length.to_be_bytes());
+    stream.write_all(&framed).await?;
+    Ok(true)
+}

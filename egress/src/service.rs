@@ -1,0 +1,202 @@
+//! Serving one sandbox.
+
+use std::io;
+use std::net::{TcpListener, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tokio::net::UnixListener;
+use tokio::sync::Semaphore;
+
+use crate::destination::{ByKernel, Destination};
+use crate::dns::{self, Resolver};
+use crate::generation::Generation;
+use crate::listeners::Listeners;
+use crate::refusals::Refusals;
+use crate::sandbox::{Peers, Sandbox};
+use crate::shared::Shared;
+use crate::tasks::Tasks;
+use crate::transparent::Transparent;
+use crate::{handover, udp};
+
+/// How long open connections have to end by themselves when the sandbox is not served any more.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether another day has begun, on which other rules hold.
+const LOOK: Duration = Duration::from_secs(30);
+
+/// Everything that serves one sandbox.
+///
+/// # Guarantees
+/// Nothing is let through that the generation in force does not allow; see [`Sandbox::swap`]. When it is dropped, nothing is
+/// served any more.
+///
+/// # Assumptions
+/// Made and used within a tokio runtime.
+pub struct Service {
+    sandbox: Arc<Sandbox>,
+    shared: Arc<Shared>,
+    transparent: Arc<Transparent>,
+    refusals: Arc<Refusals>,
+    resolver: Arc<Mutex<Resolver>>,
+    dns_clients: Arc<Semaphore>,
+    v6: Arc<AtomicBool>,
+    /// What takes new connections.
+    listening: Tasks,
+    /// What serves those there are.
+    serving: Tasks,
+}
+
+impl Service {
+    /// Serves `sandbox` through `listeners`.
+    ///
+    /// # Errors
+    /// A socket that is none, or cannot be waited for.
+    pub fn start(sandbox: Arc<Sandbox>, listeners: Listeners, shared: Arc<Shared>) -> io::Result<Self> {
+        Self::start_with(sandbox, listeners, shared, Arc::new(ByKernel))
+    }
+
+    /// The same, where something else than the kernel knows where connections were meant to go.
+    pub fn start_with(
+        sandbox: Arc<Sandbox>,
+        listeners: Listeners,
+        shared: Arc<Shared>,
+        destination: Arc<dyn Destination>,
+    ) -> io::Result<Self> {
+        sandbox.spell(&Arc::clone(&sandbox.generation()), &shared);
+        let (listening, serving) = (Tasks::default(), Tasks::default());
+        let v6 = Arc::new(AtomicBool::new(false));
+        let refusals = Arc::new(Refusals::new(Arc::clone(&sandbox), Arc::clone(&shared)));
+        let resolver = Resolver::new(
+            Arc::clone(&sandbox),
+            Arc::clone(&shared),
+            Arc::clone(&refusals),
+            Arc::clone(&v6),
+            Instant::now(),
+        );
+        let transparent = Arc::new(Transparent {
+            sandbox: Arc::clone(&sandbox),
+            shared: Arc::clone(&shared),
+            destination,
+            refusals: Arc::clone(&refusals),
+            opening: Arc::new(Semaphore::new(shared.limits.opening)),
+            clients: Arc::new(Semaphore::new(shared.limits.connections)),
+            tasks: serving.clone(),
+        });
+        let dns_clients = Arc::new(Semaphore::new(shared.limits.dns_clients));
+        let resolver = Arc::new(Mutex::new(resolver));
+        let service = Self { sandbox, shared, transparent, refusals, resolver, dns_clients, v6, listening, serving };
+        service.add_listeners(listeners)?;
+        let (sandbox, shared) = (Arc::clone(&service.sandbox), Arc::clone(&service.shared));
+        service.listening.spawn(async move {
+            let mut today = shared.today();
+            loop {
+                tokio::time::sleep(LOOK).await;
+                let now = shared.today();
+                if std::mem::replace(&mut today, now) != now {
+                    sandbox.flows.judge_again(&sandbox.generation(), now);
+                }
+            }
+        });
+        Ok(service)
+    }
+
+    /// Serves more sockets: ports for datagrams that a new policy has.
+    pub fn add_listeners(&self, listeners: Listeners) -> io::Result<()> {
+        let Listeners { tcp, dns_tcp, dns_udp, udp } = listeners;
+        for listener in tcp {
+            let listener = tcp_listener(listener)?;
+            if listener.local_addr()?.is_ipv6() {
+                self.v6.store(true, Ordering::Relaxed);
+            }
+            self.listening.spawn(Arc::clone(&self.transparent).serve(listener));
+        }
+        for listener in dns_tcp {
+            let listener = tcp_listener(listener)?;
+            let (resolver, clients) = (Arc::clone(&self.resolver), Arc::clone(&self.dns_clients));
+            let (idle, tasks) = (self.shared.limits.dns_idle, self.serving.clone());
+            self.listening.spawn(async move { dns::serve_tcp(&listener, &resolver, idle, &clients, &tasks).await });
+        }
+        for socket in dns_udp {
+            let socket = udp_socket(socket)?;
+            let resolver = Arc::clone(&self.resolver);
+            self.listening.spawn(async move { dns::serve_udp(&socket, &resolver).await });
+        }
+        for socket in udp {
+            let socket = udp_socket(socket)?;
+            let (sandbox, shared) = (Arc::clone(&self.sandbox), Arc::clone(&self.shared));
+            let relay = udp::Relay::new(sandbox, shared, Arc::clone(&self.refusals), self.serving.clone(), socket)?;
+            self.listening.spawn(Arc::new(relay).serve());
+        }
+        Ok(())
+    }
+
+    /// Serves clients that know that this is a proxy and come through a unix socket, made where the sandbox sees it.
+    pub fn start_socket(&self, listener: UnixListener) {
+        let (sandbox, shared) = (Arc::clone(&self.sandbox), Arc::clone(&self.shared));
+        let (clients, tasks) = (Arc::clone(&self.transparent.clients), self.serving.clone());
+        self.listening.spawn(async move {
+            while let Ok(place) = Arc::clone(&clients).acquire_owned().await {
+                let Ok((stream, _)) = listener.accept().await else {
+                    // Out of descriptors, mostly: those there are come first.
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                };
+                let (sandbox, shared) = (Arc::clone(&sandbox), Arc::clone(&shared));
+                tasks.spawn(async move {
+                    handover::explicit(stream, sandbox, shared).await;
+                    drop(place);
+                });
+            }
+        });
+    }
+
+    /// The sandbox that is served.
+    pub fn sandbox(&self) -> &Arc<Sandbox> {
+        &self.sandbox
+    }
+
+    /// Puts `generation` in force. Flows that it does not allow are cut; all others do not notice.
+    pub fn swap(&self, generation: Generation) {
+        self.sandbox.swap(generation, &self.shared);
+    }
+
+    /// Says where the peers on internal networks are.
+    pub fn set_peers(&self, peers: Peers) {
+        self.sandbox.set_peers(peers);
+    }
+
+    /// Takes no more connections, cuts those there are, and returns once nothing is left.
+    pub async fn stop(self) {
+        self.listening.stop().await;
+        // So that they are reset: a connection that just ends seems to have said all.
+        self.sandbox.flows.cut();
+        let _ = tokio::time::timeout(GRACE, self.serving.finished()).await;
+        self.serving.stop().await;
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.listening.cancel();
+        self.sandbox.flows.cut();
+        self.serving.cancel();
+    }
+}
+
+impl std::fmt::Debug for Service {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Service").field("sandbox", &self.sandbox).finish_non_exhaustive()
+    }
+}
+
+fn tcp_listener(listener: TcpListener) -> io::Result<tokio::net::TcpListener> {
+    listener.set_nonblocking(true)?;
+    tokio::net::TcpListener::from_std(listener)
+}
+
+fn udp_socket(socket: UdpSocket) -> io::Result<tokio::net::UdpSocket> {
+    socket.set_nonblocking(true)?;
+    tokio::net::UdpSocket::from_std(socket)
+}

@@ -1,0 +1,3 @@
+//! What has to be known of TLS without speaking it.
+
+pub mod client_hello;

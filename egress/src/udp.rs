@@ -1,0 +1,211 @@
+//! Datagrams, for rules of protocol `udp`.
+//!
+//! What is sent to a synthetic address reaches a socket that is bound to every address, and the kernel tells which one it
+//! was for. Each client address and destination is a flow with a socket of its own outside.
+
+use std::collections::HashMap;
+use std::io::{self, IoSliceMut};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use bytes::Bytes;
+use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
+use schema::policy::Host;
+use tokio::io::Interest;
+use tokio::net::UdpSocket;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use crate::audit::Spoken;
+use crate::connection::dial_failed;
+use crate::flows::{FlowGuard, Refused};
+use crate::refusals::Refusals;
+use crate::sandbox::Sandbox;
+use crate::shared::Shared;
+use crate::synthetic;
+use crate::tasks::Tasks;
+use crate::verdict::Transport;
+
+/// Largest payload of a datagram, rounded up.
+const MAX_DATAGRAM: usize = 64 * 1024;
+
+/// Datagrams that wait for their flow; what does not fit is lost, as datagrams are.
+const WAITING: usize = 64;
+
+/// Who sent, and to which address.
+type Key = (SocketAddr, IpAddr);
+
+/// Relays datagrams of one port.
+pub(crate) struct Relay {
+    sandbox: Arc<Sandbox>,
+    shared: Arc<Shared>,
+    refusals: Arc<Refusals>,
+    tasks: Tasks,
+    socket: UdpSocket,
+    state: UdpSocketState,
+    port: u16,
+    flows: Mutex<HashMap<Key, mpsc::Sender<Bytes>>>,
+}
+
+impl Relay {
+    /// Relays what comes to `socket`.
+    pub fn new(
+        sandbox: Arc<Sandbox>,
+        shared: Arc<Shared>,
+        refusals: Arc<Refusals>,
+        tasks: Tasks,
+        socket: UdpSocket,
+    ) -> io::Result<Self> {
+        let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
+        let port = socket.local_addr()?.port();
+        Ok(Self { sandbox, shared, refusals, tasks, socket, state, port, flows: Mutex::default() })
+    }
+
+    /// Serves, for as long as it is polled.
+    pub async fn serve(self: Arc<Self>) {
+        let mut buffer = vec![0; MAX_DATAGRAM];
+        while let Ok(meta) = self.receive(&mut buffer).await {
+            let received = buffer.get(..meta.len).unwrap_or_default();
+            let Some(to) = meta.dst_ip.filter(|_| meta.stride > 0) else { continue };
+            // Several of one sender may come as one.
+            for datagram in received.chunks(meta.stride) {
+                self.take((meta.addr, to.to_canonical()), datagram);
+            }
+        }
+    }
+
+    async fn receive(&self, buffer: &mut [u8]) -> io::Result<RecvMeta> {
+        loop {
+            self.socket.readable().await?;
+            let mut meta = [RecvMeta::default()];
+            let received = self.socket.try_io(Interest::READABLE, || {
+                self.state.recv(UdpSockRef::from(&self.socket), &mut [IoSliceMut::new(buffer)], &mut meta)
+            });
+            match received {
+                Ok(_) => return Ok(meta[0]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                // What an earlier answer met: nobody listens any more.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+                Err(error) => {
+                    tracing::error!(%error, port = self.port, "datagrams are not relayed any more");
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// Gives a datagram to its flow, which is opened if need be.
+    fn take(self: &Arc<Self>, key: Key, datagram: &[u8]) {
+        let datagram = Bytes::copy_from_slice(datagram);
+        let mut flows = self.lock();
+        let datagram = match flows.get(&key).map(|flow| flow.try_send(datagram.clone())) {
+            Some(Err(mpsc::error::TrySendError::Closed(datagram))) => datagram,
+            Some(_) => return,
+            None => datagram,
+        };
+        let Some((host, flow)) = self.open(key.1) else { return };
+        let (sender, receiver) = mpsc::channel(WAITING);
+        let _ = sender.try_send(datagram);
+        flows.insert(key, sender);
+        drop(flows);
+        let relay = Arc::clone(self);
+        self.tasks.spawn(async move {
+            let because = relay.flow(key, &host, &flow, receiver).await;
+            relay.lock().remove(&key);
+            relay.sandbox.sink.record(flow.record(Spoken::Udp, because));
+        });
+    }
+
+    fn open(&self, to: IpAddr) -> Option<(Host, FlowGuard)> {
+        let (host, name) = if synthetic::contains(to) {
+            let Some(name) = self.sandbox.pool.find(to, Instant::now()) else {
+                self.refusals.datagram(&to.to_string(), self.port, "unknown-address");
+                return None;
+            };
+            (Host::Name(name.name().clone()), Some(name))
+        } else {
+            (Host::Address(to), None)
+        };
+        match FlowGuard::open(&self.sandbox, &self.shared, host.clone(), self.port, Transport::Udp, name) {
+            // Nothing is looked at in datagrams.
+            Ok((flow, _)) => {
+                flow.settle(&self.shared, None).ok()?;
+                Some((host, flow))
+            }
+            Err(Refused::TooMany) => {
+                self.refusals.datagram(&host.to_string(), self.port, "too-many-flows");
+                None
+            }
+            Err(Refused::Policy(denial)) => {
+                self.refusals.denied(Spoken::Udp, &host, self.port, &denial);
+                None
+            }
+        }
+    }
+
+    /// Relays one flow until it rests for too long; why it ended otherwise.
+    async fn flow(
+        &self,
+        key: Key,
+        host: &Host,
+        flow: &FlowGuard,
+        mut datagrams: mpsc::Receiver<Bytes>,
+    ) -> Option<&'static str> {
+        let generation = Arc::clone(&self.sandbox.generation());
+        let dialled = tokio::select! {
+            biased;
+            () = flow.cancelled() => return Some("revoked"),
+            dialled = self.shared.dialer.dial_udp(&generation, host, self.port) => dialled,
+        };
+        let outside = match dialled {
+            Ok(outside) => outside,
+            Err(error) => {
+                tracing::debug!(sandbox = self.sandbox.name, %error, "no flow of datagrams");
+                return Some(dial_failed(&error));
+            }
+        };
+        let mut answer = vec![0; MAX_DATAGRAM];
+        let idle = self.shared.limits.udp_idle;
+        loop {
+            // Errors are what earlier datagrams met: nobody listens, no route. They may be heard the next time.
+            let moved = timeout(idle, async {
+                tokio::select! {
+                    datagram = datagrams.recv() => {
+                        let datagram = datagram?;
+                        if outside.send(&datagram).await.is_ok() {
+                            flow.sent(datagram.len() as u64);
+                        }
+                    }
+                    received = outside.recv(&mut answer) => {
+                        if let Ok(length) = received {
+                            flow.received(length as u64);
+                            self.send_back(key, &answer[..length]);
+                        }
+                    }
+                }
+                Some(())
+            });
+            tokio::select! {
+                biased;
+                () = flow.cancelled() => return Some("revoked"),
+                moved = moved => match moved {
+                    Ok(Some(())) => {}
+                    Ok(None) | Err(_) => return None,
+                },
+            }
+        }
+    }
+
+    /// Sends an answer from the very address that was asked; it is lost if the client does not take it.
+    fn send_back(&self, (client, from): Key, contents: &[u8]) {
+        let src_ip = Some(from);
+        let transmit = Transmit { destination: client, ecn: None, contents, segment_size: None, src_ip };
+        let _ =
+            self.socket.try_io(Interest::WRITABLE, || self.state.try_send(UdpSockRef::from(&self.socket), &transmit));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, mpsc::Sender<Bytes>>> {
+        self.flows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
