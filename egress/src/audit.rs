@@ -5,6 +5,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub mod log;
+pub mod read;
+
 /// What was decided about one connection, request, question or flow of datagrams.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
@@ -48,7 +51,7 @@ pub struct Record {
 }
 
 /// What was spoken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Spoken {
     /// A DNS question.
@@ -63,6 +66,20 @@ pub enum Spoken {
     Https,
     /// Datagrams.
     Udp,
+}
+
+impl Spoken {
+    /// As it is written in records.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Dns => "dns",
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+            Self::Http => "http",
+            Self::Https => "https",
+            Self::Udp => "udp",
+        }
+    }
 }
 
 /// Takes records. Called on the data path: must neither block nor fail.

@@ -1,5 +1,6 @@
 //! The sockets through which everything of one sandbox comes.
 
+use std::io;
 use std::net::{TcpListener, UdpSocket};
 
 /// Sockets that were made inside a sandbox's network namespace and are served outside of it.
@@ -16,4 +17,17 @@ pub struct Listeners {
     pub dns_udp: Vec<UdpSocket>,
     /// One per UDP port of the policy and family; bound to every address, so that `IP_PKTINFO` tells the synthetic one.
     pub udp: Vec<UdpSocket>,
+}
+
+impl Listeners {
+    /// Other descriptors of the same sockets.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        let Self { tcp, dns_tcp, dns_udp, udp } = self;
+        Ok(Self {
+            tcp: tcp.iter().map(TcpListener::try_clone).collect::<io::Result<_>>()?,
+            dns_tcp: dns_tcp.iter().map(TcpListener::try_clone).collect::<io::Result<_>>()?,
+            dns_udp: dns_udp.iter().map(UdpSocket::try_clone).collect::<io::Result<_>>()?,
+            udp: udp.iter().map(UdpSocket::try_clone).collect::<io::Result<_>>()?,
+        })
+    }
 }

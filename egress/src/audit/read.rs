@@ -1,0 +1,134 @@
+//! Reads records back, the oldest first, and follows the file as it grows and is rotated.
+
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use super::Record;
+use super::log::{CURRENT, KEPT, older};
+
+/// Reads the records of a project.
+#[derive(Debug)]
+pub struct Reader {
+    directory: PathBuf,
+    /// The file being read, and which one it is.
+    current: Option<(BufReader<File>, u64)>,
+    /// Older files that are still to be read, the next one last.
+    waiting: Vec<PathBuf>,
+    /// Begin of a line whose rest is not written yet.
+    partial: Vec<u8>,
+}
+
+impl Reader {
+    /// Reads what is in `directory`; that there is none yet is fine.
+    pub fn new(directory: PathBuf) -> Self {
+        let waiting = (1..=KEPT).map(|number| older(&directory, number)).filter(|path| path.exists()).collect();
+        Self { directory, current: None, waiting, partial: Vec::new() }
+    }
+
+    /// The next record; `None` when there is none yet. Lines that are no records are passed over: a crash can leave one.
+    pub fn read(&mut self) -> io::Result<Option<Record>> {
+        loop {
+            if self.current.is_none() && !self.open_next()? {
+                return Ok(None);
+            }
+            let Some((file, inode)) = &mut self.current else { return Ok(None) };
+            if file.read_until(b'\n', &mut self.partial)? > 0 && self.partial.last() == Some(&b'\n') {
+                let record = serde_json::from_slice(&self.partial).ok();
+                self.partial.clear();
+                if record.is_some() {
+                    return Ok(record);
+                }
+                continue;
+            }
+            // The end for now. When this is not the file that is written to any more, go on with the next.
+            if !self.waiting.is_empty() || !is(&self.directory.join(CURRENT), *inode) {
+                // What was rotated away between two looks is read as a whole.
+                if file.read_until(b'\n', &mut self.partial)? > 0 {
+                    continue;
+                }
+                self.partial.clear();
+                self.current = None;
+                continue;
+            }
+            return Ok(None);
+        }
+    }
+
+    fn open_next(&mut self) -> io::Result<bool> {
+        let path = self.waiting.pop().unwrap_or_else(|| self.directory.join(CURRENT));
+        match File::open(&path) {
+            Ok(file) => {
+                let inode = file.metadata()?.ino();
+                self.current = Some((BufReader::new(file), inode));
+                Ok(true)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(!self.waiting.is_empty()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn is(path: &Path, inode: u64) -> bool {
+    std::fs::metadata(path).is_ok_and(|found| found.ino() == inode)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+    use crate::audit::Spoken;
+
+    fn record(host: &str) -> String {
+        let record = Record {
+            time: jiff::Timestamp::UNIX_EPOCH,
+            project: "acme".into(),
+            sandbox: "api".into(),
+            generation: 1,
+            protocol: Spoken::Dns,
+            host: host.into(),
+            port: 53,
+            method: None,
+            path: None,
+            allowed: true,
+            because: None,
+            rule: None,
+            sent: 0,
+            received: 0,
+            duration_ms: 0,
+        };
+        serde_json::to_string(&record).expect("plain data") + "\n"
+    }
+
+    fn rest(reader: &mut Reader) -> Vec<String> {
+        std::iter::from_fn(|| reader.read().expect("readable")).map(|record| record.host).collect()
+    }
+
+    #[test]
+    fn the_oldest_comes_first_and_growth_is_followed_through_rotation() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut early = Reader::new(dir.path().into());
+        assert!(rest(&mut early).is_empty(), "nothing there yet");
+        std::fs::write(older(dir.path(), 2), record("one")).expect("written");
+        std::fs::write(older(dir.path(), 1), record("two") + "no record\n").expect("written");
+        let current = dir.path().join(CURRENT);
+        std::fs::write(&current, record("three")).expect("written");
+        let mut reader = Reader::new(dir.path().into());
+        assert_eq!(rest(&mut reader), ["one", "two", "three"]);
+        assert_eq!(rest(&mut early), ["three"], "begun before there were older ones");
+
+        let text = record("four");
+        let (begin, end) = text.split_at(9);
+        let mut file = File::options().append(true).open(&current).expect("there");
+        file.write_all(begin.as_bytes()).expect("written");
+        assert!(rest(&mut reader).is_empty(), "half a line");
+        file.write_all(end.as_bytes()).expect("written");
+        assert_eq!(rest(&mut reader), ["four"]);
+        file.write_all(record("five").as_bytes()).expect("written");
+        std::fs::rename(&current, older(dir.path(), 1)).expect("rotated");
+        std::fs::write(&current, record("six")).expect("written");
+        assert_eq!(rest(&mut reader), ["five", "six"]);
+    }
+}

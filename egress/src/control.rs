@@ -1,0 +1,179 @@
+//! What is said over the daemon's control socket: one JSON document a line, a question and its answer in turn.
+//!
+//! The first question of a connection is [`Request::Hello`]. Whoever may connect may do everything: the socket is its
+//! owner's alone (0600), and the daemon also looks at who connects.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use schema::Name;
+use schema::policy::Policy;
+use serde::{Deserialize, Serialize};
+
+use crate::audit::Record;
+
+pub mod client;
+pub mod handover;
+pub mod server;
+
+/// Version of the protocol. A daemon answers the versions it knows; what is added within one is optional.
+pub const PROTOCOL: u32 = 1;
+
+/// Longest line: a policy of ten thousand rules takes a few megabytes.
+pub const MAX_LINE: usize = 32 << 20;
+
+/// A question.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "kebab-case")]
+pub enum Request {
+    /// Comes first.
+    Hello {
+        /// The newest version of the protocol that whoever asks knows.
+        protocol: u32,
+        /// Its own version, for the log.
+        version: String,
+    },
+    /// How things stand.
+    Status,
+    /// Look at the engine now, and answer once `policy` is in force for every running container of the sandbox.
+    Enforce {
+        /// Project.
+        project: String,
+        /// Sandbox.
+        sandbox: String,
+        /// Hash of the policy; `None` when nothing is to be served for it any more.
+        policy: Option<String>,
+        /// Values of the secrets it writes into requests.
+        #[serde(default)]
+        secrets: BTreeMap<Name, SecretValue>,
+    },
+    /// Which open flows would end if `policy` were in force.
+    WouldCut {
+        /// Project.
+        project: String,
+        /// Sandbox.
+        sandbox: String,
+        /// The policy.
+        policy: Box<Policy>,
+    },
+    /// Give sockets and secrets to whoever asks, stop serving and end. What follows is in [`handover`].
+    HandOver,
+    /// Stop serving and end.
+    Stop,
+}
+
+/// An answer.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "kebab-case")]
+pub enum Response {
+    /// To [`Request::Hello`].
+    Hello(Hello),
+    /// To [`Request::Status`].
+    Status(Box<Status>),
+    /// Done.
+    Done,
+    /// To [`Request::WouldCut`].
+    Flows {
+        /// The flows, as people write them: `github.com:443`.
+        flows: Vec<String>,
+    },
+    /// To [`Request::HandOver`]: so many sandboxes follow, each with its sockets.
+    Sandboxes {
+        /// How many.
+        count: usize,
+        /// Secrets by their salted hash.
+        secrets: BTreeMap<String, SecretValue>,
+    },
+    /// It could not be done.
+    Failed {
+        /// Why.
+        message: String,
+    },
+}
+
+/// Who answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// Version of the protocol that is spoken from here on.
+    pub protocol: u32,
+    /// Version of the daemon.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+}
+
+/// The value of a secret on its way to the daemon, and the salted hash it goes by.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretValue {
+    /// Salted hash; what policies are stored with.
+    pub hash: String,
+    /// The value.
+    pub value: Vec<u8>,
+}
+
+impl fmt::Debug for SecretValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SecretValue").field("hash", &self.hash).finish_non_exhaustive()
+    }
+}
+
+/// How things stand in the daemon.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the daemon.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// Since when it runs, RFC 3339.
+    pub since: String,
+    /// Why the engine cannot be reached; `None` while it can.
+    pub engine: Option<String>,
+    /// Where its records are, on this host.
+    pub records: String,
+    /// Records that were lost because they came faster than they could be written, or could not be written.
+    pub lost_records: u64,
+    /// Containers it serves, or should.
+    pub sandboxes: Vec<SandboxStatus>,
+}
+
+/// One container in the daemon.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SandboxStatus {
+    /// Project.
+    pub project: String,
+    /// Sandbox.
+    pub sandbox: String,
+    /// Id of the container.
+    pub container: String,
+    /// Hash of the policy in force; `None` while nothing is served.
+    pub policy: Option<String>,
+    /// Counts the policies that were in force since the daemon serves it.
+    pub generation: u64,
+    /// What stands in the way: of serving at all, or of the newest policy.
+    pub problem: Option<String>,
+    /// Secrets whose values the daemon was not given: requests that need them fail.
+    #[serde(default)]
+    pub missing_secrets: Vec<String>,
+    /// Open flows.
+    pub flows: usize,
+    /// What was refused last, newest last.
+    #[serde(default)]
+    pub denied: Vec<Record>,
+}
+
+/// What goes wrong between the two ends of a control socket.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// Nobody listens.
+    #[error("no daemon listens on {0}")]
+    Absent(String),
+    /// The connection broke, or could not be made.
+    #[error("the daemon's control socket: {0}")]
+    Io(#[from] std::io::Error),
+    /// Something else was said than should have been.
+    #[error("the daemon said something unexpected: {0}")]
+    Protocol(String),
+    /// It could not be done; the daemon says why.
+    #[error("{0}")]
+    Failed(String),
+}

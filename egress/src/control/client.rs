@@ -1,0 +1,130 @@
+//! The end of the control socket that asks.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::UnixStream;
+
+use super::handover::{Passed, receive};
+use super::{ControlError, Hello, MAX_LINE, PROTOCOL, Request, Response, SecretValue, Status};
+
+/// How long a predecessor may take over each sandbox.
+const PASS_WITHIN: Duration = Duration::from_secs(5);
+
+/// A connection to a daemon that has said hello.
+#[derive(Debug)]
+pub struct Client {
+    stream: BufReader<UnixStream>,
+    /// Who answers.
+    pub daemon: Hello,
+}
+
+impl Client {
+    /// Connects to the daemon that listens on `socket`. `version` is the caller's own.
+    ///
+    /// # Errors
+    /// [`ControlError::Absent`] when there is no socket, or nobody behind it.
+    pub async fn connect(socket: &Path, version: &str) -> Result<Self, ControlError> {
+        let stream = UnixStream::connect(socket).await.map_err(|error| match error.kind() {
+            ErrorKind::NotFound | ErrorKind::ConnectionRefused => ControlError::Absent(socket.display().to_string()),
+            _ => ControlError::Io(error),
+        })?;
+        let daemon = Hello { protocol: 0, version: String::new(), pid: 0 };
+        let mut client = Self { stream: BufReader::new(stream), daemon };
+        match client.ask(&Request::Hello { protocol: PROTOCOL, version: version.to_owned() }).await? {
+            Response::Hello(hello) if hello.protocol == PROTOCOL => client.daemon = hello,
+            Response::Hello(hello) => {
+                let spoken = hello.protocol;
+                return Err(ControlError::Protocol(format!("it speaks version {spoken} of the protocol only")));
+            }
+            other => return Err(unexpected(&other)),
+        }
+        Ok(client)
+    }
+
+    /// Asks; a failure that the daemon reports is an error.
+    pub async fn ask(&mut self, request: &Request) -> Result<Response, ControlError> {
+        let mut line = serde_json::to_vec(request).map_err(|error| ControlError::Protocol(error.to_string()))?;
+        line.push(b'\n');
+        self.stream.get_mut().write_all(&line).await?;
+        match read_line(&mut self.stream).await? {
+            Some(Response::Failed { message }) => Err(ControlError::Failed(message)),
+            Some(response) => Ok(response),
+            None => Err(ControlError::Io(ErrorKind::UnexpectedEof.into())),
+        }
+    }
+
+    /// How things stand.
+    pub async fn status(&mut self) -> Result<Status, ControlError> {
+        match self.ask(&Request::Status).await? {
+            Response::Status(status) => Ok(*status),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Asks for something that is answered by [`Response::Done`].
+    pub async fn order(&mut self, request: &Request) -> Result<(), ControlError> {
+        match self.ask(request).await? {
+            Response::Done => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+}
+
+/// What a daemon hands over.
+#[derive(Debug)]
+pub struct Inheritance {
+    /// Sandboxes with their sockets.
+    pub sandboxes: Vec<Passed>,
+    /// Secrets by salted hash.
+    pub secrets: BTreeMap<String, SecretValue>,
+}
+
+/// Asks the daemon behind `client` for all it has; it ends thereafter.
+///
+/// # Errors
+/// Some of it may have been handed over by then; what is dropped is attached anew.
+pub async fn take_over(mut client: Client) -> Result<Inheritance, ControlError> {
+    let (count, secrets) = match client.ask(&Request::HandOver).await? {
+        Response::Sandboxes { count, secrets } => (count, secrets),
+        other => return Err(unexpected(&other)),
+    };
+    let mut stream = client.stream.into_inner();
+    stream.write_all(&[1]).await?;
+    let mut stream = stream.into_std()?;
+    stream.set_nonblocking(false)?;
+    stream.set_read_timeout(Some(PASS_WITHIN))?;
+    let received =
+        tokio::task::spawn_blocking(move || (0..count).map(|_| receive(&mut stream)).collect::<Result<_, _>>());
+    let sandboxes = received.await.map_err(std::io::Error::other)??;
+    Ok(Inheritance { sandboxes, secrets })
+}
+
+/// What was said instead.
+fn unexpected(response: &Response) -> ControlError {
+    let text = serde_json::to_string(response).unwrap_or_default();
+    let kind = text.split('"').nth(3).unwrap_or("nothing").to_owned();
+    ControlError::Protocol(format!("answer {kind}"))
+}
+
+/// One document; `None` at the end of the stream.
+pub(super) async fn read_line<T: serde::de::DeserializeOwned>(
+    stream: &mut BufReader<UnixStream>,
+) -> Result<Option<T>, ControlError> {
+    let mut line = Vec::new();
+    let limit = u64::try_from(MAX_LINE).unwrap_or(u64::MAX);
+    let read = stream.take(limit).read_until(b'\n', &mut line).await?;
+    if read == 0 {
+        return Ok(None);
+    }
+    if line.last() != Some(&b'\n') {
+        return Err(ControlError::Protocol("a line that does not end".to_owned()));
+    }
+    // The text of the error would quote what may be a secret.
+    serde_json::from_slice(&line)
+        .map(Some)
+        .map_err(|error| ControlError::Protocol(format!("a line that cannot be read (column {})", error.column())))
+}

@@ -1,0 +1,157 @@
+//! Sockets from one daemon to its successor: as messages with descriptors, over the control socket.
+//!
+//! After [`super::Response::Sandboxes`] the successor sends one byte; the other end answers with one message for each
+//! sandbox: a JSON document, whose length comes first, and its descriptors in the order of [`Counts`].
+
+use std::io::{self, IoSlice, IoSliceMut, Read as _, Write as _};
+use std::mem::MaybeUninit;
+use std::net::{TcpListener, UdpSocket};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    recvmsg, sendmsg,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::listeners::Listeners;
+
+/// Most descriptors in one message that the kernel takes.
+const MOST: usize = 253;
+/// Longest description of a sandbox.
+const LONGEST: usize = 1 << 16;
+
+/// A sandbox on its way.
+#[derive(Debug)]
+pub struct Passed {
+    /// Which container it is.
+    pub identity: Identity,
+    /// Its sockets.
+    pub listeners: Listeners,
+}
+
+/// A container that runs, told from itself after a restart.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// Id of the container.
+    pub container: String,
+    /// PID 1.
+    pub pid: u32,
+    /// Seconds since the epoch of its start.
+    pub started_at: i64,
+}
+
+/// How many descriptors of which sort follow.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Counts {
+    tcp: usize,
+    dns_tcp: usize,
+    dns_udp: usize,
+    udp: usize,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Head {
+    #[serde(flatten)]
+    identity: Identity,
+    sockets: Counts,
+}
+
+/// Sends one.
+pub fn send(stream: &mut UnixStream, identity: &Identity, listeners: &Listeners) -> io::Result<()> {
+    let Listeners { tcp, dns_tcp, dns_udp, udp } = listeners;
+    let sockets = Counts { tcp: tcp.len(), dns_tcp: dns_tcp.len(), dns_udp: dns_udp.len(), udp: udp.len() };
+    let fds: Vec<BorrowedFd<'_>> = tcp
+        .iter()
+        .chain(dns_tcp)
+        .map(std::os::fd::AsFd::as_fd)
+        .chain(dns_udp.iter().chain(udp).map(std::os::fd::AsFd::as_fd))
+        .collect();
+    if fds.len() > MOST {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "more sockets than one message holds"));
+    }
+    let head = serde_json::to_vec(&Head { identity: identity.clone(), sockets })?;
+    let length = u32::try_from(head.len()).map_err(io::Error::other)?.to_be_bytes();
+    let mut space = vec![MaybeUninit::uninit(); SendAncillaryMessage::ScmRights(&fds).size()];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !fds.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(&fds)) {
+        return Err(io::Error::other("no room for the descriptors"));
+    }
+    // The descriptors travel with the first bytes; the document follows as plain bytes.
+    let sent = sendmsg(stream.as_fd(), &[IoSlice::new(&length)], &mut ancillary, SendFlags::NOSIGNAL)?;
+    stream.write_all(length.get(sent..).unwrap_or_default())?;
+    stream.write_all(&head)
+}
+
+/// Receives one.
+pub fn receive(stream: &mut UnixStream) -> io::Result<Passed> {
+    let mut length = [0; 4];
+    let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let got = recvmsg(stream.as_fd(), &mut [IoSliceMut::new(&mut length)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
+    let mut fds: Vec<OwnedFd> = Vec::new();
+    for message in ancillary.drain() {
+        if let RecvAncillaryMessage::ScmRights(rights) = message {
+            fds.extend(rights);
+        }
+    }
+    stream.read_exact(length.get_mut(got.bytes..).unwrap_or_default())?;
+    let length = usize::try_from(u32::from_be_bytes(length)).map_err(io::Error::other)?;
+    if got.bytes == 0 || length > LONGEST {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "no description of a sandbox"));
+    }
+    let mut head = vec![0; length];
+    stream.read_exact(&mut head)?;
+    let Head { identity, sockets } = serde_json::from_slice(&head)?;
+    let Counts { tcp, dns_tcp, dns_udp, udp } = sockets;
+    if fds.len() != tcp + dns_tcp + dns_udp + udp {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "other descriptors than announced"));
+    }
+    let mut fds = fds.into_iter();
+    let listeners = Listeners {
+        tcp: fds.by_ref().take(tcp).map(TcpListener::from).collect(),
+        dns_tcp: fds.by_ref().take(dns_tcp).map(TcpListener::from).collect(),
+        dns_udp: fds.by_ref().take(dns_udp).map(UdpSocket::from).collect(),
+        udp: fds.by_ref().take(udp).map(UdpSocket::from).collect(),
+    };
+    Ok(Passed { identity, listeners })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sockets_arrive_as_what_they_are() {
+        let (mut here, mut there) = UnixStream::pair().expect("a pair");
+        let listeners = Listeners {
+            tcp: vec![TcpListener::bind("127.0.0.1:0").expect("bound")],
+            dns_tcp: vec![TcpListener::bind("127.0.0.1:0").expect("bound")],
+            dns_udp: vec![UdpSocket::bind("127.0.0.1:0").expect("bound")],
+            udp: Vec::new(),
+        };
+        let identity = Identity { container: "abc".into(), pid: 7, started_at: 42 };
+        send(&mut here, &identity, &listeners).expect("sent");
+        send(&mut here, &Identity { pid: 8, ..identity.clone() }, &Listeners::default()).expect("sent");
+        let passed = receive(&mut there).expect("received");
+        assert_eq!(passed.identity, identity);
+        let address = |listener: &TcpListener| listener.local_addr().expect("bound");
+        assert_eq!(address(&passed.listeners.tcp[0]), address(&listeners.tcp[0]));
+        assert_eq!(address(&passed.listeners.dns_tcp[0]), address(&listeners.dns_tcp[0]));
+        assert_eq!(
+            passed.listeners.dns_udp[0].local_addr().expect("bound"),
+            listeners.dns_udp[0].local_addr().expect("bound")
+        );
+        let second = receive(&mut there).expect("received");
+        assert_eq!((second.identity.pid, second.listeners.tcp.len()), (8, 0));
+        // A connection made to the original is taken by what was passed on.
+        let target = address(&listeners.tcp[0]);
+        drop(listeners);
+        let client = std::net::TcpStream::connect(target).expect("somebody listens");
+        let (taken, _) = passed.listeners.tcp[0].accept().expect("taken");
+        assert_eq!(taken.peer_addr().expect("connected"), client.local_addr().expect("connected"));
+        drop(here);
+        receive(&mut there).expect_err("nothing follows");
+    }
+}

@@ -1,0 +1,192 @@
+//! The end of the control socket that answers.
+
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Notify, Semaphore};
+
+use super::client::read_line;
+use super::{ControlError, Hello, PROTOCOL, Request, Response, handover};
+use crate::daemon::Daemon;
+
+/// Connections at once.
+const AT_ONCE: usize = 64;
+
+/// Makes `directory` this user's alone.
+///
+/// # Errors
+/// When it is there and somebody else's: whoever made it could exchange the socket.
+pub fn private_directory(directory: &Path) -> io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    let found = std::fs::symlink_metadata(directory)?;
+    let us = rustix::process::geteuid().as_raw();
+    if !found.is_dir() || found.uid() != us {
+        return Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            format!("{} belongs to user {}, not to {us}", directory.display(), found.uid()),
+        ));
+    }
+    if found.mode() & 0o077 != 0 {
+        std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o700))?;
+    }
+    Ok(())
+}
+
+/// Listens on `path`, in the place of whoever did before. The caller holds the daemon's lock.
+pub fn listen(path: &Path) -> io::Result<UnixListener> {
+    // Under another name first: nobody finds a socket whose mode is not set yet.
+    let new = path.with_extension("new");
+    for old in [&new] {
+        match std::fs::remove_file(old) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    let listener = UnixListener::bind(&new)?;
+    std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o600))?;
+    std::fs::rename(&new, path)?;
+    Ok(listener)
+}
+
+/// Answers until the process ends. `over` is told when the daemon is to end.
+pub async fn serve(listener: UnixListener, daemon: Daemon, version: String, over: Arc<Notify>) {
+    let permits = Arc::new(Semaphore::new(AT_ONCE));
+    loop {
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let session = Session { daemon: daemon.clone(), version: version.clone(), over: Arc::clone(&over) };
+                tokio::spawn(async move {
+                    if let Err(error) = session.run(stream).await {
+                        tracing::debug!(%error, "control connection");
+                    }
+                    drop(permit);
+                });
+            }
+            // Out of descriptors: the next one may find some.
+            Err(error) => {
+                tracing::warn!(%error, "control socket");
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+/// Whether a process of user `peer` may give orders to one of user `us`.
+fn may_order(peer: u32, us: u32) -> bool {
+    peer == us || peer == 0
+}
+
+struct Session {
+    daemon: Daemon,
+    version: String,
+    over: Arc<Notify>,
+}
+
+impl Session {
+    async fn run(self, stream: UnixStream) -> Result<(), ControlError> {
+        let peer = stream.peer_cred()?.uid();
+        let mut stream = BufReader::new(stream);
+        if !may_order(peer, rustix::process::geteuid().as_raw()) {
+            tracing::warn!(peer, "another user's process asked");
+            let message = format!("user {peer} may not give orders here");
+            return write(&mut stream, &Response::Failed { message }).await;
+        }
+        match read_line::<Request>(&mut stream).await? {
+            Some(Request::Hello { protocol, version }) => {
+                tracing::debug!(version, protocol, "hello");
+                let hello =
+                    Hello { protocol: protocol.min(PROTOCOL), version: self.version.clone(), pid: std::process::id() };
+                write(&mut stream, &Response::Hello(hello)).await?;
+            }
+            Some(_) => {
+                let message = "say hello first".to_owned();
+                return write(&mut stream, &Response::Failed { message }).await;
+            }
+            None => return Ok(()),
+        }
+        while let Some(request) = read_line::<Request>(&mut stream).await? {
+            let response = match request {
+                Request::Hello { .. } => Response::Failed { message: "hello was said".to_owned() },
+                Request::Status => Response::Status(Box::new(self.daemon.status())),
+                Request::Enforce { project, sandbox, policy, secrets } => {
+                    match self.daemon.enforce(&project, &sandbox, policy.as_deref(), secrets).await {
+                        Ok(()) => Response::Done,
+                        Err(message) => Response::Failed { message },
+                    }
+                }
+                Request::WouldCut { project, sandbox, policy } => {
+                    Response::Flows { flows: self.daemon.would_cut(&project, &sandbox, &policy) }
+                }
+                Request::HandOver => return self.hand_over(stream).await,
+                Request::Stop => {
+                    write(&mut stream, &Response::Done).await?;
+                    self.over.notify_one();
+                    return Ok(());
+                }
+            };
+            write(&mut stream, &response).await?;
+        }
+        Ok(())
+    }
+
+    /// From here on nobody serves until the successor does; the kernel keeps new connections waiting meanwhile.
+    async fn hand_over(self, mut stream: BufReader<UnixStream>) -> Result<(), ControlError> {
+        let (sockets, secrets) = self.daemon.freeze();
+        tracing::info!(sandboxes = sockets.len(), "handing over to a successor");
+        let passed = async {
+            write(&mut stream, &Response::Sandboxes { count: sockets.len(), secrets }).await?;
+            stream.read_u8().await?;
+            let mut stream = stream.into_inner().into_std()?;
+            stream.set_nonblocking(false)?;
+            tokio::task::spawn_blocking(move || {
+                sockets.iter().try_for_each(|(identity, listeners)| handover::send(&mut stream, identity, listeners))
+            })
+            .await
+            .map_err(io::Error::other)??;
+            Ok(())
+        }
+        .await;
+        // Whatever came of it: what is frozen serves nobody, and the next daemon attaches anew.
+        self.over.notify_one();
+        passed
+    }
+}
+
+async fn write(stream: &mut BufReader<UnixStream>, response: &Response) -> Result<(), ControlError> {
+    let mut line = serde_json::to_vec(response).map_err(|error| ControlError::Protocol(error.to_string()))?;
+    line.push(b'\n');
+    Ok(stream.get_mut().write_all(&line).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_owner_and_root_give_orders() {
+        assert!(may_order(1000, 1000) && may_order(0, 1000) && may_order(0, 0));
+        assert!(!may_order(1001, 1000) && !may_order(1000, 0));
+    }
+
+    #[test]
+    fn somebody_elses_directory_is_not_used() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mine = dir.path().join("mine");
+        private_directory(&mine).expect("made");
+        std::fs::set_permissions(&mine, std::fs::Permissions::from_mode(0o755)).expect("set");
+        private_directory(&mine).expect("put right");
+        assert_eq!(std::fs::metadata(&mine).expect("there").mode() & 0o777, 0o700);
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&mine, &link).expect("linked");
+        private_directory(&link).expect_err("a link is nobody's directory");
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(&mine, Some(11_000), None).expect("given away");
+            private_directory(&mine).expect_err("somebody else's");
+        }
+    }
+}

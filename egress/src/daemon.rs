@@ -1,0 +1,455 @@
+//! The daemon: holds no truth, serves what the engine says.
+//!
+//! ```text
+//! engine → World → settle → attach (new ones) → Serving
+//!                         → swap   (another policy)
+//!                         → drop   (gone)
+//! ```
+//!
+//! Level-triggered: an event, a question over the control socket and the clock all lead to the same look at the engine.
+//! What attaches to namespaces, what serves connections and what asks the engine come in from outside, as traits.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use schema::Name;
+use schema::policy::Policy;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
+
+use crate::compiled::Compiled;
+use crate::control::handover::{Identity, Passed};
+use crate::control::{SandboxStatus, SecretValue, Status};
+use crate::generation::Generation;
+use crate::listeners::Listeners;
+use crate::recorder::Recorder;
+use crate::sandbox::Sandbox;
+use secrets::SecretStore;
+use table::{Entry, Loaded, Phase, Served, Table, load, refresh};
+use world::{Attach, Attached, Engine, Key, Running, Serve, World};
+
+pub mod secrets;
+mod table;
+#[cfg(test)]
+mod tests;
+pub mod world;
+
+/// Attachments under way at once: each is a process that works for some milliseconds.
+const AT_ONCE: usize = 4;
+/// How long one may take.
+const ATTACH_WITHIN: Duration = Duration::from_secs(10);
+/// How long the answer to a question about a policy may take.
+const ENFORCE_WITHIN: Duration = Duration::from_secs(30);
+/// Pause before a second attempt to attach; doubled for each further one.
+const TRY_AGAIN: Duration = Duration::from_millis(500);
+/// Longest pause between attempts.
+const TRY_AGAIN_AT_MOST: Duration = Duration::from_secs(30);
+
+/// The daemon.
+#[derive(Clone)]
+pub struct Daemon {
+    shared: Arc<Shared>,
+}
+
+/// What the daemon is made of.
+pub struct Parts {
+    /// Asks the engine.
+    pub engine: Box<dyn Engine>,
+    /// Goes into namespaces.
+    pub attach: Box<dyn Attach>,
+    /// Serves connections.
+    pub serve: Box<dyn Serve>,
+    /// Takes records.
+    pub recorder: Arc<Recorder>,
+    /// Where secrets outlive a restart; `None` keeps them in memory only.
+    pub secrets: Option<PathBuf>,
+    /// What a predecessor handed over.
+    pub passed: Vec<Passed>,
+    /// Its own version.
+    pub version: String,
+}
+
+struct Shared {
+    engine: Box<dyn Engine>,
+    attach: Box<dyn Attach>,
+    serve: Box<dyn Serve>,
+    recorder: Arc<Recorder>,
+    version: String,
+    since: Timestamp,
+    table: Mutex<Table>,
+    /// Counts changes of the table.
+    changed: watch::Sender<u64>,
+    /// Held during a look, so that an older one never overtakes a newer one.
+    looking: tokio::sync::Mutex<()>,
+    /// Looks begun.
+    looks: AtomicU64,
+    permits: Arc<Semaphore>,
+}
+
+impl Daemon {
+    /// A daemon that has not looked yet.
+    pub fn new(parts: Parts) -> Self {
+        let Parts { engine, attach, serve, recorder, secrets, passed, version } = parts;
+        let table = Table { secrets: SecretStore::open(secrets), passed, ..Table::default() };
+        Self {
+            shared: Arc::new(Shared {
+                engine,
+                attach,
+                serve,
+                recorder,
+                version,
+                since: Timestamp::now(),
+                table: Mutex::new(table),
+                changed: watch::Sender::new(0),
+                looking: tokio::sync::Mutex::new(()),
+                looks: AtomicU64::new(0),
+                permits: Arc::new(Semaphore::new(AT_ONCE)),
+            }),
+        }
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.shared.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self) {
+        self.shared.changed.send_modify(|count| *count += 1);
+    }
+
+    /// Looks at the engine and acts on it. A look that began after this was called is as good as one of its own.
+    ///
+    /// # Errors
+    /// When the engine cannot be asked; what is served stays served.
+    pub async fn look(&self) -> Result<(), String> {
+        let asked = self.shared.looks.load(Ordering::Acquire);
+        let _alone = self.shared.looking.lock().await;
+        if self.shared.looks.load(Ordering::Acquire) > asked {
+            return self.table().trouble.clone().map_or(Ok(()), Err);
+        }
+        self.shared.looks.fetch_add(1, Ordering::AcqRel);
+        match self.shared.engine.look().await {
+            Ok(world) => {
+                self.settle(world);
+                Ok(())
+            }
+            Err(why) => {
+                self.table().trouble = Some(why.clone());
+                self.change();
+                Err(why)
+            }
+        }
+    }
+
+    /// Brings what is served in line with what there is.
+    fn settle(&self, world: World) {
+        let mut gone = Vec::new();
+        let mut table = self.table();
+        if table.frozen {
+            return;
+        }
+        let World { running, policies } = world;
+        table.trouble = None;
+        table.secrets.retain(policies.values().flat_map(|stored| stored.secrets.values()));
+        let before = std::mem::replace(&mut table.policies, policies);
+        let wanted: BTreeMap<&str, &Running> =
+            running.iter().map(|running| (running.identity.container.as_str(), running)).collect();
+        let leaving: Vec<String> = table
+            .entries
+            .iter()
+            .filter(|(id, entry)| {
+                wanted.get(id.as_str()).is_none_or(|running| running.identity != entry.running.identity)
+            })
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in leaving {
+            gone.extend(table.entries.remove(&id));
+        }
+        for running in running {
+            let id = running.identity.container.clone();
+            match table.entries.get(&id).map(|entry| &entry.phase) {
+                None => self.begin(&mut table, running),
+                Some(Phase::Failed { again_at, .. }) if *again_at <= Instant::now() => self.begin(&mut table, running),
+                Some(Phase::Served(_)) => refresh(&mut table, &id),
+                Some(Phase::Attaching | Phase::Failed { .. }) => {}
+            }
+        }
+        // Whoever was handed over and does not run any more is let go.
+        table.passed.clear();
+        let known = |key: &Key| {
+            let of = |entry: &Entry| entry.running.project == key.0 && entry.running.sandbox == key.1;
+            table.policies.contains_key(key) || table.entries.values().any(of)
+        };
+        for (project, sandbox) in before.keys().filter(|key| !known(key)) {
+            self.shared.recorder.forget(project, sandbox);
+        }
+        drop(table);
+        for entry in &gone {
+            tracing::info!(project = entry.running.project, sandbox = entry.running.sandbox, "gone");
+        }
+        // Outside of the lock: ending flows takes its time.
+        drop(gone);
+        self.change();
+    }
+
+    /// Attaches in the background, or takes over what a predecessor had.
+    fn begin(&self, table: &mut Table, running: Running) {
+        let id = running.identity.container.clone();
+        let pause = match table.entries.get(&id).map(|entry| &entry.phase) {
+            Some(Phase::Failed { pause, .. }) => (*pause * 2).min(TRY_AGAIN_AT_MOST),
+            _ => TRY_AGAIN,
+        };
+        let passed = table.passed.iter().position(|passed| passed.identity == running.identity);
+        let passed = passed.map(|index| table.passed.swap_remove(index));
+        table.entries.insert(id, Entry { running: running.clone(), phase: Phase::Attaching, trouble: None });
+        let daemon = self.clone();
+        tokio::spawn(async move {
+            let outcome = match passed {
+                Some(Passed { listeners, .. }) => daemon.start(&running, Attached { listeners, gate: None }),
+                None => daemon.attach(&running).await,
+            };
+            daemon.attached(&running, outcome, pause);
+        });
+    }
+
+    async fn attach(&self, running: &Running) -> Result<Served, String> {
+        let loaded = self.load(running)?;
+        let permit = Arc::clone(&self.shared.permits).acquire_owned().await;
+        let attaching = self.shared.attach.attach(running, &loaded.policy);
+        let attached = tokio::time::timeout(ATTACH_WITHIN, attaching)
+            .await
+            .unwrap_or_else(|_| Err(format!("its namespace was not entered within {} s", ATTACH_WITHIN.as_secs())))?;
+        drop(permit);
+        self.start(running, attached)
+    }
+
+    /// Serves, and only then lets the main process go.
+    fn start(&self, running: &Running, attached: Attached) -> Result<Served, String> {
+        let Attached { listeners, gate } = attached;
+        // Read again: another policy may have come meanwhile.
+        let Loaded { hash, policy, secrets, missing } = self.load(running)?;
+        let spare = listeners.try_clone().map_err(|error| format!("its sockets: {error}"))?;
+        let sandbox = Arc::new(Sandbox::new(
+            running.project.clone(),
+            running.sandbox.clone(),
+            Arc::clone(&self.shared.recorder) as Arc<dyn crate::audit::Sink>,
+            Generation::new(1, policy, secrets),
+        ));
+        let serving = self.shared.serve.serve(sandbox, listeners)?;
+        if let Some(gate) = gate {
+            gate.open()?;
+        }
+        Ok(Served { serving, listeners: spare, hash, number: 1, missing })
+    }
+
+    fn attached(&self, running: &Running, outcome: Result<Served, String>, pause: Duration) {
+        let id = &running.identity.container;
+        let mut table = self.table();
+        // Gone, or started anew, while it was being attached: what was made is dropped.
+        let frozen = table.frozen;
+        let Some(entry) = table.entries.get_mut(id).filter(|entry| entry.running.identity == running.identity) else {
+            return;
+        };
+        match outcome {
+            Ok(served) if !frozen => {
+                tracing::info!(project = running.project, sandbox = running.sandbox, policy = served.hash, "served");
+                entry.phase = Phase::Served(served);
+                refresh(&mut table, id);
+            }
+            Ok(_) => {}
+            Err(why) => {
+                tracing::warn!(project = running.project, sandbox = running.sandbox, why, "not attached");
+                entry.phase = Phase::Failed { why, again_at: Instant::now() + pause, pause };
+            }
+        }
+        drop(table);
+        self.change();
+    }
+
+    /// The policy of a sandbox, read and given its secrets.
+    fn load(&self, running: &Running) -> Result<Loaded, String> {
+        load(&self.table(), running)
+    }
+
+    /// Takes secrets, looks, and waits until `policy` is in force for every running container of the sandbox.
+    ///
+    /// # Errors
+    /// Says what stands in the way; the last good policy stays in force.
+    pub async fn enforce(
+        &self,
+        project: &str,
+        sandbox: &str,
+        policy: Option<&str>,
+        secrets: BTreeMap<Name, SecretValue>,
+    ) -> Result<(), String> {
+        if !secrets.is_empty() {
+            self.table()
+                .secrets
+                .insert(secrets.into_values())
+                .map_err(|error| format!("secrets cannot be kept: {error}"))?;
+        }
+        // Somebody waits for this: what failed is tried at once.
+        self.forgive(project, sandbox);
+        let mut changed = self.shared.changed.subscribe();
+        self.look().await?;
+        let key = (project.to_owned(), sandbox.to_owned());
+        let deadline = Instant::now() + ENFORCE_WITHIN;
+        loop {
+            match self.in_force(&key, policy) {
+                Some(answer) => return answer,
+                None => match tokio::time::timeout_at(deadline, changed.changed()).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_)) | Err(_) => {
+                        return Err(format!("the policy was not in force within {} s", ENFORCE_WITHIN.as_secs()));
+                    }
+                },
+            }
+        }
+    }
+
+    fn forgive(&self, project: &str, sandbox: &str) {
+        for entry in self.table().entries.values_mut() {
+            if entry.running.project == project
+                && entry.running.sandbox == sandbox
+                && let Phase::Failed { again_at, .. } = &mut entry.phase
+            {
+                *again_at = Instant::now();
+            }
+        }
+    }
+
+    /// Whether `policy` is in force; `None` when that is not decided yet.
+    fn in_force(&self, key: &Key, policy: Option<&str>) -> Option<Result<(), String>> {
+        let table = self.table();
+        if table.frozen {
+            return Some(Err("the daemon is being replaced".to_owned()));
+        }
+        let stored = table.policies.get(key).map(|stored| stored.hash.as_str());
+        if stored != policy {
+            let found = stored.map_or_else(|| "none".to_owned(), |hash| format!("policy {hash}"));
+            return Some(Err(format!("the engine has {found} for it, not the one that should be in force")));
+        }
+        let mut whole = true;
+        for entry in table.entries.values() {
+            if entry.running.project != key.0 || entry.running.sandbox != key.1 {
+                continue;
+            }
+            if let Some(why) = &entry.trouble {
+                return Some(Err(why.clone()));
+            }
+            match &entry.phase {
+                Phase::Failed { why, .. } => return Some(Err(why.clone())),
+                Phase::Served(served) => whole &= served.hash.as_deref() == policy,
+                Phase::Attaching => whole = false,
+            }
+        }
+        whole.then_some(Ok(()))
+    }
+
+    /// Open flows of a sandbox that `policy` would end.
+    pub fn would_cut(&self, project: &str, sandbox: &str, policy: &Policy) -> Vec<String> {
+        let compiled = Compiled::new(policy);
+        let table = self.table();
+        let served = table.entries.values().filter_map(|entry| match &entry.phase {
+            Phase::Served(served) if entry.running.project == project && entry.running.sandbox == sandbox => {
+                Some(served)
+            }
+            _ => None,
+        });
+        served.flat_map(|served| served.serving.cut_by(&compiled)).collect()
+    }
+
+    /// Whether something that failed is to be tried again by now.
+    pub fn is_due(&self) -> bool {
+        let now = Instant::now();
+        self.table()
+            .entries
+            .values()
+            .any(|entry| matches!(entry.phase, Phase::Failed { again_at, .. } if again_at <= now))
+    }
+
+    /// Whether nobody needs it: the engine was asked and has neither policies nor anything to serve.
+    pub fn is_idle(&self) -> bool {
+        let table = self.table();
+        table.trouble.is_none() && table.entries.is_empty() && table.policies.is_empty()
+    }
+
+    /// Stops serving, and gives what a successor needs.
+    pub fn freeze(&self) -> (Vec<(Identity, Listeners)>, BTreeMap<String, SecretValue>) {
+        let mut table = self.table();
+        table.frozen = true;
+        let secrets = table.secrets.all();
+        let entries = std::mem::take(&mut table.entries);
+        drop(table);
+        self.change();
+        let sockets = entries.into_values().filter_map(|entry| match entry.phase {
+            Phase::Served(Served { listeners, .. }) => Some((entry.running.identity, listeners)),
+            _ => None,
+        });
+        (sockets.collect(), secrets)
+    }
+
+    /// Takes the secrets of a predecessor.
+    pub fn inherit(&self, secrets: BTreeMap<String, SecretValue>) -> std::io::Result<()> {
+        self.table().secrets.insert(secrets.into_values())
+    }
+
+    /// How things stand.
+    pub fn status(&self) -> Status {
+        let table = self.table();
+        let recorder = &self.shared.recorder;
+        Status {
+            version: self.shared.version.clone(),
+            pid: std::process::id(),
+            since: self.shared.since.to_string(),
+            engine: table.trouble.clone(),
+            records: recorder.place().display().to_string(),
+            lost_records: recorder.lost(),
+            sandboxes: table.entries.values().map(|entry| self.sandbox_status(entry)).collect(),
+        }
+    }
+
+    fn sandbox_status(&self, entry: &Entry) -> SandboxStatus {
+        let Entry { running, phase, trouble } = entry;
+        let served = match phase {
+            Phase::Served(served) => Some(served),
+            Phase::Attaching | Phase::Failed { .. } => None,
+        };
+        SandboxStatus {
+            project: running.project.clone(),
+            sandbox: running.sandbox.clone(),
+            container: running.identity.container.clone(),
+            policy: served.and_then(|served| served.hash.clone()),
+            generation: served.map_or(0, |served| served.number),
+            problem: match phase {
+                Phase::Failed { why, .. } => Some(why.clone()),
+                Phase::Attaching => Some("it is being attached".to_owned()),
+                Phase::Served(_) => trouble.clone(),
+            },
+            missing_secrets: served.map(|served| served.missing.clone()).unwrap_or_default(),
+            flows: served.map_or(0, |served| served.serving.flows()),
+            denied: self.shared.recorder.denied(&running.project, &running.sandbox),
+        }
+    }
+
+    /// Open flows by project and sandbox.
+    pub fn flows(&self) -> BTreeMap<Key, usize> {
+        let mut flows = BTreeMap::new();
+        for entry in self.table().entries.values() {
+            if let Phase::Served(served) = &entry.phase {
+                *flows.entry((entry.running.project.clone(), entry.running.sandbox.clone())).or_default() +=
+                    served.serving.flows();
+            }
+        }
+        flows
+    }
+}
+
+impl std::fmt::Debug for Daemon {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Daemon").field("version", &self.shared.version).finish_non_exhaustive()
+    }
+}

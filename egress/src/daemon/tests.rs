@@ -1,0 +1,317 @@
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+
+use secrecy::ExposeSecret as _;
+
+use async_trait::async_trait;
+
+use super::world::{Gate, Place, Serving, Stored};
+use super::*;
+
+/// What the engine says.
+struct Saying(Result<World, String>);
+
+impl Default for Saying {
+    fn default() -> Self {
+        Self(Ok(World::default()))
+    }
+}
+
+/// An engine, namespaces and a data path in memory.
+#[derive(Default)]
+struct Fake {
+    world: Mutex<Saying>,
+    attached: AtomicUsize,
+    opened: AtomicUsize,
+    refuse: AtomicBool,
+    /// Generations in force, by sandbox; gone with what serves it.
+    generations: Mutex<BTreeMap<String, Vec<Generation>>>,
+}
+
+struct Handle(Arc<Fake>);
+
+#[async_trait]
+impl Engine for Handle {
+    async fn look(&self) -> Result<World, String> {
+        self.0.world.lock().expect("not poisoned").0.clone()
+    }
+}
+
+#[async_trait]
+impl Attach for Handle {
+    async fn attach(&self, _: &Running, _: &Policy) -> Result<Attached, String> {
+        if self.0.refuse.load(Ordering::SeqCst) {
+            return Err("no nft".into());
+        }
+        self.0.attached.fetch_add(1, Ordering::SeqCst);
+        let listener = TcpListener::bind("127.0.0.1:0").map_err(|error| error.to_string())?;
+        let listeners = Listeners { tcp: vec![listener], ..Listeners::default() };
+        Ok(Attached { listeners, gate: Some(Box::new(Handle(Arc::clone(&self.0)))) })
+    }
+}
+
+impl Gate for Handle {
+    fn open(self: Box<Self>) -> Result<(), String> {
+        self.0.opened.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+struct FakeServing {
+    fake: Arc<Fake>,
+    sandbox: Arc<Sandbox>,
+}
+
+impl Serve for Handle {
+    fn serve(&self, sandbox: Arc<Sandbox>, _: Listeners) -> Result<Box<dyn Serving>, String> {
+        self.0.generations.lock().expect("not poisoned").insert(sandbox.name.clone(), Vec::new());
+        Ok(Box::new(FakeServing { fake: Arc::clone(&self.0), sandbox }))
+    }
+}
+
+impl Serving for FakeServing {
+    fn swap(&self, generation: Generation) {
+        let mut generations = self.fake.generations.lock().expect("not poisoned");
+        generations.entry(self.sandbox.name.clone()).or_default().push(generation);
+    }
+    fn flows(&self) -> usize {
+        2
+    }
+    fn cut_by(&self, policy: &Compiled) -> Vec<String> {
+        let name = "example.org".parse().expect("a name");
+        if policy.resolves(&name, jiff::civil::date(2026, 1, 1)) { Vec::new() } else { vec![format!("{name}:443")] }
+    }
+}
+
+impl Drop for FakeServing {
+    fn drop(&mut self) {
+        self.fake.generations.lock().expect("not poisoned").remove(&self.sandbox.name);
+    }
+}
+
+impl Fake {
+    fn daemon(self: &Arc<Self>, passed: Vec<Passed>) -> (Daemon, tempfile::TempDir) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let handle = || Box::new(Handle(Arc::clone(self)));
+        let daemon = Daemon::new(Parts {
+            engine: handle(),
+            attach: handle(),
+            serve: handle(),
+            recorder: Arc::new(Recorder::open(dir.path().into()).expect("opened")),
+            secrets: None,
+            passed,
+            version: "1.2.3".into(),
+        });
+        (daemon, dir)
+    }
+
+    fn says(&self, world: World) {
+        *self.world.lock().expect("not poisoned") = Saying(Ok(world));
+    }
+
+    fn generations(&self, sandbox: &str) -> Option<Vec<u64>> {
+        let generations = self.generations.lock().expect("not poisoned");
+        generations.get(sandbox).map(|all| all.iter().map(|generation| generation.number).collect())
+    }
+
+    fn count(counter: &AtomicUsize) -> usize {
+        counter.load(Ordering::SeqCst)
+    }
+}
+
+fn running(container: &str, sandbox: &str) -> Running {
+    Running {
+        identity: Identity { container: container.into(), pid: 7, started_at: 1 },
+        project: "acme".into(),
+        sandbox: sandbox.into(),
+        place: Place::Closed,
+    }
+}
+
+fn stored(hash: &str, hosts: &[&str]) -> Stored {
+    let rules: Vec<String> = hosts
+        .iter()
+        .map(|host| {
+            format!(
+                r#"{{"host":"{host}","ports":[{{"first":443,"last":443}}],"place":{{"at":"x"}},
+                "request":{{"set":[["authorization",{{"secret":"token"}}]]}}}}"#
+            )
+        })
+        .collect();
+    Stored {
+        hash: hash.into(),
+        text: format!(r#"{{"allow":[{}]}}"#, rules.join(",")),
+        secrets: [(Name::new("token").expect("a name"), "sha256:1".to_owned())].into(),
+    }
+}
+
+fn world(running: Vec<Running>, policies: &[(&str, Stored)]) -> World {
+    let policies = policies.iter().map(|(sandbox, stored)| (("acme".into(), (*sandbox).into()), stored.clone()));
+    World { running, policies: policies.collect() }
+}
+
+fn token() -> BTreeMap<Name, SecretValue> {
+    let value = SecretValue { hash: "sha256:1".into(), value: b"hunter2".to_vec() };
+    [(Name::new("token").expect("a name"), value)].into()
+}
+
+fn only(daemon: &Daemon) -> SandboxStatus {
+    let mut sandboxes = daemon.status().sandboxes;
+    assert_eq!(sandboxes.len(), 1, "{sandboxes:?}");
+    sandboxes.remove(0)
+}
+
+#[tokio::test]
+async fn what_runs_is_attached_once_and_another_policy_is_swapped_in() {
+    let fake = Arc::new(Fake::default());
+    let (daemon, _dir) = fake.daemon(Vec::new());
+    fake.says(world(vec![running("c1", "api")], &[("api", stored("a", &["example.org"]))]));
+    daemon.enforce("acme", "api", Some("a"), token()).await.expect("in force");
+    daemon.enforce("acme", "api", Some("a"), BTreeMap::new()).await.expect("still");
+    assert_eq!((Fake::count(&fake.attached), Fake::count(&fake.opened)), (1, 1));
+    assert_eq!(fake.generations("api"), Some(vec![]), "nothing was swapped");
+
+    fake.says(world(vec![running("c1", "api")], &[("api", stored("b", &["example.net"]))]));
+    daemon.enforce("acme", "api", Some("b"), BTreeMap::new()).await.expect("in force");
+    assert_eq!(Fake::count(&fake.attached), 1);
+    assert_eq!(fake.generations("api"), Some(vec![2]));
+    {
+        let generations = fake.generations.lock().expect("not poisoned");
+        let secrets = &generations["api"][0].secrets;
+        assert_eq!(secrets.values().next().expect("the token").expose_secret(), b"hunter2");
+    }
+    // Started anew: attached anew, though it is the same container.
+    let mut again = running("c1", "api");
+    again.identity.pid = 8;
+    fake.says(world(vec![again], &[("api", stored("b", &["example.net"]))]));
+    daemon.enforce("acme", "api", Some("b"), BTreeMap::new()).await.expect("in force");
+    assert_eq!((Fake::count(&fake.attached), Fake::count(&fake.opened)), (2, 2));
+    assert!(!daemon.is_idle());
+
+    fake.says(World::default());
+    daemon.look().await.expect("looked");
+    assert_eq!(fake.generations("api"), None, "nobody serves it");
+    assert!(daemon.is_idle());
+}
+
+#[tokio::test]
+async fn a_policy_that_does_not_load_leaves_the_last_good_one() {
+    let fake = Arc::new(Fake::default());
+    let (daemon, _dir) = fake.daemon(Vec::new());
+    fake.says(world(vec![running("c1", "api")], &[("api", stored("a", &["example.org"]))]));
+    daemon.enforce("acme", "api", Some("a"), token()).await.expect("in force");
+    let broken = Stored { hash: "b".into(), text: "{".into(), secrets: BTreeMap::new() };
+    fake.says(world(vec![running("c1", "api")], &[("api", broken.clone())]));
+    let why = daemon.enforce("acme", "api", Some("b"), BTreeMap::new()).await.expect_err("does not load");
+    assert!(why.contains("does not load"), "{why}");
+    let status = only(&daemon);
+    assert_eq!(status.policy.as_deref(), Some("a"));
+    assert!(status.problem.expect("said").contains("does not load"));
+    assert_eq!(fake.generations("api"), Some(vec![]));
+
+    // One that begins with it is not let in.
+    fake.says(world(vec![running("c2", "api")], &[("api", broken)]));
+    daemon.enforce("acme", "api", Some("b"), BTreeMap::new()).await.expect_err("does not load");
+    assert_eq!(Fake::count(&fake.opened), 1);
+    assert_eq!(only(&daemon).policy, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_attached_says_why_and_is_tried_again() {
+    let fake = Arc::new(Fake::default());
+    let (daemon, _dir) = fake.daemon(Vec::new());
+    fake.refuse.store(true, Ordering::SeqCst);
+    fake.says(world(vec![running("c1", "api")], &[("api", stored("a", &["example.org"]))]));
+    let why = daemon.enforce("acme", "api", Some("a"), BTreeMap::new()).await.expect_err("refused");
+    assert_eq!(why, "no nft");
+    assert_eq!(Fake::count(&fake.opened), 0, "nothing starts open");
+    fake.refuse.store(false, Ordering::SeqCst);
+    daemon.look().await.expect("looked");
+    assert!(!daemon.is_due() && only(&daemon).policy.is_none(), "not at once");
+    tokio::time::advance(TRY_AGAIN).await;
+    assert!(daemon.is_due());
+    daemon.look().await.expect("looked");
+    daemon.enforce("acme", "api", Some("a"), BTreeMap::new()).await.expect("in force");
+    assert_eq!(only(&daemon).missing_secrets, ["token"], "nobody gave it");
+}
+
+#[tokio::test]
+async fn without_an_engine_it_goes_on_serving() {
+    let fake = Arc::new(Fake::default());
+    let (daemon, _dir) = fake.daemon(Vec::new());
+    fake.says(world(vec![running("c1", "api")], &[("api", stored("a", &["example.org"]))]));
+    daemon.enforce("acme", "api", Some("a"), token()).await.expect("in force");
+    *fake.world.lock().expect("not poisoned") = Saying(Err("nobody answers".into()));
+    daemon.look().await.expect_err("nobody answers");
+    assert_eq!(daemon.status().engine.as_deref(), Some("nobody answers"));
+    assert_eq!(only(&daemon).policy.as_deref(), Some("a"));
+    assert!(!daemon.is_idle());
+}
+
+#[tokio::test]
+async fn another_policy_than_the_one_asked_for_is_an_error() {
+    let fake = Arc::new(Fake::default());
+    let (daemon, _dir) = fake.daemon(Vec::new());
+    fake.says(world(vec![running("c1", "api")], &[("api", stored("a", &["example.org"]))]));
+    daemon.enforce("acme", "api", Some("a"), token()).await.expect("in force");
+    let why = daemon.enforce("acme", "api", Some("b"), BTreeMap::new()).await.expect_err("not there");
+    assert!(why.contains("policy a"), "{why}");
+    daemon.enforce("acme", "api", None, BTreeMap::new()).await.expect_err("there is one");
+    daemon.enforce("acme", "elsewhere", None, BTreeMap::new()).await.expect("nothing to serve");
+    fake.says(world(vec![running("c1", "api")], &[]));
+    daemon.enforce("acme", "api", None, BTreeMap::new()).await.expect("the empty policy is in force");
+    assert_eq!(fake.generations("api"), Some(vec![2]));
+}
+
+#[tokio::test]
+async fn the_control_socket_answers_and_a_successor_takes_over() {
+    use crate::control::Request;
+    use crate::control::client::{Client, take_over};
+    use crate::control::server;
+
+    let fake = Arc::new(Fake::default());
+    let (daemon, dir) = fake.daemon(Vec::new());
+    let version = "1.2.3".to_owned();
+    let socket = dir.path().join("daemon.sock");
+    Client::connect(&socket, "0").await.expect_err("nobody listens");
+    let listener = server::listen(&socket).expect("listening");
+    let over = Arc::new(tokio::sync::Notify::new());
+    tokio::spawn(server::serve(listener, daemon, version, Arc::clone(&over)));
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        assert_eq!(std::fs::metadata(&socket).expect("there").permissions().mode() & 0o777, 0o600);
+    }
+
+    fake.says(world(vec![running("c1", "api")], &[("api", stored("a", &["example.org"]))]));
+    let mut client = Client::connect(&socket, "9").await.expect("connected");
+    assert_eq!(client.daemon.version, "1.2.3");
+    let enforce = |policy: &str| Request::Enforce {
+        project: "acme".into(),
+        sandbox: "api".into(),
+        policy: Some(policy.into()),
+        secrets: token(),
+    };
+    client.order(&enforce("a")).await.expect("in force");
+    client.order(&enforce("b")).await.expect_err("not there");
+    let status = client.status().await.expect("answered");
+    assert_eq!((status.sandboxes.len(), status.sandboxes[0].flows), (1, 2));
+    let text = format!("{:?}", enforce("a"));
+    assert!(!text.contains("104, 117"), "values of secrets are not for logs: {text}");
+    let would =
+        |policy: Policy| Request::WouldCut { project: "acme".into(), sandbox: "api".into(), policy: Box::new(policy) };
+    let answer = client.ask(&would(Policy::default())).await.expect("answered");
+    assert!(matches!(answer, crate::control::Response::Flows { flows } if flows == ["example.org:443"]));
+
+    let successor = Client::connect(&socket, "10").await.expect("connected");
+    let inheritance = take_over(successor).await.expect("handed over");
+    over.notified().await;
+    assert_eq!(fake.generations("api"), None, "the old one serves nothing");
+    client.order(&enforce("a")).await.expect_err("it is being replaced");
+    assert_eq!(inheritance.sandboxes.len(), 1);
+
+    let (next, _dir) = fake.daemon(inheritance.sandboxes);
+    next.inherit(inheritance.secrets).expect("kept");
+    next.enforce("acme", "api", Some("a"), BTreeMap::new()).await.expect("in force");
+    assert_eq!(Fake::count(&fake.attached), 1, "the sockets were taken over");
+    assert!(only(&next).missing_secrets.is_empty());
+}

@@ -1,0 +1,103 @@
+//! What the daemon is told, and what it needs of the outside.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use schema::Name;
+use schema::policy::Policy;
+
+use crate::compiled::Compiled;
+use crate::control::handover::Identity;
+use crate::generation::Generation;
+use crate::listeners::Listeners;
+use crate::sandbox::Sandbox;
+
+/// A container that runs and belongs to a sandbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Running {
+    /// Which, told from itself after a restart.
+    pub identity: Identity,
+    /// Project.
+    pub project: String,
+    /// Sandbox.
+    pub sandbox: String,
+    /// What attaching to it has to know.
+    pub place: Place,
+}
+
+/// How the network of a container is laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// No interface leads out; everything comes to us.
+    Closed,
+    /// The engine's network behind a packet filter of ours.
+    Direct,
+}
+
+/// The policy of a sandbox as the engine keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// Its hash.
+    pub hash: String,
+    /// The policy, JSON.
+    pub text: String,
+    /// Secrets that it writes into requests: name to salted hash.
+    pub secrets: BTreeMap<Name, String>,
+}
+
+/// Project and sandbox.
+pub type Key = (String, String);
+
+/// What the engine says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct World {
+    /// Containers that are ours to serve.
+    pub running: Vec<Running>,
+    /// Policies by project and sandbox, of sandboxes that do not run too.
+    pub policies: BTreeMap<Key, Stored>,
+}
+
+/// Asks the engine.
+#[async_trait]
+pub trait Engine: Send + Sync {
+    /// One look; why not, in words.
+    async fn look(&self) -> Result<World, String>;
+}
+
+/// Goes into namespaces.
+#[async_trait]
+pub trait Attach: Send + Sync {
+    /// Prepares the namespace of `running` and makes its sockets; why not, in words. Repeating it is fine.
+    async fn attach(&self, running: &Running, policy: &Policy) -> Result<Attached, String>;
+}
+
+/// A container that has been attached.
+pub struct Attached {
+    /// Its sockets.
+    pub listeners: Listeners,
+    /// What lets its main process go; `None` when it does not wait.
+    pub gate: Option<Box<dyn Gate>>,
+}
+
+/// Holds the main process of a sandbox.
+pub trait Gate: Send {
+    /// Lets it go.
+    fn open(self: Box<Self>) -> Result<(), String>;
+}
+
+/// Serves connections.
+pub trait Serve: Send + Sync {
+    /// Begins to serve `sandbox` on `listeners`; ends with the value returned.
+    fn serve(&self, sandbox: Arc<Sandbox>, listeners: Listeners) -> Result<Box<dyn Serving>, String>;
+}
+
+/// What serves one sandbox. Dropping it closes its sockets and its flows.
+pub trait Serving: Send + Sync {
+    /// Puts another generation in force and ends the flows it does not allow.
+    fn swap(&self, generation: Generation);
+    /// Open flows.
+    fn flows(&self) -> usize;
+    /// Open flows that `policy` would end, as people write them.
+    fn cut_by(&self, policy: &Compiled) -> Vec<String>;
+}

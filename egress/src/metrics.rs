@@ -1,0 +1,195 @@
+//! Numbers for Prometheus, in the text format of `OpenMetrics`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use crate::audit::{Record, Spoken};
+
+/// What the numbers are told apart by.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, EncodeLabelSet)]
+struct Of {
+    project: String,
+    sandbox: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, EncodeLabelSet)]
+struct Decision {
+    project: String,
+    sandbox: String,
+    protocol: Spoken,
+    allowed: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, EncodeLabelSet)]
+struct Carried {
+    project: String,
+    sandbox: String,
+    direction: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, EncodeLabelSet)]
+struct Kind {
+    project: String,
+    sandbox: String,
+    protocol: Spoken,
+}
+
+impl EncodeLabelValue for Spoken {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {
+        EncodeLabelValue::encode(&self.word(), encoder)
+    }
+}
+
+/// Seconds: a decision, a request, a long connection.
+const BUCKETS: [f64; 12] = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 60.0, 600.0, 3600.0];
+
+fn durations() -> Histogram {
+    Histogram::new(BUCKETS)
+}
+
+/// The numbers of a daemon.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    decisions: Family<Decision, Counter>,
+    bytes: Family<Carried, Counter>,
+    durations: Family<Kind, Histogram, fn() -> Histogram>,
+    flows: Family<Of, Gauge>,
+    lost: Gauge,
+    /// Label sets in use, to forget them with their sandbox.
+    known: Mutex<BTreeMap<Of, BTreeSet<(Spoken, bool)>>>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("sbx_egress");
+        let decisions = Family::<Decision, Counter>::default();
+        registry.register(
+            "decisions",
+            "Decisions by protocol and outcome; DNS questions are protocol dns",
+            decisions.clone(),
+        );
+        let bytes = Family::<Carried, Counter>::default();
+        registry.register("bytes", "Bytes carried, as seen from the sandbox", bytes.clone());
+        let durations = Family::<Kind, Histogram, fn() -> Histogram>::new_with_constructor(durations);
+        registry.register(
+            "duration_seconds",
+            "Time from the first byte to the last of what was let through: a request, a connection, an answer of DNS",
+            durations.clone(),
+        );
+        let flows = Family::<Of, Gauge>::default();
+        registry.register("flows", "Open flows", flows.clone());
+        let lost = Gauge::default();
+        registry.register("lost_records", "Audit records that were lost", lost.clone());
+        Self { registry, decisions, bytes, durations, flows, lost, known: Mutex::default() }
+    }
+}
+
+impl Metrics {
+    /// Counts a record.
+    pub fn count(&self, record: &Record) {
+        let Record { project, sandbox, protocol, allowed, sent, received, duration_ms, .. } = record;
+        let (protocol, allowed) = (*protocol, *allowed);
+        let of = || (project.clone(), sandbox.clone());
+        let (name, of_sandbox) = of();
+        self.decisions.get_or_create(&Decision { project: name, sandbox: of_sandbox, protocol, allowed }).inc();
+        for (direction, bytes) in [("sent", *sent), ("received", *received)] {
+            if bytes > 0 {
+                let (project, sandbox) = of();
+                self.bytes.get_or_create(&Carried { project, sandbox, direction }).inc_by(bytes);
+            }
+        }
+        if allowed {
+            let (project, sandbox) = of();
+            let seconds = std::time::Duration::from_millis(*duration_ms).as_secs_f64();
+            self.durations.get_or_create(&Kind { project, sandbox, protocol }).observe(seconds);
+        }
+        let (project, sandbox) = of();
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.entry(Of { project, sandbox }).or_default().insert((protocol, allowed));
+    }
+
+    /// Forgets a sandbox.
+    pub fn forget(&self, project: &str, sandbox: &str) {
+        let of = Of { project: project.to_owned(), sandbox: sandbox.to_owned() };
+        self.flows.remove(&of);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(seen) = known.remove(&of) else { return };
+        let Of { project, sandbox } = of;
+        for (protocol, allowed) in seen {
+            let (project, sandbox) = (project.clone(), sandbox.clone());
+            self.decisions.remove(&Decision { project: project.clone(), sandbox: sandbox.clone(), protocol, allowed });
+            self.durations.remove(&Kind { project, sandbox, protocol });
+        }
+        for direction in ["sent", "received"] {
+            self.bytes.remove(&Carried { project: project.clone(), sandbox: sandbox.clone(), direction });
+        }
+    }
+
+    /// The text, with the numbers that are looked up rather than counted.
+    pub fn text(&self, flows: &BTreeMap<(String, String), usize>, lost: u64) -> Result<String, fmt::Error> {
+        for ((project, sandbox), count) in flows {
+            let of = Of { project: project.clone(), sandbox: sandbox.clone() };
+            self.flows.get_or_create(&of).set(i64::try_from(*count).unwrap_or(i64::MAX));
+        }
+        self.lost.set(i64::try_from(lost).unwrap_or(i64::MAX));
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_become_numbers_and_are_forgotten() {
+        let metrics = Metrics::default();
+        let record = Record {
+            time: jiff::Timestamp::UNIX_EPOCH,
+            project: "acme".into(),
+            sandbox: "api".into(),
+            generation: 1,
+            protocol: Spoken::Tls,
+            host: "example.org".into(),
+            port: 443,
+            method: None,
+            path: None,
+            allowed: true,
+            because: None,
+            rule: None,
+            sent: 10,
+            received: 20,
+            duration_ms: 5,
+        };
+        metrics.count(&record);
+        metrics.count(&Record { allowed: false, protocol: Spoken::Dns, sent: 0, received: 0, ..record });
+        let flows = BTreeMap::from([(("acme".to_owned(), "api".to_owned()), 3)]);
+        let text = metrics.text(&flows, 2).expect("encodes");
+        for line in [
+            r#"sbx_egress_decisions_total{project="acme",sandbox="api",protocol="tls",allowed="true"} 1"#,
+            r#"sbx_egress_decisions_total{project="acme",sandbox="api",protocol="dns",allowed="false"} 1"#,
+            r#"sbx_egress_bytes_total{project="acme",sandbox="api",direction="sent"} 10"#,
+            r#"sbx_egress_bytes_total{project="acme",sandbox="api",direction="received"} 20"#,
+            r#"sbx_egress_duration_seconds_bucket{le="0.01",project="acme",sandbox="api",protocol="tls"} 1"#,
+            r#"sbx_egress_duration_seconds_bucket{le="0.001",project="acme",sandbox="api",protocol="tls"} 0"#,
+            r#"sbx_egress_flows{project="acme",sandbox="api"} 3"#,
+            "sbx_egress_lost_records 2",
+        ] {
+            assert!(text.lines().any(|there| there == line), "{line} is not in\n{text}");
+        }
+        metrics.forget("acme", "api");
+        let text = metrics.text(&BTreeMap::new(), 0).expect("encodes");
+        assert!(!text.contains("acme"), "{text}");
+    }
+}

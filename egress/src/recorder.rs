@@ -1,0 +1,74 @@
+//! Takes every record of the daemon: into the log, the numbers, and the short memory that `status` shows.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use crate::audit::log::Log;
+use crate::audit::{Record, Sink};
+use crate::metrics::Metrics;
+
+/// Refusals remembered for each sandbox.
+const REMEMBERED: usize = 10;
+
+/// The one sink of a daemon.
+#[derive(Debug)]
+pub struct Recorder {
+    root: PathBuf,
+    log: Log,
+    metrics: Metrics,
+    denied: Mutex<BTreeMap<(String, String), VecDeque<Record>>>,
+}
+
+impl Recorder {
+    /// One that writes below `root`.
+    pub fn open(root: PathBuf) -> io::Result<Self> {
+        let log = Log::open(root.clone())?;
+        Ok(Self { root, log, metrics: Metrics::default(), denied: Mutex::default() })
+    }
+
+    /// Where the records are.
+    pub fn place(&self) -> &Path {
+        &self.root
+    }
+
+    /// Records that were lost.
+    pub fn lost(&self) -> u64 {
+        self.log.lost()
+    }
+
+    /// The numbers.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// What was refused to a sandbox last, newest last.
+    pub fn denied(&self, project: &str, sandbox: &str) -> Vec<Record> {
+        let denied = self.denied.lock().unwrap_or_else(PoisonError::into_inner);
+        let of = denied.get(&(project.to_owned(), sandbox.to_owned()));
+        of.map(|records| records.iter().cloned().collect()).unwrap_or_default()
+    }
+
+    /// Forgets a sandbox that is gone.
+    pub fn forget(&self, project: &str, sandbox: &str) {
+        let mut denied = self.denied.lock().unwrap_or_else(PoisonError::into_inner);
+        denied.remove(&(project.to_owned(), sandbox.to_owned()));
+        self.metrics.forget(project, sandbox);
+    }
+}
+
+impl Sink for Recorder {
+    fn record(&self, record: Record) {
+        self.metrics.count(&record);
+        if !record.allowed {
+            let mut denied = self.denied.lock().unwrap_or_else(PoisonError::into_inner);
+            let of = denied.entry((record.project.clone(), record.sandbox.clone())).or_default();
+            if of.len() == REMEMBERED {
+                of.pop_front();
+            }
+            of.push_back(record.clone());
+        }
+        self.log.write(record);
+    }
+}
