@@ -150,6 +150,28 @@ pub enum WorktreePlace {
     Missing(WorktreeFacts),
 }
 
+/// A running daemon, as far as one project is concerned.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DaemonFacts {
+    /// Its version.
+    pub version: String,
+    /// Containers it serves, or should.
+    pub served: Vec<ServedFacts>,
+}
+
+/// A container in the daemon.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServedFacts {
+    /// Full id of the container.
+    pub container: String,
+    /// Hash of the policy in force; `None` while none is.
+    pub policy: Option<String>,
+    /// What stands in the way.
+    pub problem: Option<String>,
+    /// Secrets whose values the daemon was not given.
+    pub missing_secrets: Vec<String>,
+}
+
 /// Everything a plan looks at.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
@@ -171,6 +193,8 @@ pub struct Snapshot {
     pub worktrees: BTreeMap<PathBuf, Observed<WorktreePlace>>,
     /// Branch to worktree path, for every clone asked for: a branch can be checked out once.
     pub checkouts: BTreeMap<PathBuf, BTreeMap<String, PathBuf>>,
+    /// The daemon that serves this engine's sandboxes.
+    pub daemon: Observed<DaemonFacts>,
 }
 
 /// What the snapshot has to hold beyond what carries the project's labels.
@@ -184,6 +208,8 @@ pub struct Query {
     pub clones: BTreeSet<PathBuf>,
     /// Worktrees to look at, with the clone each should belong to.
     pub worktrees: BTreeMap<PathBuf, PathBuf>,
+    /// Whether a sandbox has a policy that a daemon has to serve.
+    pub policies: bool,
 }
 
 /// A second, closer look at what a first plan wants to create, replace or delete.
@@ -201,6 +227,8 @@ pub struct ProbeQuery {
     pub volume_names: BTreeSet<String>,
     /// Likewise for networks.
     pub network_names: BTreeSet<String>,
+    /// Policies (sandbox to JSON) that may end open connections.
+    pub policies: BTreeMap<String, serde_json::Value>,
 }
 
 impl ProbeQuery {
@@ -223,6 +251,8 @@ pub struct Probes {
     pub held_volumes: BTreeMap<String, String>,
     /// Likewise for networks.
     pub held_networks: BTreeMap<String, String>,
+    /// Open connections that the policies asked about would end, by sandbox.
+    pub cut_flows: BTreeMap<String, Vec<String>>,
 }
 
 /// What would be lost with a container.

@@ -182,7 +182,7 @@ async fn collect<T>(tasks: Vec<Task<T>>) -> BTreeMap<PathBuf, Fact<T>> {
 
 /// Hashes of the secrets that a sandbox uses. Commands run side by side.
 async fn secrets(config: &Config, env: &HostEnv) -> BTreeMap<String, Fact<String>> {
-    let read = config.used_secrets().into_iter().filter_map(|name| {
+    let read = config.read_secrets().into_iter().filter_map(|name| {
         let (name, source) = (name.as_str(), config.secrets.get(name)?);
         Some(async move {
             use secrecy::ExposeSecret as _;

@@ -14,6 +14,7 @@ use crate::resource::{Naming, ResourceId};
 pub mod container;
 pub mod image;
 pub mod network;
+pub mod policy;
 pub mod repository;
 pub mod secret;
 pub mod volume;
@@ -27,6 +28,7 @@ pub static REGISTRY: &[&dyn Kind] = &[
     &secret::Secrets,
     &repository::Repositories,
     &worktree::Worktrees,
+    &policy::Policies,
     &container::Containers,
 ];
 
@@ -130,6 +132,7 @@ impl Change {
             fields: Vec::new(),
             unchanged: 0,
             loses: Vec::new(),
+            cuts: Vec::new(),
             origin: desired.origin.clone(),
             after: desired.after.clone(),
             steps: Vec::new(),
@@ -148,6 +151,7 @@ impl Change {
             fields: Vec::new(),
             unchanged: 0,
             loses: Vec::new(),
+            cuts: Vec::new(),
             origin: None,
             after: Vec::new(),
             steps: Vec::new(),

@@ -1,5 +1,6 @@
 //! The operations a plan is made of: each one call a backend can do, repeat and time out.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -38,6 +39,21 @@ pub enum Op {
     RemoveVolume {
         /// Name.
         volume: String,
+    },
+    /// Has a daemon run that serves the sandboxes of this engine.
+    EnsureDaemon,
+    /// Waits until the daemon holds every running container of a sandbox to a policy. Without a policy there is nothing to
+    /// be held to any more.
+    EnforcePolicy {
+        /// Project.
+        project: String,
+        /// Sandbox.
+        sandbox: String,
+        /// Hash of the policy, which is on the engine.
+        policy: Option<String>,
+        /// Secrets whose values the daemon is given: name to the salted hash the value must have.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        secrets: BTreeMap<String, String>,
     },
     /// Creates a network.
     CreateNetwork {

@@ -68,6 +68,7 @@ pub fn is_ours(object: &ObjectFacts, naming: &Naming, kind: &str) -> bool {
     let Some(name) = get(label::NAME) else { return false };
     let expected = match kind {
         "secret" => object.name.starts_with(&format!("{}.", naming.object(name))),
+        "policy" => object.name.starts_with(&format!("{}.policy.", naming.object(name))),
         STOP_MARKER => object.name == naming.stop_marker(name),
         _ => object.name == naming.object(name),
     };

@@ -87,6 +87,9 @@ pub struct Change {
     pub unchanged: usize,
     /// What is lost.
     pub loses: Vec<Loss>,
+    /// Open connections that the change ends, as people write them. They can be made again, so nobody is asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cuts: Vec<String>,
     /// Where it is written: `sandboxes.yaml:12:3`; absent for what is no longer written anywhere.
     pub origin: Option<String>,
     /// Changes that come first.

@@ -24,6 +24,7 @@ pub fn query(config: &Config, host: &HostFacts) -> Query {
             query.worktrees.insert(tree.path.clone(), tree.clone.clone());
         }
     }
+    query.policies = config.sandboxes.values().any(|sandbox| !sandbox.egress.policy.is_empty());
     for image in config.images.values() {
         if let Image::Ref { reference, .. } = image {
             query.images.insert(match host.locked.get(reference) {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::backend::{BackendError, ErrorKind, Observe, Perform, Progress, SecretSource};
-use crate::facts::{EngineFacts, ProbeQuery, Probes, Query, Snapshot};
+use crate::facts::{EngineFacts, Observed, ProbeQuery, Probes, Query, Snapshot};
 use crate::op::Op;
 
 mod client;
@@ -209,6 +209,7 @@ impl Observe for Reader {
             repositories: BTreeMap::default(),
             worktrees: BTreeMap::default(),
             checkouts: BTreeMap::default(),
+            daemon: Observed::Absent,
         })
     }
 
@@ -251,6 +252,9 @@ impl Perform for Podman {
             }
             Op::ConnectNetwork { container, network, alias } => self.connect_network(container, network, alias).await,
             Op::DisconnectNetwork { container, network } => self.disconnect_network(container, network).await,
+            Op::EnsureDaemon | Op::EnforcePolicy { .. } => {
+                Err(BackendError::new(ErrorKind::Failed, "this operation is the daemon's, not the engine's"))
+            }
             Op::CloneRepository { .. }
             | Op::AddWorktree { .. }
             | Op::LockWorktree { .. }

@@ -10,6 +10,7 @@ use schema::config::{
     Config, Egress, EnvValue, Gui, Home, Image, Lifecycle, Limits, Network, Origins, Pull, Quotas, Restart, Sandbox,
     SecretSource, Security, User, Userns, Volume, Worktree,
 };
+use schema::policy::{HeaderValue, Policy, Rule};
 use tokio::sync::watch;
 
 use crate::facts::{Observed, State, WorktreePlace};
@@ -42,6 +43,8 @@ struct Variant {
     restart: Restart,
     worktree: bool,
     secret: bool,
+    /// No rules for 0, then more of them, at last with a secret.
+    policy: u8,
 }
 
 /// What varies of a project: a sandbox or none for each name, and the value of the secret.
@@ -57,9 +60,9 @@ fn variant() -> impl Strategy<Value = Variant> {
         0..2_u8,
         prop_oneof![Just(Restart::No), Just(Restart::Always)],
         any::<bool>(),
-        any::<bool>(),
+        (any::<bool>(), 0..4_u8),
     )
-        .prop_map(|(image, memory, pids, networked, home, env, restart, worktree, secret)| Variant {
+        .prop_map(|(image, memory, pids, networked, home, env, restart, worktree, (secret, policy))| Variant {
             image,
             memory,
             pids,
@@ -69,6 +72,7 @@ fn variant() -> impl Strategy<Value = Variant> {
             restart,
             worktree,
             secret,
+            policy,
         })
 }
 
@@ -134,7 +138,7 @@ fn sandbox(text: &str, variant: &Variant) -> Sandbox {
         overlay: None,
         worktrees: if variant.worktree { vec![tree] } else { Vec::new() },
         networks: if variant.networked { vec![name("backend")] } else { Vec::new() },
-        egress: Egress::default(),
+        egress: egress(variant.policy),
         limits: Limits { cpus_milli: None, memory: variant.memory, pids: variant.pids },
         restart: variant.restart,
         lifecycle: Lifecycle { idle_stop: None, destroy_after: None, keep_volumes: true },
@@ -150,6 +154,22 @@ fn sandbox(text: &str, variant: &Variant) -> Sandbox {
         devices: Vec::new(),
         env,
     }
+}
+
+fn egress(policy: u8) -> Egress {
+    let rule = |host: &str| {
+        let text = format!(r#"{{"host":"{host}.example","ports":[{{"first":443,"last":443}}],"place":{{"at":"x"}}}}"#);
+        serde_json::from_str::<Rule>(&text).expect("a rule")
+    };
+    let mut allow = match policy {
+        0 => Vec::new(),
+        1 => vec![rule("a")],
+        _ => vec![rule("a"), rule("b")],
+    };
+    if policy == 3 {
+        allow[1].request.set.push(("authorization".to_owned(), HeaderValue::Secret(name("token"))));
+    }
+    Egress { policy: Policy { allow, ..Policy::default() }, ..Egress::default() }
 }
 
 fn host((_, secret): &Shape) -> HostFacts {
@@ -204,7 +224,31 @@ impl Bench {
         self.settled(shape);
     }
 
+    /// Nothing runs that is not held to its policy, and nobody else's object stands for one.
+    fn held(&self, shape: &Shape) {
+        let world = self.backend.world();
+        let wanted =
+            SANDBOXES.iter().zip(&shape.0).filter(|(_, variant)| variant.as_ref().is_some_and(|v| v.policy > 0));
+        let wanted: Vec<&str> = wanted.map(|(name, _)| *name).collect();
+        let mut objects: Vec<&str> = world
+            .volumes
+            .keys()
+            .filter_map(|name| name.strip_prefix("acme_")?.split_once(".policy."))
+            .map(|(name, _)| name)
+            .collect();
+        objects.sort_unstable();
+        assert_eq!(objects, wanted, "one policy for each sandbox that has rules");
+        for container in world.containers.values().filter(|container| container.facts.state == State::Running) {
+            let Some(name) = container.facts.name.strip_prefix("acme_").filter(|name| wanted.contains(name)) else {
+                continue;
+            };
+            let served = world.daemon.as_ref().and_then(|served| served.get(&container.facts.id)).cloned().flatten();
+            assert!(served.is_some() && served == world.newest_policy(name), "{name} is held to {served:?}");
+        }
+    }
+
     fn settled(&mut self, shape: &Shape) {
+        self.held(shape);
         let plan = self.plan(shape, &PlanOptions::default());
         let rest: Vec<_> = plan.effective().map(|c| (c.resource.to_string(), c.action, c.because.clone())).collect();
         assert!(rest.is_empty(), "the second plan is not empty: {rest:#?}");
@@ -225,6 +269,9 @@ enum Edit {
     DeleteWorktree,
     DropSecret,
     DropImageTag,
+    KillDaemon,
+    DropPolicy,
+    NewerPolicy,
 }
 
 fn edit() -> impl Strategy<Value = Edit> {
@@ -240,6 +287,9 @@ fn edit() -> impl Strategy<Value = Edit> {
         Just(Edit::DeleteWorktree),
         Just(Edit::DropSecret),
         Just(Edit::DropImageTag),
+        Just(Edit::KillDaemon),
+        Just(Edit::DropPolicy),
+        Just(Edit::NewerPolicy),
     ]
 }
 
@@ -273,6 +323,21 @@ impl Bench {
             }
             Edit::DropSecret => world.secrets.clear(),
             Edit::DropImageTag => world.images.values_mut().for_each(|image| image.tags.clear()),
+            Edit::KillDaemon => world.daemon = None,
+            Edit::DropPolicy => world.volumes.retain(|name, _| !name.contains(".policy.")),
+            Edit::NewerPolicy => {
+                // As a run leaves it that was cut short before it went back to what is written now.
+                let policies: Vec<(String, Labels)> = world
+                    .volumes
+                    .iter()
+                    .filter_map(|(name, labels)| Some((name.split_once(".policy.")?.0.to_owned(), labels.clone())))
+                    .collect();
+                for (name, mut labels) in policies {
+                    labels.insert(label::SERIAL.to_owned(), "99".to_owned());
+                    labels.insert(label::HASH.to_owned(), "sha256:0".to_owned());
+                    world.volumes.insert(format!("{name}.policy.0"), labels);
+                }
+            }
             Edit::Remove => unreachable!("handled above"),
         }
     }

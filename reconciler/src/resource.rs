@@ -70,6 +70,10 @@ pub mod label {
     pub const HASH: &str = "sbx.spec-hash";
     /// The specification as last applied, JSON.
     pub const SPEC: &str = "sbx.spec";
+    /// Policies: a number higher than that of any older policy of the same sandbox.
+    pub const SERIAL: &str = "sbx.policy-serial";
+    /// Policies: JSON, name of each secret it uses to the salted hash of its value.
+    pub const SECRETS: &str = "sbx.policy-secrets";
     /// Owner, for quotas.
     pub const OWNER: &str = "sbx.owner";
 }
@@ -107,6 +111,12 @@ impl Naming {
     /// changed on a container, and the intent has to outlive both the container and the local state directory.
     pub fn stop_marker(&self, name: &str) -> String {
         format!("{}_{name}.stopped", self.project)
+    }
+
+    /// The empty volume whose labels hold the policy of `name` with a given hash: engines keep no plain data of others,
+    /// and labels cannot be changed, so another policy is another object.
+    pub fn policy(&self, name: &str, hash: &str) -> String {
+        format!("{}_{name}.policy.{}", self.project, short(hash))
     }
 
     /// A secret with a given content: secrets are immutable, another content is another object.

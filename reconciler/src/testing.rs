@@ -8,8 +8,8 @@ use async_trait::async_trait;
 
 use crate::backend::{BackendError, ErrorKind, Observe, Perform, Progress};
 use crate::facts::{
-    ContainerFacts, ContainerProbe, EngineFacts, ImageFacts, ObjectFacts, Observed, ProbeQuery, Probes, Query,
-    RepositoryFacts, Snapshot, State, WorktreeFacts, WorktreePlace,
+    ContainerFacts, ContainerProbe, DaemonFacts, EngineFacts, ImageFacts, ObjectFacts, Observed, ProbeQuery, Probes,
+    Query, RepositoryFacts, ServedFacts, Snapshot, State, WorktreeFacts, WorktreePlace,
 };
 use crate::op::Op;
 use crate::resource::{Labels, label};
@@ -32,6 +32,8 @@ pub struct World {
     pub repositories: BTreeMap<PathBuf, String>,
     /// Worktrees by path.
     pub worktrees: BTreeMap<PathBuf, WorktreePlace>,
+    /// The daemon, when it runs: the policy in force by container id.
+    pub daemon: Option<BTreeMap<String, Option<String>>>,
     /// Operations performed.
     pub performed: Vec<Op>,
     /// Operations after which every further one fails, if set.
@@ -162,6 +164,27 @@ impl World {
         self.containers.values().any(|container| container.facts.image_id == id)
     }
 
+    /// Hash of the policy that is the newest for a sandbox.
+    pub fn newest_policy(&self, sandbox: &str) -> Option<String> {
+        let get = |labels: &Labels, key| labels.get(key).cloned().unwrap_or_default();
+        let of = |labels: &&Labels| get(labels, label::KIND) == "policy" && get(labels, label::NAME) == sandbox;
+        let serial = |labels: &&Labels| get(labels, label::SERIAL).parse::<u64>().unwrap_or_default();
+        self.volumes.values().filter(of).max_by_key(serial).map(|labels| get(labels, label::HASH))
+    }
+
+    /// What a daemon does when it looks: it serves what runs and has a policy, and nothing else.
+    fn settle(&mut self) {
+        if self.daemon.is_none() {
+            return;
+        }
+        let served = self.containers.values().filter(|container| container.facts.state == State::Running);
+        let served = served.filter_map(|container| {
+            let policy = self.newest_policy(container.facts.labels.get(label::NAME)?)?;
+            Some((container.facts.id.clone(), Some(policy)))
+        });
+        self.daemon = Some(served.collect());
+    }
+
     fn worktree(facts: WorktreeFacts) -> WorktreePlace {
         WorktreePlace::Worktree(facts)
     }
@@ -227,6 +250,20 @@ impl Observe for MemoryBackend {
                 })
                 .collect(),
             checkouts,
+            daemon: match &world.daemon {
+                None => Observed::Absent,
+                Some(served) => Observed::Present(DaemonFacts {
+                    version: "1".to_owned(),
+                    served: served
+                        .iter()
+                        .map(|(id, policy)| ServedFacts {
+                            container: id.clone(),
+                            policy: policy.clone(),
+                            ..ServedFacts::default()
+                        })
+                        .collect(),
+                }),
+            },
         })
     }
 
@@ -309,6 +346,19 @@ impl MemoryBackend {
                     return Err(BackendError::new(ErrorKind::Conflict, format!("{volume} is in use")));
                 }
                 world.volumes.remove(volume);
+            }
+            Op::EnsureDaemon => {
+                world.daemon.get_or_insert_default();
+                world.settle();
+            }
+            Op::EnforcePolicy { sandbox, policy, .. } => {
+                if policy.is_some() {
+                    world.daemon.get_or_insert_default();
+                }
+                if *policy != world.newest_policy(sandbox) {
+                    return Err(BackendError::new(ErrorKind::Stale, "the engine has another policy"));
+                }
+                world.settle();
             }
             Op::CreateNetwork { object, spec } => match world.networks.get(&object.name) {
                 Some((there, _)) if there.get(label::UID) != object.labels.get(label::UID) => {

@@ -44,9 +44,16 @@ pub struct Config {
 }
 
 impl Config {
-    /// Keys of [`Config::secrets`] that a sandbox uses: the value of any other is never read.
+    /// Keys of [`Config::secrets`] that a sandbox is given.
     pub fn used_secrets(&self) -> BTreeSet<&Name> {
         self.sandboxes.values().flat_map(Sandbox::secrets).collect()
+    }
+
+    /// Keys of [`Config::secrets`] that a sandbox is given, or that are written into its requests on the way: the value
+    /// of any other is never read.
+    pub fn read_secrets(&self) -> BTreeSet<&Name> {
+        let written = self.sandboxes.values().flat_map(|sandbox| sandbox.egress.policy.secrets());
+        self.used_secrets().into_iter().chain(written).collect()
     }
 }
 

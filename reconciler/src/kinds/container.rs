@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::volume::held;
-use super::{Change, Kind, PlanContext, image, network, secret, volume, worktree};
+use super::{Change, Kind, PlanContext, image, network, policy, secret, volume, worktree};
 use crate::desired::{DesireContext, Desired, DesiredState, spec_hash, to_spec};
 use crate::diff;
 use crate::facts::{ContainerFacts, State};
@@ -45,6 +45,9 @@ impl Kind for Containers {
                 _ => None,
             }));
             after.extend(sandbox.networks.iter().map(|name| ResourceId::new(network::NOUN, name.as_str())));
+            // One that goes waits for the container instead.
+            let policy = policy::id(sandbox.name.as_str());
+            after.extend(state.resources.iter().any(|resource| resource.id == policy).then_some(policy));
             after.extend(sandbox.worktrees.iter().map(|tree| worktree::id(&tree.path)));
             after.extend(sandbox.secrets().map(|name| ResourceId::new(secret::NOUN, name.as_str())));
             let spec = to_spec(&spec);
@@ -227,8 +230,11 @@ impl<'a> Comparison<'a> {
 
     /// Adds the steps that start `container` and see it ready.
     fn started(&self, context: &PlanContext<'_>, change: Change, container: &str) -> Change {
-        let change =
+        let mut change =
             change.step(format!("start {}", self.object), Op::StartContainer { container: container.to_owned() });
+        if let Some(op) = policy::at_start(context, self.name) {
+            change = change.step("put its policy in force", op);
+        }
         if !context.options.wait {
             return change;
         }
@@ -304,6 +310,9 @@ impl<'a> Comparison<'a> {
                 vec![by_name(|container| Op::StopContainer { container })],
                 false,
             );
+            if let Some(op) = policy::at_start(context, self.name) {
+                push("put its policy in force".to_owned(), op, Vec::new(), false);
+            }
             push(
                 format!("wait until {next} is ready"),
                 by_name(|container| Op::AwaitReady { container }),

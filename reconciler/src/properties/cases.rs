@@ -17,6 +17,7 @@ fn plain() -> Variant {
         restart: Restart::No,
         worktree: false,
         secret: false,
+        policy: 0,
     }
 }
 
