@@ -27,12 +27,14 @@ mod kernel;
 mod logs;
 mod object;
 mod probe;
+mod served;
 mod snapshot;
 mod wire;
 
 pub use connect::{Connect, Origin};
 pub use exec::{ExecSession, ExecSpec, Resizer};
 pub use logs::{LogQuery, Output};
+pub use served::{Changes, RunningSandbox, Served, StoredPolicy};
 
 use client::Client;
 use connect::Connection;

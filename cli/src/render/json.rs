@@ -43,13 +43,14 @@ struct PlanChange<'a> {
     drift: bool,
     fields: &'a [FieldChange],
     loses: &'a [Loss],
+    cuts: &'a [String],
     origin: Option<&'a str>,
 }
 
 /// The document of `plan`. `full` holds the unchanged resources too.
 pub fn plan(plan: &Plan, full: bool) -> PlanDocument<'_> {
     fn one(change: &Change) -> PlanChange<'_> {
-        let Change { resource, sandbox, kind, action, because, drift, fields, loses, origin, .. } = change;
+        let Change { resource, sandbox, kind, action, because, drift, fields, loses, cuts, origin, .. } = change;
         PlanChange {
             resource,
             sandbox: sandbox.as_deref(),
@@ -59,6 +60,7 @@ pub fn plan(plan: &Plan, full: bool) -> PlanDocument<'_> {
             drift: *drift,
             fields,
             loses,
+            cuts,
             origin: origin.as_deref(),
         }
     }

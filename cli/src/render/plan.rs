@@ -21,6 +21,8 @@ pub struct Shown<'a> {
 
 /// Changes of one drifted resource that are named before the rest is counted.
 const DRIFT_FIELDS: usize = 3;
+/// Connections that are named before the rest is counted.
+const MOST_CUTS: usize = 5;
 
 /// The whole plan, its last line the summary.
 pub fn plan(plan: &Plan, shown: Shown<'_>, look: Look) -> String {
@@ -202,6 +204,7 @@ impl Page<'_> {
             self.line("      ", "        ", &text, dim());
         }
         self.losses(change);
+        self.cuts(change);
     }
 
     /// One resource in the drift section: collapsed, unless something would be lost.
@@ -239,6 +242,20 @@ impl Page<'_> {
                 self.line("      ", "        ", &format!("consent with --accept-loss {}", loss.consent), red());
             }
         }
+    }
+
+    /// Connections that end with it: they can be made again, so nobody is asked.
+    fn cuts(&mut self, change: &Change) {
+        if change.cuts.is_empty() {
+            return;
+        }
+        let shown = if self.shown.full { change.cuts.len() } else { MOST_CUTS };
+        let mut text = format!("cuts {}: ", count(change.cuts.len(), "open connection"));
+        text.push_str(&change.cuts.iter().take(shown).map(|flow| safe(flow)).collect::<Vec<_>>().join(", "));
+        if change.cuts.len() > shown {
+            text.push_str(&format!(" and {} more", change.cuts.len() - shown));
+        }
+        self.line("    ! ", "      ", &text, yellow());
     }
 
     fn forbidden(&mut self, change: &Change) {

@@ -31,6 +31,7 @@ pub fn change(action: Action, kind: &str, name: &str) -> Change {
         fields: Vec::new(),
         unchanged: 0,
         loses: Vec::new(),
+        cuts: Vec::new(),
         origin: None,
         after: Vec::new(),
         steps: Vec::new(),

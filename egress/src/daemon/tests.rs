@@ -125,6 +125,7 @@ fn running(container: &str, sandbox: &str) -> Running {
         project: "acme".into(),
         sandbox: sandbox.into(),
         place: Place::Closed,
+        gated: true,
     }
 }
 

@@ -24,6 +24,8 @@ pub struct Running {
     pub sandbox: String,
     /// What attaching to it has to know.
     pub place: Place,
+    /// Whether its PID 1 waits to be let in at each start.
+    pub gated: bool,
 }
 
 /// How the network of a container is laid out.

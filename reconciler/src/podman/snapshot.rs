@@ -109,7 +109,7 @@ impl Reader {
         }
     }
 
-    async fn volumes(&self) -> Result<Vec<ObjectFacts>, BackendError> {
+    pub(crate) async fn volumes(&self) -> Result<Vec<ObjectFacts>, BackendError> {
         let filter = [VolumeListFilter::LabelKey(label::PROJECT.to_owned())];
         let options = VolumeListOpts::builder().filter(filter).build();
         let rows = within("volumes", self.api().volumes().list(&options)).await?;

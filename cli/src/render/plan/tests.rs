@@ -71,6 +71,18 @@ fn nothing_to_do() {
 }
 
 #[test]
+fn connections_that_end_are_named() {
+    let mut change = sample::change(Action::Update, "policy", "api");
+    change.cuts = (1..=7).map(|number| format!("host-{number}.example:443")).collect();
+    let plan = Plan { changes: vec![change], ..sample::empty() };
+    let text = super::plan(&plan, Shown::default(), look(false, 80));
+    let told = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(told.contains("cuts 7 open connections: host-1.example:443, host-2.example:443,"), "{text}");
+    assert!(told.contains("host-5.example:443 and 2 more"), "{text}");
+    assert!(plan.unaccepted(&[]).next().is_none(), "nobody has to consent");
+}
+
+#[test]
 fn hostile_values_stay_inside_their_line() {
     let fields = vec![
         FieldChange {

@@ -1,0 +1,238 @@
+//! What the daemon needs of an engine: sandboxes that run, their policies, and word when something has changed.
+
+use std::collections::BTreeMap;
+
+use hyper::Method;
+use serde::Deserialize;
+
+use super::client::{JSON, Pieces, full, with_query};
+use super::wire::{ListedContainer, ListedImage};
+use super::{Reader, patiently};
+use crate::backend::BackendError;
+use crate::facts::ObjectFacts;
+use crate::kinds::policy::{NOUN, serial};
+use crate::ownership::is_ours;
+use crate::resource::{Labels, Naming, label};
+
+/// How long an engine may have nothing to tell until the question is asked anew.
+const QUIET: std::time::Duration = std::time::Duration::from_hours(1);
+
+/// A running container of a sandbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunningSandbox {
+    /// Full id.
+    pub container: String,
+    /// Project.
+    pub project: String,
+    /// Sandbox.
+    pub sandbox: String,
+    /// PID 1 on this host.
+    pub pid: u32,
+    /// Seconds since the epoch of its start.
+    pub started_at: i64,
+    /// Mode of egress it was made for: `allowlist`, `direct`, or something that nobody serves.
+    pub egress: String,
+    /// Whether it waits to be let in at each start.
+    pub gated: bool,
+    /// Networks of the engine it is on.
+    pub networks: Vec<String>,
+}
+
+/// The newest policy of a sandbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredPolicy {
+    /// Project.
+    pub project: String,
+    /// Sandbox.
+    pub sandbox: String,
+    /// Hash.
+    pub hash: String,
+    /// The policy, JSON.
+    pub text: String,
+    /// Secret by name to the salted hash of its value.
+    pub secrets: BTreeMap<String, String>,
+}
+
+/// One look.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Served {
+    /// Running containers of all projects.
+    pub running: Vec<RunningSandbox>,
+    /// Policies of all projects.
+    pub policies: Vec<StoredPolicy>,
+}
+
+/// Word from the engine that something has changed.
+pub struct Changes {
+    pieces: Pieces,
+}
+
+impl Changes {
+    /// Waits for it.
+    ///
+    /// # Errors
+    /// The engine has gone, or has had nothing to tell for an hour: ask anew, and look.
+    pub async fn next(&mut self) -> Result<(), BackendError> {
+        match self.pieces.next().await? {
+            Some(_) => Ok(()),
+            None => Err(BackendError::new(crate::backend::ErrorKind::Unreachable, "the engine told its last event")),
+        }
+    }
+}
+
+/// The part of a container's specification that matters here.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Spec {
+    egress: String,
+    gate: bool,
+}
+
+impl Reader {
+    /// Looks at what runs and at its policies.
+    pub async fn served(&self) -> Result<Served, BackendError> {
+        patiently(async || {
+            let (rows, images, volumes) = tokio::try_join!(self.rows(), self.labelled_images(), self.volumes())?;
+            Ok(served(rows, &images, &volumes))
+        })
+        .await
+    }
+
+    /// Listens to what changes. What happened before this returns is not told: look after it.
+    pub async fn changes(&self) -> Result<Changes, BackendError> {
+        let filters = r#"{"type":["container","volume"],"event":["start","died","remove","create"]}"#;
+        let path = with_query("/events", &[("stream", "true"), ("filters", filters)]);
+        let pieces = self.client().stream(Method::GET, &path, JSON, full(""), QUIET).await?;
+        Ok(Changes { pieces })
+    }
+
+    async fn rows(&self) -> Result<Vec<ListedContainer>, BackendError> {
+        let filters = format!(r#"{{"label":["{}"],"status":["running"]}}"#, label::PROJECT);
+        self.client().get(&with_query("/containers/json", &[("filters", &filters)])).await
+    }
+
+    async fn labelled_images(&self) -> Result<Vec<ListedImage>, BackendError> {
+        let filters = format!(r#"{{"label":["{}"]}}"#, label::UID);
+        self.client().get(&with_query("/images/json", &[("filters", &filters)])).await
+    }
+}
+
+fn served(rows: Vec<ListedContainer>, images: &[ListedImage], volumes: &[ObjectFacts]) -> Served {
+    let running = rows.into_iter().filter_map(|row| running(row, images)).collect();
+    let mut newest: BTreeMap<(&str, &str), &ObjectFacts> = BTreeMap::new();
+    for volume in volumes {
+        let (Some(project), Some(name)) = (volume.labels.get(label::PROJECT), volume.labels.get(label::NAME)) else {
+            continue;
+        };
+        if !is_ours(volume, &Naming::new(project.as_str()), NOUN) {
+            continue;
+        }
+        let place = newest.entry((project, name)).or_insert(volume);
+        if (serial(volume), &volume.name) > (serial(place), &place.name) {
+            *place = volume;
+        }
+    }
+    let policies = newest.into_iter().map(|((project, sandbox), volume)| {
+        let get = |key| volume.labels.get(key).cloned().unwrap_or_default();
+        StoredPolicy {
+            project: project.to_owned(),
+            sandbox: sandbox.to_owned(),
+            hash: get(label::HASH),
+            text: get(label::SPEC),
+            secrets: serde_json::from_str(&get(label::SECRETS)).unwrap_or_default(),
+        }
+    });
+    Served { running, policies: policies.collect() }
+}
+
+/// A row that is a sandbox of ours. An image can carry our labels; whoever runs one makes no sandbox by that.
+fn running(row: ListedContainer, images: &[ListedImage]) -> Option<RunningSandbox> {
+    let get = |labels: &Labels, key| labels.get(key).cloned();
+    let uid = get(&row.labels, label::UID)?;
+    let inherited = images.iter().any(|image| image.id == row.image_id && image.labels.get(label::UID) == Some(&uid));
+    let (project, sandbox) = (get(&row.labels, label::PROJECT)?, get(&row.labels, label::NAME)?);
+    let naming = Naming::new(project.as_str());
+    let name = row.names.first()?;
+    let named = *name == naming.object(&sandbox) || *name == naming.successor(&sandbox);
+    let kind = row.labels.get(label::KIND).is_some_and(|kind| kind == crate::kinds::container::NOUN);
+    if inherited || !named || !kind || row.pid == 0 {
+        return None;
+    }
+    let spec: Spec = serde_json::from_str(row.labels.get(label::SPEC)?).ok()?;
+    let mut networks = row.networks;
+    networks.sort();
+    Some(RunningSandbox {
+        container: row.id,
+        project,
+        sandbox,
+        pid: row.pid,
+        started_at: row.started_at.max(0),
+        egress: spec.egress,
+        gated: spec.gate,
+        networks,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(pairs: &[(&str, &str)]) -> Labels {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn row(name: &str) -> ListedContainer {
+        let labels = labels(&[
+            (label::PROJECT, "acme"),
+            (label::NAME, "api"),
+            (label::KIND, "container"),
+            (label::UID, "1"),
+            (label::SPEC, r#"{"egress":"allowlist","gate":true}"#),
+        ]);
+        ListedContainer {
+            id: "c1".into(),
+            names: vec![name.into()],
+            image_id: "i1".into(),
+            labels,
+            pid: 7,
+            ..ListedContainer::default()
+        }
+    }
+
+    #[test]
+    fn only_what_was_made_as_a_sandbox_is_one() {
+        let image =
+            |uid: &str| ListedImage { id: "i1".into(), labels: labels(&[(label::UID, uid)]), ..ListedImage::default() };
+        let found = |row, images: &[ListedImage]| served(vec![row], images, &[]).running;
+        let ours = found(row("acme_api"), &[]);
+        assert_eq!((ours.len(), ours[0].gated, ours[0].egress.as_str()), (1, true, "allowlist"));
+        assert_eq!(found(row("acme_api.next"), &[image("2")]).len(), 1);
+        assert!(found(row("acme_api"), &[image("1")]).is_empty(), "labels of its image");
+        assert!(found(row("experiment"), &[]).is_empty(), "a clone");
+        assert!(found(ListedContainer { pid: 0, ..row("acme_api") }, &[]).is_empty());
+    }
+
+    #[test]
+    fn the_newest_policy_counts() {
+        let policy = |name: &str, serial: &str, hash: &str| ObjectFacts {
+            name: name.into(),
+            labels: labels(&[
+                (label::PROJECT, "acme"),
+                (label::NAME, "api"),
+                (label::KIND, "policy"),
+                (label::UID, "1"),
+                (label::SERIAL, serial),
+                (label::HASH, hash),
+                (label::SPEC, "{}"),
+            ]),
+            internal: false,
+        };
+        let volumes = [
+            policy("acme_api.policy.aa", "10", "a"),
+            policy("acme_api.policy.bb", "9", "b"),
+            policy("other", "11", "c"),
+        ];
+        let policies = served(Vec::new(), &[], &volumes).policies;
+        assert_eq!(policies.iter().map(|policy| policy.hash.as_str()).collect::<Vec<_>>(), ["a"]);
+    }
+}
