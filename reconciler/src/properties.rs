@@ -193,13 +193,16 @@ impl Bench {
     }
 
     fn plan(&mut self, shape: &Shape, options: &PlanOptions) -> Plan {
+        self.plan_of(&config(shape), &host(shape), options)
+    }
+
+    fn plan_of(&mut self, config: &Config, host: &HostFacts, options: &PlanOptions) -> Plan {
         let uids = &mut self.uids;
         let mut new_uid = || {
             *uids += 1;
             format!("uid-{uids}")
         };
-        let (config, host) = (config(shape), host(shape));
-        let prepared = prepare(&config, &host, &self.backend, options, "2026-01-01T00:00:00Z", &mut new_uid);
+        let prepared = prepare(config, host, &self.backend, options, "2026-01-01T00:00:00Z", &mut new_uid);
         futures_util::FutureExt::now_or_never(prepared)
             .expect("memory answers at once")
             .expect("memory does not fail to look")

@@ -74,6 +74,8 @@ pub mod label {
     pub const SERIAL: &str = "sbx.policy-serial";
     /// Policies: JSON, name of each secret it uses to the salted hash of its value.
     pub const SECRETS: &str = "sbx.policy-secrets";
+    /// Of an image with commands run in it: id of the image they were run in.
+    pub const BASE: &str = "sbx.base";
     /// Owner, for quotas.
     pub const OWNER: &str = "sbx.owner";
 }

@@ -164,7 +164,7 @@ pub enum ImageSpec {
         directories: Vec<PathBuf>,
         /// Links to create: absolute path to target.
         links: BTreeMap<PathBuf, PathBuf>,
-        /// Home directories of its users, with uid and gid.
+        /// Home directory of its user, with uid and gid.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         homes: BTreeMap<PathBuf, (u32, u32)>,
     },
@@ -212,6 +212,10 @@ pub enum ImageSpec {
         run: Vec<String>,
         /// `none` or `open`.
         egress: String,
+        /// Id of the image to start from, where nothing else pins it and it is known: when it moves, this is another
+        /// image.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        base: Option<String>,
     },
 }
 

@@ -220,7 +220,10 @@ impl Observe for MemoryBackend {
                 .images
                 .values()
                 .map(|image| ImageFacts { in_use: world.in_use(&image.id), ..image.clone() })
-                .filter(|image| labelled(&image.labels) || image.tags.iter().any(|tag| query.images.contains(tag)))
+                .filter(|image| {
+                    labelled(&image.labels)
+                        || image.tags.iter().chain(&image.digests).any(|name| query.images.contains(name))
+                })
                 .collect(),
             volumes: world.volumes.iter().filter(|(_, l)| labelled(l)).map(|(n, l)| object(n, l, false)).collect(),
             networks: world
@@ -318,7 +321,17 @@ impl MemoryBackend {
                     _ => world.id(),
                 };
                 // A pulled image has the labels of whoever built it.
-                let labels = if matches!(spec, ImageSpec::Ref { .. }) { Labels::new() } else { object.labels.clone() };
+                let mut labels =
+                    if matches!(spec, ImageSpec::Ref { .. }) { Labels::new() } else { object.labels.clone() };
+                if let ImageSpec::Setup { from, .. } = spec {
+                    let base = world.images.values().find(|image| image.tags.contains(&from.reference));
+                    let base = base.ok_or_else(|| BackendError::new(ErrorKind::NotFound, "no base"))?;
+                    labels.insert(label::BASE.to_owned(), base.id.clone());
+                }
+                // A name stands for one image: the one that had it keeps the rest of its names.
+                for image in world.images.values_mut() {
+                    image.tags.retain(|tag| *tag != object.name);
+                }
                 let (tags, digests) = (vec![object.name.clone()], Vec::new());
                 world.images.insert(id.clone(), ImageFacts { id, tags, digests, labels, in_use: false });
             }

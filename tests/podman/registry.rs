@@ -134,16 +134,18 @@ fn pulls_and_pins(kind: Kind) {
     for part in ["sbx lock", "sandboxes.yaml:3:", &reference] {
         assert!(unpinned.told().contains(part), "{part}: {}", unpinned.stderr);
     }
+    let id = engine.id("dev");
     engine.sbx(&["lock"]).run().expect_code(0);
     let lock = fs::read_to_string(engine.project().join("sandboxes.lock")).unwrap();
     assert!(lock.contains(&reference) && lock.contains(&first), "{lock}");
+    // It pins what is there: nothing to do.
+    engine.sbx(&["plan", "--locked", "--detailed-exitcode"]).run().expect_code(0);
     engine.try_apply(&["--locked"]).expect_code(0);
     engine.sbx(&["plan", "--locked", "--detailed-exitcode"]).run().expect_code(0);
 
     // The tag moves. A lockfile does not follow, and neither does `missing`.
     let second = registry.publish(&engine, "second");
     assert_ne!(first, second);
-    let id = engine.id("dev");
     configure(&engine, &reference, "always");
     engine.try_apply(&["--locked"]).expect_code(0);
     assert_eq!(engine.id("dev"), id);
@@ -162,6 +164,28 @@ fn pulls_and_pins(kind: Kind) {
     engine.sbx(&["lock"]).run().expect_code(0);
     let lock = fs::read_to_string(engine.project().join("sandboxes.lock")).unwrap();
     assert!(lock.contains(&second) && !lock.contains(&first), "{lock}");
+
+    // Commands run in an image whose tag moves are run again; that the tag was asked about is not enough.
+    let set_up = || {
+        engine.configure(&format!(
+            "images: {{ far: {{ ref: '{reference}', pull: always }}, tooled: {{ from: far, setup: {{ run: ['cp /said /heard'] }} }} }}\n\
+             sandboxes: {{ dev: {{ image: tooled }} }}"
+        ));
+    };
+    fs::remove_file(engine.project().join("sandboxes.lock")).unwrap();
+    engine.sbx(&["destroy", "--auto-approve"]).run().expect_code(0);
+    engine.podman(&["rmi", "--all", "--force"]);
+    set_up();
+    engine.converge();
+    assert_eq!(engine.shell("dev", "cat /heard"), "second");
+    let id = engine.id("dev");
+    engine.apply();
+    assert_eq!(engine.id("dev"), id);
+    registry.publish(&engine, "third");
+    engine.apply();
+    assert_eq!(engine.shell("dev", "cat /heard"), "third");
+    engine.expect_nothing_to_do();
+    configure(&engine, &reference, "always");
 
     // A digest that the engine does not have is fetched, though the tag stands for another one.
     engine.sbx(&["destroy", "--auto-approve"]).run().expect_code(0);

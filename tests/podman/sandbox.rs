@@ -62,6 +62,26 @@ on_every_engine! {
         assert_eq!(engine.shell("dev", "ls /etc/ssl >/dev/null && echo there"), "there");
     }
 
+    /// The home of one user is in the empty root that they use. Another user of another sandbox is no reason to touch
+    /// anybody else's.
+    fn users_have_homes_of_their_own(engine) {
+        // Root may speak for others; an ordinary user has one id and may have many names and homes.
+        let (first, second) = if engine.kind().is_rootless() { (engine.uid(), engine.uid()) } else { (12_345, 12_346) };
+        let sandbox = |name: &str, user: &str, id: u32| {
+            format!("\x20 {name}: {{ image: host, user: {{ name: {user}, uid: {id}, gid: {id}, home: /home/{user} }} }}\n")
+        };
+        engine.configure(&format!("sandboxes:\n{}{}", sandbox("one", "alice", first), sandbox("two", "alice", first)));
+        engine.converge();
+        let before = engine.id("one");
+        let write = "echo mine > ~/file && stat -c '%u %a' ~ && echo $HOME";
+        assert_eq!(engine.shell("one", write), format!("{first} 755\n/home/alice"));
+        engine.configure(&format!("sandboxes:\n{}{}", sandbox("one", "alice", first), sandbox("two", "bob", second)));
+        engine.converge();
+        assert_eq!(engine.id("one"), before);
+        assert_eq!(engine.shell("one", "cat ~/file"), "mine");
+        assert_eq!(engine.shell("two", write), format!("{second} 755\n/home/bob"));
+    }
+
     /// No capability, no new privileges, no way out, nothing of the host's secrets; a positive control beside each.
     fn nothing_more_than_asked_for(engine) {
         engine.configure(

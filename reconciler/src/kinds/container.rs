@@ -35,7 +35,7 @@ impl Kind for Containers {
     fn desire(&self, context: &DesireContext<'_>, state: &mut DesiredState) {
         for sandbox in context.config.sandboxes.values() {
             let spec = build::container(context, sandbox, &mut state.notices);
-            let mut after = vec![ResourceId::new(image::NOUN, sandbox.image.as_str())];
+            let mut after = vec![image::id(context, &sandbox.image, Some(&sandbox.user))];
             let ours = |object: &str| {
                 let prefix = context.naming.object("");
                 object.strip_prefix(&prefix).map(str::to_owned)
@@ -244,8 +244,12 @@ impl<'a> Comparison<'a> {
     /// The replacement, when something asks for one.
     fn replacement(&self, context: &mut PlanContext<'_>, current: &ContainerFacts) -> Option<Change> {
         let applied = applied_spec(current);
-        let (fields, unchanged) =
+        let (mut fields, unchanged) =
             diff::fields(&applied, &self.desired.spec, |path| !live::is_live(path, &context.snapshot.engine));
+        // Called otherwise, as by a lockfile that pins what is there, it is the same image still.
+        if image::find(context.snapshot, &self.spec.image.reference) == Some(current.image_id.as_str()) {
+            fields.retain(|field| !field.path.starts_with("image."));
+        }
         let mut because: Vec<String> = if applied.is_null() {
             vec!["its last-applied specification cannot be read".to_owned()]
         } else {

@@ -4,17 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use schema::Name;
-use schema::config::{EgressMode, Image, Pull};
+use schema::config::{EgressMode, Image, Pull, User};
 
 use super::{Change, Kind, PlanContext, fixed};
 use crate::desired::{DesireContext, Desired, DesiredState, to_spec};
 use crate::diff;
-use crate::facts::Snapshot;
+use crate::facts::{ImageFacts, Snapshot};
 use crate::host_facts::Fact;
 use crate::op::Op;
 use crate::ownership;
 use crate::plan::Action;
-use crate::resource::ResourceId;
+use crate::resource::{ResourceId, label, sha256, short};
 use crate::spec::{ImageSpec, ImageUse, NewObject};
 
 /// The kind.
@@ -33,14 +33,15 @@ impl Kind for Images {
     }
 
     fn desire(&self, context: &DesireContext<'_>, state: &mut DesiredState) {
-        for name in used(context) {
+        for Used { name, user } in used(context) {
             let Some(image) = context.config.images.get(name) else { continue };
             let place = format!("images.{name}");
-            match spec(context, name, image) {
+            match spec(context, name, image, user) {
                 Ok(spec) => {
                     let mut desired = fixed(context, NOUN, name.as_str(), &place, &spec);
+                    desired.id = id(context, name, user);
                     if let Image::Setup { from, .. } = image {
-                        desired.after.push(ResourceId::new(NOUN, from.as_str()));
+                        desired.after.push(id(context, from, None));
                     }
                     state.resources.push(desired);
                 }
@@ -59,7 +60,9 @@ impl Kind for Images {
         let mut current = BTreeSet::new();
         for desired in context.desired_of(NOUN) {
             let spec: ImageSpec = serde_json::from_value(desired.spec.clone()).expect("made by `desire` of this kind");
-            let reference = reference(context.naming, &desired.id.name, &spec, &desired.hash);
+            // Names of the language have no dot: what follows one tells images of the same entry apart.
+            let name = desired.id.name.split('.').next().unwrap_or_default();
+            let reference = reference(context.naming, name, &spec, &desired.hash);
             let found = find(context.snapshot, &reference);
             context.rests_on(&desired.id, Some(desired), found.map(serde_json::Value::from));
             current.insert(reference.clone());
@@ -70,29 +73,69 @@ impl Kind for Images {
     }
 }
 
+/// An entry of the configuration in use, and whose home an empty root holds.
+pub struct Used<'a> {
+    /// Its name.
+    pub name: &'a Name,
+    /// Whose home, for an empty root.
+    pub user: Option<&'a User>,
+}
+
 /// Images that sandboxes use, and what those are made from, sources first.
-pub fn used<'a>(context: &DesireContext<'a>) -> Vec<&'a Name> {
-    fn visit<'a>(images: &'a indexmap::IndexMap<Name, Image>, name: &'a Name, order: &mut Vec<&'a Name>) {
-        if order.contains(&name) {
+pub fn used<'a>(context: &DesireContext<'a>) -> Vec<Used<'a>> {
+    fn visit<'a>(
+        images: &'a indexmap::IndexMap<Name, Image>,
+        name: &'a Name,
+        user: Option<&'a User>,
+        order: &mut Vec<Used<'a>>,
+    ) {
+        let user = user.filter(|_| matches!(images.get(name), Some(Image::Host { .. })));
+        if order.iter().any(|used| used.name == name && home(used.user) == home(user)) {
             return;
         }
         // Cycles are refused when the configuration is read.
         if let Some(Image::Setup { from, .. }) = images.get(name) {
-            visit(images, from, order);
+            visit(images, from, None, order);
         }
-        order.push(name);
+        order.push(Used { name, user });
     }
     let mut order = Vec::new();
     for sandbox in context.config.sandboxes.values() {
-        visit(&context.config.images, &sandbox.image, &mut order);
+        visit(&context.config.images, &sandbox.image, Some(&sandbox.user), &mut order);
     }
     order
 }
 
-/// How `name` is used by a container or by another image.
-pub fn image_use(context: &DesireContext<'_>, name: &Name) -> Result<ImageUse, String> {
+/// What an empty root holds of a user.
+fn home(user: Option<&User>) -> Option<(&Path, u32, u32)> {
+    user.map(|user| (user.home.as_path(), user.uid, user.gid))
+}
+
+/// The image a sandbox of `user` runs on when its configuration says `name`.
+///
+/// An empty root holds one user's home: another user of another sandbox is another image, and leaves this one alone.
+pub fn id(context: &DesireContext<'_>, name: &Name, user: Option<&User>) -> ResourceId {
+    let first = context.config.sandboxes.values().find(|sandbox| sandbox.image == *name);
+    let is_root = matches!(context.config.images.get(name), Some(Image::Host { .. }));
+    match first {
+        Some(first) if is_root && home(Some(&first.user)) != home(user) => {
+            let key = user.map_or_else(
+                || "bare".to_owned(),
+                |user| {
+                    let text = format!("{}:{}:{}", user.uid, user.gid, user.home.display());
+                    short(&sha256(text.as_bytes())).to_owned()
+                },
+            );
+            ResourceId::new(NOUN, format!("{name}.{key}"))
+        }
+        _ => ResourceId::new(NOUN, name.as_str()),
+    }
+}
+
+/// How `name` is used by a container of `user`, or by another image.
+pub fn image_use(context: &DesireContext<'_>, name: &Name, user: Option<&User>) -> Result<ImageUse, String> {
     let image = context.config.images.get(name).ok_or_else(|| format!("image {name} is not defined"))?;
-    let spec = spec(context, name, image)?;
+    let spec = spec(context, name, image, user)?;
     let value = to_spec(&spec);
     let hash = crate::desired::spec_hash(&value);
     let reference = reference(context.naming, name.as_str(), &spec, &hash);
@@ -123,14 +166,17 @@ pub fn pinned(reference: &str, digest: &str) -> String {
 
 /// Id of the image that `reference` stands for.
 pub fn find<'a>(snapshot: &'a Snapshot, reference: &str) -> Option<&'a str> {
+    facts(snapshot, reference).map(|image| image.id.as_str())
+}
+
+fn facts<'a>(snapshot: &'a Snapshot, reference: &str) -> Option<&'a ImageFacts> {
     snapshot
         .images
         .iter()
         .find(|image| image.tags.iter().chain(&image.digests).any(|name| name == reference) || image.id == reference)
-        .map(|image| image.id.as_str())
 }
 
-fn spec(context: &DesireContext<'_>, name: &Name, image: &Image) -> Result<ImageSpec, String> {
+fn spec(context: &DesireContext<'_>, name: &Name, image: &Image, user: Option<&User>) -> Result<ImageSpec, String> {
     let known = |path: &PathBuf, fact: Option<&Fact<String>>| match fact {
         Some(Ok(hash)) => Ok(hash.clone()),
         Some(Err(why)) => Err(format!("{}: {why}", path.display())),
@@ -142,7 +188,7 @@ fn spec(context: &DesireContext<'_>, name: &Name, image: &Image) -> Result<Image
             let links = host_links(context, dirs);
             let mut directories: BTreeSet<PathBuf> = HOST_DIRECTORIES.iter().map(PathBuf::from).collect();
             directories.extend(dirs.iter().filter(|dir| !links.contains_key(*dir)).cloned());
-            ImageSpec::Host { directories: directories.into_iter().collect(), links, homes: homes(context, name) }
+            ImageSpec::Host { directories: directories.into_iter().collect(), links, homes: homes(user) }
         }
         Image::Ref { reference, pull } => ImageSpec::Ref {
             reference: reference.clone(),
@@ -163,23 +209,28 @@ fn spec(context: &DesireContext<'_>, name: &Name, image: &Image) -> Result<Image
         },
         Image::Archive { path } => ImageSpec::Archive { path: path.clone(), inputs: inputs(path)? },
         Image::Rootfs { path } => ImageSpec::Rootfs { path: path.clone(), inputs: inputs(path)? },
-        Image::Setup { from, run, egress } => ImageSpec::Setup {
-            from: image_use(context, from)?,
-            run: run.clone(),
-            egress: match egress.mode {
+        Image::Setup { from, run, egress } => {
+            let from = image_use(context, from, None)?;
+            let base = Some(&from).filter(|from| from.key.is_empty());
+            let base = base.and_then(|from| find(context.snapshot, &from.reference)).map(str::to_owned);
+            let egress = match egress.mode {
                 EgressMode::None | EgressMode::Allowlist | EgressMode::Direct => "none",
                 EgressMode::Open => "open",
             }
-            .to_owned(),
-        },
+            .to_owned();
+            let spec = |base| ImageSpec::Setup { from: from.clone(), run: run.clone(), egress: egress.clone(), base };
+            // Made in the run that pulled the base, before anybody knew its id: the label says that it is the same one.
+            let early = spec(None);
+            let tag = reference(context.naming, name.as_str(), &early, &crate::desired::spec_hash(&to_spec(&early)));
+            let made_from = facts(context.snapshot, &tag).and_then(|image| image.labels.get(label::BASE));
+            if base.is_none() || made_from == base.as_ref() { early } else { spec(base) }
+        }
     })
 }
 
-/// Homes of everybody who uses the image, whatever is mounted there: one more sandbox of the same user leaves it as it is.
-fn homes(context: &DesireContext<'_>, image: &Name) -> BTreeMap<PathBuf, (u32, u32)> {
-    let users =
-        context.config.sandboxes.values().filter(|sandbox| sandbox.image == *image).map(|sandbox| &sandbox.user);
-    users.map(|user| (user.home.clone(), (user.uid, user.gid))).collect()
+/// The home of the one user of an empty root, whatever is mounted there: another kind of home leaves it as it is.
+fn homes(user: Option<&User>) -> BTreeMap<PathBuf, (u32, u32)> {
+    user.map(|user| (user.home.clone(), (user.uid, user.gid))).into_iter().collect()
 }
 
 /// Links of the host's root that lead into one of `dirs`: they are links inside too, and need no mount of their own.

@@ -58,7 +58,10 @@ impl Podman {
                 progress("importing the root filesystem");
                 self.import(object, upload::root_filesystem(path.clone()).await?).await
             }
-            ImageSpec::Setup { from, run, egress } => self.set_up(object, from, run, egress, progress).await,
+            ImageSpec::Setup { from, run, egress, base } => {
+                let setup = setup::Setup { from, commands: run, egress, base: base.as_deref() };
+                self.set_up(object, &setup, progress).await
+            }
         }?;
         if self.reader().resolve_image(&object.name).await?.is_none() {
             return Err(BackendError::new(

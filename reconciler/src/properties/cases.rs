@@ -378,3 +378,70 @@ fn passwords_of_remotes_are_not_shown() {
     bench.backend.world().repositories.clear();
     bench.converge(&shape);
 }
+
+#[test]
+fn what_was_made_from_a_base_that_moved_is_made_anew() {
+    let mut bench = Bench::new();
+    let shape = one(Variant { image: "derived", ..plain() });
+    // The base's id is not known when this is planned, and the next plan is empty all the same.
+    bench.converge(&shape);
+    let moved = {
+        let mut world = bench.backend.world();
+        let old = world.images.values_mut().find(|image| image.tags.contains(&"example.test/debian:12".to_owned()));
+        old.expect("pulled").tags.clear();
+        let (id, tags) = ("moved".to_owned(), vec!["example.test/debian:12".to_owned()]);
+        let image = crate::facts::ImageFacts {
+            id: id.clone(),
+            tags,
+            digests: Vec::new(),
+            labels: Labels::new(),
+            in_use: false,
+        };
+        world.images.insert(id.clone(), image);
+        id
+    };
+    let plan = bench.plan(&shape, &PlanOptions::default());
+    assert_eq!(change_of(&plan, "image/derived").action, Action::Create);
+    assert_eq!(change_of(&plan, "container/api").action, Action::Replace);
+    bench.converge(&shape);
+    let world = bench.backend.world();
+    let derived = world.images.values().filter(|image| image.labels.get(label::BASE) == Some(&moved)).count();
+    assert_eq!(derived, 1);
+}
+
+#[test]
+fn a_lockfile_that_pins_what_is_there_changes_nothing() {
+    let mut bench = Bench::new();
+    let shape = one(Variant { image: "debian", ..plain() });
+    bench.converge(&shape);
+    let (reference, digest) = ("example.test/debian:12", format!("sha256:{}", "0a".repeat(32)));
+    for image in bench.backend.world().images.values_mut() {
+        image.digests.push(format!("example.test/debian@{digest}"));
+    }
+    let mut pinned = host(&shape);
+    pinned.locked.insert(reference.to_owned(), digest);
+    let plan = bench.plan_of(&config(&shape), &pinned, &PlanOptions::default());
+    assert!(plan.is_empty(), "{plan:#?}");
+    // Beside it: another digest is another image.
+    pinned.locked.insert(reference.to_owned(), format!("sha256:{}", "0b".repeat(32)));
+    let plan = bench.plan_of(&config(&shape), &pinned, &PlanOptions::default());
+    assert_eq!(change_of(&plan, "container/api").action, Action::Replace);
+}
+
+#[test]
+fn another_user_of_the_hosts_tools_leaves_the_others_alone() {
+    let mut bench = Bench::new();
+    let shape: Shape = (vec![Some(plain()), Some(plain()), None], 0);
+    bench.converge(&shape);
+    let mut changed = config(&shape);
+    changed.sandboxes[1].user = User { name: "other".into(), uid: 1001, gid: 1001, home: "/home/other".into() };
+    let plan = bench.plan_of(&changed, &host(&shape), &PlanOptions::default());
+    let effective: Vec<_> = plan.effective().map(|change| (change.kind.as_str(), change.action)).collect();
+    assert_eq!(effective, [("image", Action::Create), ("container", Action::Replace)], "{plan:#?}");
+    assert_eq!(change_of(&plan, "container/api").action, Action::Noop);
+    assert!(bench.execute(&plan).is_done());
+    assert!(bench.plan_of(&changed, &host(&shape), &PlanOptions::default()).is_empty());
+    // Back again: the image nobody uses goes, and that of the first stays.
+    bench.converge(&shape);
+    assert_eq!(bench.backend.world().images.len(), 1);
+}

@@ -44,7 +44,7 @@ pub fn container(context: &DesireContext<'_>, sandbox: &Sandbox, notices: &mut V
     let place = |field: &str| format!("sandboxes.{name}.{field}");
     let (mounts, problems, desktop) = Mounts::of(context, sandbox);
     notices.extend(problems);
-    let image = image::image_use(context, image).unwrap_or_else(|_| ImageUse {
+    let image = image::image_use(context, image, Some(user)).unwrap_or_else(|_| ImageUse {
         // The image's own notice says why; an error in the plan keeps this from being used.
         name: image.to_string(),
         reference: String::new(),

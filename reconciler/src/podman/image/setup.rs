@@ -32,6 +32,18 @@ struct Builder<'a> {
     init: bool,
 }
 
+/// Commands, and the image they are run in.
+pub(super) struct Setup<'a> {
+    /// Where to start.
+    pub from: &'a ImageUse,
+    /// Shell commands.
+    pub commands: &'a [String],
+    /// `none` or `open`.
+    pub egress: &'a str,
+    /// Id that `from` has to have.
+    pub base: Option<&'a str>,
+}
+
 impl Podman {
     /// Runs `commands` one by one as root of a container made of `from`, and commits it.
     ///
@@ -41,11 +53,17 @@ impl Podman {
     pub(super) async fn set_up(
         &self,
         object: &NewObject,
-        from: &ImageUse,
-        commands: &[String],
-        egress: &str,
+        setup: &Setup<'_>,
         progress: Progress<'_>,
     ) -> Result<(), BackendError> {
+        let Setup { from, commands, egress, base } = setup;
+        let there = self.reader().resolve_image(&from.reference).await?.ok_or_else(|| {
+            BackendError::new(ErrorKind::NotFound, format!("{} is not on the engine", from.reference))
+        })?;
+        if base.is_some_and(|base| base != there) {
+            let message = format!("{} has moved since the plan was made", from.reference);
+            return Err(BackendError::new(ErrorKind::Stale, message).with_help("plan again"));
+        }
         let project = object.labels.get(label::PROJECT).cloned().unwrap_or_default();
         let name = format!("{project}_builder.{}", short(&sha256(object.name.as_bytes())));
         if let Some(left) = self.reader().find_container(&name).await? {
@@ -63,15 +81,17 @@ impl Podman {
         // The labels of the image to be, with another kind: a container committed hands its labels on.
         let mut labels = object.labels.clone();
         labels.insert(label::KIND.to_owned(), "builder".to_owned());
+        labels.insert(label::BASE.to_owned(), there.clone());
         let builder = Builder {
             name: &name,
-            image: &from.reference,
+            // By id: the name may move between that look and now.
+            image: &there,
             // Waits for its standard input to end, which never happens; needs no program but the shell.
             entrypoint: ["/bin/sh", "-c", "read _"],
             command: [],
             user: "0:0",
             labels: &labels,
-            netns: if egress == "open" { BTreeMap::new() } else { BTreeMap::from([("nsmode", "none")]) },
+            netns: if *egress == "open" { BTreeMap::new() } else { BTreeMap::from([("nsmode", "none")]) },
             env_host: false,
             httpproxy: false,
             image_volume_mode: "ignore",
