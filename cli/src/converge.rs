@@ -99,6 +99,7 @@ pub async fn converge(
     }
     refuse(approach, &prepared.plan)?;
     if prepared.plan.is_empty() {
+        remember(engine, approach, &prepared.plan, &reconciler::outcome::Outcome::default());
         return finish(run, approach, &prepared.plan, &reconciler::outcome::Outcome::default(), None);
     }
     if lock.is_none() {
@@ -123,12 +124,21 @@ pub async fn converge(
     #[cfg(feature = "failpoints")]
     let acting = mortal(acting)?;
     let outcome = execute(&prepared.plan, &acting, &options, interrupt.stop(), &|event| progress.show(&event)).await;
+    remember(engine, approach, &prepared.plan, &outcome);
     drop(lock);
     let exit = if outcome.interrupted && interrupt.timed_out() { Some(Exit::TimedOut) } else { None };
     if !run.screen.json && !run.screen.quiet {
         tracing::debug!(took = %duration(begun.elapsed()), "carried out");
     }
     finish(run, approach, &prepared.plan, &outcome, exit)
+}
+
+/// Keeps what is there now for the next plan. Whoever starts or stops a sandbox has not looked whether it is as the file
+/// says.
+fn remember(engine: &Engine, approach: &Approach, plan: &Plan, outcome: &reconciler::outcome::Outcome) {
+    if !approach.options.state_only {
+        engine.history().record(plan, outcome);
+    }
 }
 
 /// What is left of `--timeout`.

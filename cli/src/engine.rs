@@ -24,6 +24,7 @@ use crate::commands::Run;
 use crate::configuration::Surroundings;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::history::History;
 use crate::{host, lockfile, placed_init};
 
 /// Looks, and can do nothing else.
@@ -33,6 +34,7 @@ pub struct Engine {
     host: HostFacts,
     env: HostEnv,
     address: String,
+    history: History,
 }
 
 /// Looks and does.
@@ -69,12 +71,18 @@ impl Engine {
             Origin::Started => format!("user:{}", rustix::process::geteuid().as_raw()),
         };
         tracing::debug!(address, version = reader.facts().version, "connected");
-        Ok(Self { reader, git: Git::new(git), host, env, address })
+        let history = History::of(&directories.state, &address, config.project.as_str(), person);
+        Ok(Self { reader, git: Git::new(git), host, env, address, history })
     }
 
     /// What tells this engine from others, for the project lock.
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// What was there after the last apply.
+    pub fn history(&self) -> &History {
+        &self.history
     }
 
     /// What of the host matters to the configuration.
@@ -85,7 +93,8 @@ impl Engine {
     /// Makes a plan.
     pub async fn prepare(&self, config: &Config, options: &PlanOptions) -> Result<Prepared, Failure> {
         let now = jiff::Timestamp::now().to_string();
-        prepare(config, &self.host, self, options, &now, &mut new_uid)
+        let options = PlanOptions { applied: self.history.read(), ..options.clone() };
+        prepare(config, &self.host, self, &options, &now, &mut new_uid)
             .await
             .map_err(|error| Failure::backend("", error))
     }

@@ -11,6 +11,7 @@ mod converge;
 mod engine;
 mod exit;
 mod failure;
+mod history;
 mod host;
 mod input;
 mod interrupt;

@@ -1,6 +1,7 @@
 //! Desired state: one resource per thing the configuration asks for.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use schema::Config;
 use schema::config::Quotas;
@@ -8,7 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::facts::Snapshot;
-use crate::host_facts::HostFacts;
+use crate::host_facts::{FileId, HostFacts};
 use crate::plan::Notice;
 use crate::resource::{Naming, ResourceId, sha256};
 
@@ -42,6 +43,8 @@ pub struct DesiredState {
     pub notices: Vec<Notice>,
     /// Owner of each sandbox.
     pub owners: BTreeMap<String, String>,
+    /// Which file each bind source of the host was when it was looked at.
+    pub sources: BTreeMap<PathBuf, FileId>,
 }
 
 /// What a kind may read to say what is desired.

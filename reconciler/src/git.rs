@@ -151,7 +151,7 @@ impl Git {
         Some(match op {
             Op::CloneRepository { repo, clone } => clone::clone_repository(self, repo, clone, progress).await,
             Op::AddWorktree { spec, holder } => worktree::add(self, spec, holder, progress).await,
-            Op::LockWorktree { spec, holder } => worktree::lock(self, spec, holder).await,
+            Op::LockWorktree { spec, holder, from } => worktree::lock(self, spec, holder, from.as_deref()).await,
             Op::RemoveWorktree { spec, force } => remove::remove(self, spec, *force).await,
             _ => return None,
         })

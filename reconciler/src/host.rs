@@ -68,8 +68,13 @@ pub async fn gather(config: &Config, env: &HostEnv) -> Result<HostFacts, HostErr
         tokio::join!(inputs(config), contexts(config), overlays(config), secrets(config, env));
     let variable =
         |name: &&str| Some(((*name).to_owned(), env.env.get(std::ffi::OsStr::new(name))?.to_str()?.to_owned()));
+    let mut identities = paths.identities;
+    for (tree, files) in &overlays {
+        identities.extend(files.iter().flatten().map(|file| (tree.join(&file.path), file.id)));
+    }
     Ok(HostFacts {
         paths: paths.kinds,
+        identities,
         resolved: paths.resolved,
         engine_sockets: path::real_sockets(&env.engine_sockets),
         root_links: path::root_links(Path::new("/")),

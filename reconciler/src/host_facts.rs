@@ -21,11 +21,22 @@ pub enum PathKind {
     Other,
 }
 
+/// Which file a path led to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileId {
+    /// Number of its file system.
+    pub device: u64,
+    /// Number in there.
+    pub inode: u64,
+}
+
 /// One file of an overlay tree.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OverlayFile {
     /// Path relative to the tree.
     pub path: PathBuf,
+    /// Which it is, links followed.
+    pub id: FileId,
 }
 
 /// A fact, or why it could not be had.
@@ -37,6 +48,8 @@ pub struct HostFacts {
     /// Bind sources, sockets, devices, host directories, `/etc` entries: what is there, links followed.
     /// A path that is not there has no entry.
     pub paths: BTreeMap<PathBuf, PathKind>,
+    /// Which file each path led to, those of overlay trees included. What is mounted later has to be the same.
+    pub identities: BTreeMap<PathBuf, FileId>,
     /// Where a path really is, links resolved, when that differs: a bind source that hides an engine socket.
     pub resolved: BTreeMap<PathBuf, PathBuf>,
     /// Sockets of container engines, links resolved; nothing that is or contains one may be mounted.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::host_facts::FileId;
 use crate::resource::Labels;
 use crate::spec::{ContainerSpec, EngineNetworkSpec, ImageSpec, LimitSpec, NewObject, WorktreeSpec};
 
@@ -101,6 +102,9 @@ pub enum Op {
         spec: WorktreeSpec,
         /// `project/sandbox`, kept in the lock's reason.
         holder: String,
+        /// Whose lock this one takes the place of. Any other holder's stays.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<String>,
     },
     /// Unlocks and removes a worktree; refuses when it has something to lose, unless `force`.
     RemoveWorktree {
@@ -122,6 +126,9 @@ pub enum Op {
     StartContainer {
         /// Id or name.
         container: String,
+        /// What it has to see before anything in it runs.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        entries: Vec<Entry>,
     },
     /// Waits until PID 1 says that the main process runs.
     AwaitReady {
@@ -174,4 +181,25 @@ pub enum Op {
         /// Network.
         network: String,
     },
+}
+
+/// A mount as a container has to see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Where, inside.
+    pub target: PathBuf,
+    /// Whether nothing there may be written, mounts below it included.
+    pub read_only: bool,
+    /// What has to be there; `None` where nothing is known of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
+}
+
+/// A file of the host that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// Where it was.
+    pub path: PathBuf,
+    /// Which it was.
+    pub id: FileId,
 }

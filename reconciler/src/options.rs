@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::resource::ResourceId;
+
 /// Whether a sandbox should run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Intent {
@@ -43,6 +45,9 @@ pub struct PlanOptions {
     pub wait: bool,
     /// Start, stop or restart the targets and change nothing else, whatever the file says by now.
     pub state_only: bool,
+    /// What was there after earlier applies: hashes of the specifications that were met. Only a hint, which tells what
+    /// was removed by somebody from what was never made.
+    pub applied: BTreeMap<ResourceId, String>,
 }
 
 impl Default for PlanOptions {
@@ -57,6 +62,7 @@ impl Default for PlanOptions {
             refresh_only: false,
             wait: true,
             state_only: false,
+            applied: BTreeMap::new(),
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::kinds::{AFTER_CONTAINERS, PlanContext, REGISTRY, container, image};
 use crate::op::Op;
 use crate::options::PlanOptions;
 use crate::ownership;
-use crate::plan::{Action, Change, FORMAT_VERSION, Notice, Plan, PlanEngine, Summary};
+use crate::plan::{Action, Basis, Change, FORMAT_VERSION, Notice, Plan, PlanEngine, Summary};
 use crate::resource::{Labels, Naming, ResourceId, label};
 use crate::spec::{ImageSpec, NewObject};
 use crate::unenforced;
@@ -39,7 +39,16 @@ pub fn query(config: &Config, host: &HostFacts) -> Query {
 /// What `apply` does before it plans: `pull: always` asks the registry each time, and only a pulled image can move.
 /// Each with its name in the configuration.
 pub fn pulls<'a>(config: &'a Config, host: &HostFacts) -> Vec<(&'a schema::Name, Op)> {
-    let used: BTreeSet<_> = config.sandboxes.values().map(|sandbox| &sandbox.image).collect();
+    let mut used: BTreeSet<_> = config.sandboxes.values().map(|sandbox| &sandbox.image).collect();
+    let mut look_at: Vec<_> = used.iter().copied().collect();
+    while let Some(name) = look_at.pop() {
+        // What commands are run in is used as much as what they make.
+        if let Some(Image::Setup { from, .. }) = config.images.get(name)
+            && used.insert(from)
+        {
+            look_at.push(from);
+        }
+    }
     config
         .images
         .iter()
@@ -66,6 +75,7 @@ pub fn desire(config: &Config, host: &HostFacts, snapshot: &Snapshot) -> Desired
         resources: Vec::new(),
         notices: Vec::new(),
         owners: owners.collect(),
+        sources: host.identities.clone(),
     };
     for kind in REGISTRY {
         kind.desire(&context, &mut state);
@@ -116,6 +126,7 @@ pub fn plan(
         if options.destroy.is_some() || options.state_only { Vec::new() } else { desired.notices.clone() };
     warnings.append(&mut context.notices);
     let basis = std::mem::take(&mut context.basis);
+    recall(&mut changes, &basis, &options.applied);
     let partial = !options.targets.is_empty();
     if options.state_only {
         changes.retain(|change| change.sandbox.as_ref().is_some_and(|sandbox| options.targets.contains(sandbox)));
@@ -145,6 +156,17 @@ pub fn plan(
             basis,
         },
         wanted,
+    }
+}
+
+/// Tells as drift what was there when the very same was applied before, and is not there now.
+fn recall(changes: &mut [Change], basis: &BTreeMap<ResourceId, Basis>, applied: &BTreeMap<ResourceId, String>) {
+    for change in changes.iter_mut().filter(|change| change.action == Action::Create && !change.drift) {
+        let Some(Basis { desired: Some(desired), observed: None, .. }) = basis.get(&change.resource) else { continue };
+        if applied.get(&change.resource) == Some(desired) {
+            change.drift = true;
+            change.because = vec!["it was there, and was removed outside of sbx".to_owned()];
+        }
     }
 }
 

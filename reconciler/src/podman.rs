@@ -18,6 +18,7 @@ mod client;
 mod connect;
 mod container;
 mod create;
+mod entrance;
 mod error;
 mod exec;
 #[cfg(test)]
@@ -29,6 +30,7 @@ mod object;
 mod probe;
 mod served;
 mod snapshot;
+mod turn;
 mod wire;
 
 pub use connect::{Connect, Origin};
@@ -38,6 +40,7 @@ pub use served::{Changes, RunningSandbox, Served, StoredPolicy};
 
 use client::Client;
 use connect::Connection;
+use turn::Turn;
 
 /// Looks at an engine, and can do nothing else.
 #[derive(Debug, Clone)]
@@ -50,8 +53,8 @@ struct Shared {
     api: podman_api::Podman,
     facts: EngineFacts,
     /// Held while a container with `keep-id` is created: Podman asks libsubid for the caller's ids then, and two
-    /// questions at once crash its service or get no answer.
-    keep_id: tokio::sync::Mutex<()>,
+    /// questions at once crash its service or get no answer, whoever asks.
+    keep_id: Turn,
     /// Held while an archive is loaded: for that time its own names stand for it, and two archives may share one.
     load: tokio::sync::Mutex<()>,
 }
@@ -71,15 +74,8 @@ impl Reader {
         let connection = Connection::open(options).await?;
         let facts = engine_facts(&connection).await?;
         let api = podman_api::Podman::unix(connection.client.socket());
-        Ok(Self {
-            shared: Arc::new(Shared {
-                connection,
-                api,
-                facts,
-                keep_id: tokio::sync::Mutex::default(),
-                load: tokio::sync::Mutex::default(),
-            }),
-        })
+        let keep_id = Turn::before(&connection.address(), &options.runtime_dir);
+        Ok(Self { shared: Arc::new(Shared { connection, api, facts, keep_id, load: tokio::sync::Mutex::default() }) })
     }
 
     /// What is known of the engine itself.
@@ -244,7 +240,7 @@ impl Perform for Podman {
             Op::CreateSecret { object, secret, hash } => self.create_secret(object, secret, hash).await,
             Op::RemoveSecret { secret } => self.remove_secret(secret).await,
             Op::CreateContainer { name, labels, spec } => self.create_container(name, labels, spec).await,
-            Op::StartContainer { container } => self.start_container(container).await,
+            Op::StartContainer { container, entries } => self.enter_container(container, entries).await,
             Op::AwaitReady { container } => self.await_ready(container).await,
             Op::StopContainer { container } => self.stop_container(container).await,
             Op::RemoveContainer { container, uid } => self.remove_container(container, uid.as_deref()).await,

@@ -18,7 +18,7 @@ use crate::host_facts::HostFacts;
 use crate::options::{Destroy, Intent, PlanOptions};
 use crate::outcome::Outcome;
 use crate::plan::{Action, Plan};
-use crate::resource::{Labels, label, secret_hash};
+use crate::resource::{Labels, ResourceId, label, secret_hash};
 use crate::spec::LimitSpec;
 use crate::testing::MemoryBackend;
 use crate::{ExecuteOptions, execute, prepare};

@@ -396,7 +396,7 @@ impl MemoryBackend {
             Op::CloneRepository { repo, clone } => {
                 world.repositories.insert(clone.clone(), repo.clone());
             }
-            Op::AddWorktree { spec, holder } | Op::LockWorktree { spec, holder } => {
+            Op::AddWorktree { spec, holder } | Op::LockWorktree { spec, holder, .. } => {
                 if !world.repositories.contains_key(&spec.clone) {
                     return Err(BackendError::new(ErrorKind::NotFound, "no clone"));
                 }
@@ -417,7 +417,7 @@ impl MemoryBackend {
                 let broken = spec.command.first().is_some_and(|command| self.broken_commands.contains(command));
                 world.create(name, labels, spec, broken)?;
             }
-            Op::StartContainer { container } => {
+            Op::StartContainer { container, .. } => {
                 let container = world.container(container)?;
                 container.facts.state = State::Running;
                 container.facts.replaced_binds.clear();

@@ -72,3 +72,31 @@ fn inner_pid(engine: &Engine) -> String {
     let script = "for dir in /proc/[0-9]*; do grep -qs '^sbx$' $dir/comm && basename $dir; done; true";
     engine.as_root("sh").args(["-c", script]).ok()
 }
+
+/// Two projects on one engine, each with its own lock: creations that the engine cannot do at once take turns. Podman 5.4
+/// dies of two questions for subordinate ids at a time, or one of them gets no answer.
+#[test]
+fn two_projects_at_once() {
+    let engine = Engine::start(Kind::Rootless5);
+    let sandboxes: String = (1..=6).map(|n| format!("\x20 box-{n}: {{ image: host }}\n")).collect();
+    for project in ["left", "right"] {
+        let quotas = "quotas: { perOwner: 20, total: 20 }\n";
+        engine.write(
+            format!("{project}/sandboxes.yaml"),
+            format!("apiVersion: sbx/v1\nproject: {project}\n{quotas}sandboxes:\n{sandboxes}"),
+        );
+    }
+    let both = |command: &[&str]| {
+        let start = |project| engine.sbx(command).args(["--auto-approve"]).cwd(engine.project().join(project)).start();
+        let running = ["left", "right"].map(start);
+        for one in running {
+            one.finish().expect_code(0);
+        }
+    };
+    for _ in 0..3 {
+        both(&["apply", "--parallelism", "6"]);
+        assert_eq!(engine.containers().values().filter(|state| *state == "running").count(), 12);
+        both(&["destroy"]);
+    }
+    assert!(engine.answers());
+}

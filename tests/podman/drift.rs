@@ -25,8 +25,8 @@ on_every_engine! {
         // Repairs in one apply, as drift, and leaves the neighbour alone.
         let repaired = |what: &str, action: &str| {
             let change = engine.planned_for("container/dev");
-            assert_eq!((text(&change["action"]), change["drift"].as_bool()), (action, Some(action != "create")), "{what}: {change}");
-            engine.sbx(&["plan", "--refresh-only", "--detailed-exitcode"]).run().expect_code(if action == "create" { 0 } else { 2 });
+            assert_eq!((text(&change["action"]), change["drift"].as_bool()), (action, Some(true)), "{what}: {change}");
+            engine.sbx(&["plan", "--refresh-only", "--detailed-exitcode"]).run().expect_code(2);
             engine.converge();
             assert_eq!(engine.shell("dev", "cat ~/file"), "kept", "{what}");
             assert_eq!(engine.container("bystander")["State"]["StartedAt"], bystander, "{what}");
@@ -64,6 +64,18 @@ on_every_engine! {
 
         engine.podman(&["rm", "--force", "--time", "0", "demo_dev"]);
         repaired("removed", "create");
+
+        // That it was there is remembered, and no more than that: without the memory it is as if it had never been.
+        engine.podman(&["rm", "--force", "--time", "0", "demo_dev"]);
+        fs::remove_dir_all(engine.home().join(".local/state/sbx/applied")).unwrap();
+        assert_eq!(engine.planned_for("container/dev")["drift"], false);
+        engine.sbx(&["plan", "--refresh-only", "--detailed-exitcode"]).run().expect_code(0);
+        engine.converge();
+        // What `sbx` itself removed is not missed.
+        engine.sbx(&["destroy", "--auto-approve"]).run().expect_code(0);
+        for change in engine.sbx(&["plan", "--json"]).run().expect_code(0).json()["changes"].as_array().unwrap() {
+            assert_eq!(change["drift"], false, "{change}");
+        }
     }
 
     /// Labels that are not ours any more: made by hand under our name, it is somebody else's.
@@ -111,6 +123,9 @@ on_every_engine! {
         engine.podman(&["rm", "--force", "--time", "0", "demo_dev"]);
         engine.podman(&["volume", "rm", "demo_data"]);
         assert_eq!(engine.planned(), ["create volume/data", "create container/dev"]);
+        // All of it was there, and nothing else is new: a refresh alone brings it back.
+        assert_eq!(engine.planned_for("volume/data")["drift"], true);
+        engine.sbx(&["plan", "--refresh-only", "--detailed-exitcode"]).run().expect_code(2);
         engine.converge();
 
         engine.podman(&["network", "rm", "--force", "--time", "0", "demo_inner"]);

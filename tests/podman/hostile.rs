@@ -35,15 +35,12 @@ fn names() {
 }
 
 on_every_engine! {
-    /// Spaces, quotes, commas, newlines and what looks like options, in sources and in targets.
+    /// Spaces, quotes, commas, colons, line breaks, control characters and what looks like options, in sources and in
+    /// targets.
     fn paths(engine) {
-        let odd = "a 'b' \"c\",ro=true:rw $(touch pwned) -v";
+        let odd = "a 'b' \"c\",ro=true:rw $(touch pwned) -v\n\t\u{1b}[2J\\012 z";
         engine.write(format!("{odd}/file"), "found");
         engine.write(format!("overlay/etc/{odd}"), "overlaid");
-        // A line break hides the rest of a path from whoever reads a plan or a log.
-        engine.configure("sandboxes: { dev: { image: host, mounts: [{ source: \"./a\\nb\" }] } }");
-        let refused = engine.try_apply(&[]).expect_code(65);
-        assert!(refused.told().contains("sandboxes.yaml:3:"), "{}", refused.stderr);
         let quoted = serde_json::to_string(odd).unwrap();
         let target = serde_json::to_string(&format!("/srv/{odd}")).unwrap();
         engine.configure(&format!(
@@ -51,11 +48,103 @@ on_every_engine! {
              \x20 mounts: [{{ source: {}, target: {target}, mode: rw }}] }} }}",
             serde_json::to_string(&format!("./{odd}")).unwrap(),
         ));
+        // None of it reaches whoever reads a plan.
+        let shown = engine.sbx(&["plan", "--full"]).ok();
+        let mounts = shown.split("mounts:").nth(1).unwrap();
+        assert!(mounts.contains("\\n\\t\\u{1b}[2J") && !mounts.contains("+ \\t"), "{shown}");
+        assert!(!shown.contains(['\t', '\u{1b}']), "{shown:?}");
         engine.converge();
         assert_eq!(engine.shell("dev", "cat \"/srv/$ODD/file\" \"/etc/$ODD\" && echo more > \"/srv/$ODD/new\""), "foundoverlaid");
         assert_eq!(std::fs::read_to_string(engine.project().join(odd).join("new")).unwrap(), "more\n");
         assert!(!engine.project().join("pwned").exists());
         engine.inside("dev", &["sh", "-c", "[ ! -e /pwned ] && [ ! -e ~/pwned ]"]);
+
+        // Worktree and clone too, and git on both sides of them.
+        engine.bare_repository("origin.git");
+        engine.configure(
+            "sandboxes: { dev: { image: host, home: { tmpfs: 8MiB }, env: { TREE: \"TREE\\nb\" },\n\
+             \x20 worktrees: [{ repo: ./origin.git, branch: work, base: main, path: \"./a\\nb\", clone: \"./c\\td\\n.git\" }] } }"
+                .replace("TREE\\n", &format!("{}/a\\n", engine.project().display()))
+                .as_str(),
+        );
+        engine.converge();
+        let commit = "cd \"$TREE\" && git -c user.name=In -c user.email=in@example.org commit -q --allow-empty -m inside";
+        engine.shell("dev", commit);
+        assert_eq!(engine.git("a\nb", &["log", "-1", "--format=%s"]), "inside");
+        engine.expect_nothing_to_do();
+        let name = format!("worktree/{}", engine.project().join("a\nb").display());
+        engine.sbx(&["destroy", "--auto-approve", "--worktrees", "--accept-loss", &name]).run().expect_code(0);
+        assert!(!engine.project().join("a\nb").exists());
+    }
+
+    /// A source that is exchanged between the plan's look and the mount, for a link to what must stay outside: nothing
+    /// runs that could see it. What runs with the right one sees that.
+    fn a_source_swapped_during_an_apply(engine) {
+        engine.write("outside/key", "never to be seen");
+        engine.write("shared/dir/key", "meant to be seen");
+        engine.write("out/.keep", "");
+        engine.write("calls", "");
+        // Secret commands run when the plan is made and again when the secret is, which is before any container: the
+        // moment of whoever waits for it.
+        let script = "echo x >> calls; [ -e armed ] && [ $(wc -l < calls) = 2 ] && mv shared/dir shared/away && ln -s ../outside shared/dir; echo value";
+        engine.write("swap.sh", format!("cd {} && {script}\n", engine.project().display()));
+        let file = |value: u8| engine.configure(&format!(
+            "secrets: {{ token: {{ command: [sh, {}] }} }}\n\
+             sandboxes: {{ dev: {{ image: host, home: {{ tmpfs: 8MiB }}, env: {{ T: {{ secret: token }}, N: '{value}' }},\n\
+             \x20 command: [sh, -c, 'cat /srv/dir/key > /srv/out/seen; sleep 1000'],\n\
+             \x20 mounts: [{{ source: ./shared/dir, target: /srv/dir }}, {{ source: ./out, target: /srv/out, mode: rw }}] }} }}",
+            engine.project().join("swap.sh").display(),
+        ));
+        file(1);
+        engine.write("armed", "");
+        let refused = engine.try_apply(&[]).expect_code(75);
+        assert!(refused.told().contains("shared/dir is not what it was"), "{}", refused.stderr);
+        assert_eq!(std::fs::read_link(engine.project().join("shared/dir")).unwrap(), std::path::Path::new("../outside"));
+        assert!(!engine.project().join("out/seen").exists(), "it ran");
+        assert_ne!(engine.containers()["demo_dev"], "running");
+
+        // Put right, the same container starts and sees what is meant.
+        std::fs::remove_file(engine.project().join("shared/dir")).unwrap();
+        std::fs::rename(engine.project().join("shared/away"), engine.project().join("shared/dir")).unwrap();
+        std::fs::remove_file(engine.project().join("armed")).unwrap();
+        engine.converge();
+        let seen = || std::fs::read_to_string(engine.project().join("out/seen")).ok();
+        let wait = std::time::Duration::from_secs(10);
+        let meant = || seen().filter(|text| text == "meant to be seen");
+        crate::wait::wait_for("the file to be seen", wait, meant);
+
+        // A replacement is taken back, and what ran before runs again.
+        let id = engine.id("dev");
+        engine.podman(&["secret", "rm", &engine.state().into_keys().find_map(|key| key.strip_prefix("secret ").map(str::to_owned)).unwrap()]);
+        engine.write("calls", "");
+        engine.write("armed", "");
+        file(2);
+        engine.try_apply(&[]).expect_code(75);
+        assert_eq!(seen().as_deref(), Some("meant to be seen"));
+        assert_eq!(engine.id("dev"), id);
+    }
+
+    /// What somebody mounts below a read-only source after the sandbox was made is not writable after a restart.
+    fn a_mount_that_appears_below_a_read_only_source(engine) {
+        engine.write("data/below/file", "outside");
+        engine.configure("sandboxes: { dev: { image: host, mounts: [{ source: ./data, target: /srv/data }] } }");
+        engine.converge();
+        let below = engine.project().join("data/below");
+        engine.as_root("mount").args(["-t", "tmpfs", "-o", "mode=777", "tmpfs"]).arg(&below).ok();
+        let write = || engine.sbx(&["exec", "dev", "--", "sh", "-c", "echo x > /srv/data/below/new"]).run().code;
+        assert_ne!(write(), 0, "it is not there for a running one");
+        let restarted = engine.sbx(&["restart", "dev"]).run();
+        if restarted.code == 0 {
+            // The engine's own view of the host may not have it at all.
+            assert_ne!(write(), 0);
+        } else {
+            assert!(restarted.told().contains("below a read-only source"), "{}", restarted.stderr);
+            assert_ne!(engine.containers()["demo_dev"], "running");
+            engine.try_apply(&["--replace", "dev"]).expect_code(0);
+            assert_ne!(write(), 0);
+            assert_eq!(engine.shell("dev", "[ -d /srv/data/below ] && echo there"), "there");
+        }
+        assert!(!below.join("new").exists());
     }
 
     /// An image that carries our labels: what others start from it is theirs, what we start from it is ours.

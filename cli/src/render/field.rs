@@ -211,7 +211,8 @@ pub(super) fn item(value: &Value) -> String {
     let Some(from) = from else { return value.to_string() };
     let read_only = if value.get("read_only") == Some(&Value::Bool(true)) { " (read-only)" } else { "" };
     let relabel = text("relabel").map(|label| format!(" (relabel {label})")).unwrap_or_default();
-    format!("{from}{target}{read_only}{relabel}")
+    // A path may hold a line break: what it hides from a reader of the plan is mounted all the same.
+    safe(&format!("{from}{target}{read_only}{relabel}")).into_owned()
 }
 
 /// A text with the digests in it cut to what people compare.

@@ -33,7 +33,7 @@ pub(super) async fn add(
     match place(&spec.path, &spec.clone) {
         Observed::Present(WorktreePlace::Worktree(_)) => {
             drop(clone_lock);
-            return lock(git, spec, holder).await;
+            return lock(git, spec, holder, None).await;
         }
         Observed::Present(WorktreePlace::Other(what)) => return Err(in_the_way(spec, &what)),
         Observed::Unknown(why) => return Err(BackendError::new(ErrorKind::Failed, why)),
@@ -82,8 +82,9 @@ pub(super) async fn add(
     std::fs::rename(&new_tree, &spec.path).map_err(|error| file("make", &spec.path, &error))
 }
 
-/// Locks a worktree that is there, and makes it ready to be shown to a sandbox.
-pub(super) async fn lock(git: &Git, spec: &WorktreeSpec, holder: &str) -> Result<(), BackendError> {
+/// Locks a worktree that is there, and makes it ready to be shown to a sandbox. The lock of the holder `from` gives way,
+/// with whatever that one has checked out.
+pub(super) async fn lock(git: &Git, spec: &WorktreeSpec, holder: &str, from: Option<&str>) -> Result<(), BackendError> {
     let _lock = guard::lock(&spec.clone).await?;
     let facts = match place(&spec.path, &spec.clone) {
         Observed::Present(WorktreePlace::Worktree(facts)) => facts,
@@ -97,7 +98,7 @@ pub(super) async fn lock(git: &Git, spec: &WorktreeSpec, holder: &str) -> Result
     if !same_path(&clone, &spec.clone) {
         return Err(in_the_way(spec, &format!("a worktree of {}", clone.display())));
     }
-    if branch.as_deref() != Some(&spec.branch) {
+    if from.is_none() && branch.as_deref() != Some(&spec.branch) {
         let there = branch.map_or_else(|| "no branch".to_owned(), |branch| format!("the branch {branch:?}"));
         let message = format!("{} has {there} checked out, not {:?}", spec.path.display(), spec.branch);
         return Err(BackendError::new(ErrorKind::Conflict, message)
@@ -113,6 +114,14 @@ pub(super) async fn lock(git: &Git, spec: &WorktreeSpec, holder: &str) -> Result
     }
     let reason = reason(holder);
     match admin::registration(&spec.clone, &name).and_then(|registration| registration.lock) {
+        Some(other) if from.is_some_and(|from| other == self::reason(from)) => {
+            // Beside it first: it is locked at any time.
+            let (path, new) = (admin.join("locked"), spec.clone.join(OURS).join(format!("lock-{name}")));
+            tree::remove(&new)?;
+            std::fs::write(&new, format!("{reason}\n"))
+                .and_then(|()| std::fs::rename(&new, &path))
+                .map_err(|error| file("lock", &path, &error))
+        }
         Some(other) if other.starts_with("sbx ") && other != reason => {
             let message = format!("{} is held by {:?}", spec.path.display(), other.trim_start_matches("sbx "));
             Err(BackendError::new(ErrorKind::Conflict, message).with_help("one worktree belongs to one sandbox"))

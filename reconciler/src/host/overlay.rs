@@ -30,7 +30,8 @@ pub fn files(tree: &Path) -> io::Result<Vec<OverlayFile>> {
         } else if !kind.is_file() {
             return refuse("is no file: a socket, FIFO or device cannot be part of an overlay");
         }
-        files.push(OverlayFile { path: entry.path });
+        let id = super::path::id(&entry.full.metadata()?);
+        files.push(OverlayFile { path: entry.path, id });
     }
     files.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(files)

@@ -1,20 +1,21 @@
 //! What stands at a path.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::unix::fs::FileTypeExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-use crate::host_facts::PathKind;
+use crate::host_facts::{FileId, PathKind};
 
 /// See the fields of the same meaning of [`crate::host_facts::HostFacts`].
 pub(super) struct Paths {
     pub kinds: BTreeMap<PathBuf, PathKind>,
+    pub identities: BTreeMap<PathBuf, FileId>,
     pub resolved: BTreeMap<PathBuf, PathBuf>,
 }
 
 /// Looks at `wanted`, links followed.
 pub(super) fn look(wanted: BTreeSet<PathBuf>) -> Paths {
-    let mut paths = Paths { kinds: BTreeMap::new(), resolved: BTreeMap::new() };
+    let mut paths = Paths { kinds: BTreeMap::new(), identities: BTreeMap::new(), resolved: BTreeMap::new() };
     for path in wanted {
         let Ok(metadata) = path.metadata() else { continue };
         if let Ok(real) = path.canonicalize()
@@ -22,9 +23,15 @@ pub(super) fn look(wanted: BTreeSet<PathBuf>) -> Paths {
         {
             paths.resolved.insert(path.clone(), real);
         }
+        paths.identities.insert(path.clone(), id(&metadata));
         paths.kinds.insert(path, kind(metadata.file_type()));
     }
     paths
+}
+
+/// Which file `metadata` is of.
+pub(super) fn id(metadata: &std::fs::Metadata) -> FileId {
+    FileId { device: metadata.dev(), inode: metadata.ino() }
 }
 
 fn kind(file_type: std::fs::FileType) -> PathKind {

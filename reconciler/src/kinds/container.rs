@@ -7,12 +7,12 @@ use super::{Change, Kind, PlanContext, image, network, policy, secret, volume, w
 use crate::desired::{DesireContext, Desired, DesiredState, spec_hash, to_spec};
 use crate::diff;
 use crate::facts::{ContainerFacts, State};
-use crate::op::Op;
+use crate::op::{Entry, Op, Source};
 use crate::options::Intent;
 use crate::ownership;
 use crate::plan::{Action, Step};
 use crate::resource::{Labels, ResourceId, label};
-use crate::spec::{ContainerSpec, MountOrigin, NewObject};
+use crate::spec::{ContainerSpec, MountOrigin, MountSpec, NewObject};
 
 mod build;
 mod live;
@@ -230,8 +230,11 @@ impl<'a> Comparison<'a> {
 
     /// Adds the steps that start `container` and see it ready.
     fn started(&self, context: &PlanContext<'_>, change: Change, container: &str) -> Change {
-        let mut change =
-            change.step(format!("start {}", self.object), Op::StartContainer { container: container.to_owned() });
+        let mounts = match self.current.filter(|current| current.id == container) {
+            Some(current) => applied_mounts(current),
+            None => self.spec.mounts.clone(),
+        };
+        let mut change = change.step(format!("start {}", self.object), start(context, container, &mounts));
         if let Some(op) = policy::at_start(context, self.name) {
             change = change.step("put its policy in force", op);
         }
@@ -304,13 +307,13 @@ impl<'a> Comparison<'a> {
         if current.state != State::Exited && current.state != State::Created {
             // Both would write to the same home and worktrees: the old one rests while the new one proves itself.
             let undo =
-                if was_running { vec![Op::StartContainer { container: current.id.clone() }] } else { Vec::new() };
+                if was_running { vec![start(context, &current.id, &applied_mounts(current))] } else { Vec::new() };
             push(format!("stop {}", current.name), Op::StopContainer { container: current.id.clone() }, undo, false);
         }
         if runs {
             push(
                 format!("start {next}"),
-                by_name(|container| Op::StartContainer { container }),
+                start(context, &next, &self.spec.mounts),
                 vec![by_name(|container| Op::StopContainer { container })],
                 false,
             );
@@ -431,6 +434,28 @@ pub fn is_marked(context: &PlanContext<'_>, name: &str) -> bool {
 /// The specification a container was made from; null when it cannot be read.
 pub fn applied_spec(container: &ContainerFacts) -> Value {
     container.labels.get(label::SPEC).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+}
+
+/// The mounts a container was made with.
+///
+/// Nothing but these is read: a specification of another version of `sbx` may not be readable as a whole.
+fn applied_mounts(container: &ContainerFacts) -> Vec<MountSpec> {
+    serde_json::from_value(applied_spec(container)["mounts"].take()).unwrap_or_default()
+}
+
+/// A start that shows what was looked at, or none.
+fn start(context: &PlanContext<'_>, container: &str, mounts: &[MountSpec]) -> Op {
+    let entry = |mount: &MountSpec| Entry {
+        target: mount.target.clone(),
+        read_only: mount.read_only,
+        source: match &mount.source {
+            MountOrigin::Bind { source } => {
+                context.desired.sources.get(source).map(|id| Source { path: source.clone(), id: *id })
+            }
+            MountOrigin::Volume { .. } | MountOrigin::Tmpfs { .. } => None,
+        },
+    };
+    Op::StartContainer { container: container.to_owned(), entries: mounts.iter().map(entry).collect() }
 }
 
 /// What of a container a plan rests on: nothing that changes by itself.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Change, Kind, PlanContext, repository};
+use super::{Change, Kind, PlanContext, container, repository};
 use crate::desired::{DesireContext, Desired, DesiredState, spec_hash, to_spec};
 use crate::diff;
 use crate::facts::{Observed, WorktreeFacts, WorktreePlace};
@@ -105,9 +105,13 @@ fn compare(
         }
         Some(Observed::Present(WorktreePlace::Worktree(facts))) => {
             let held_by = facts.lock.as_deref().and_then(|reason| reason.strip_prefix("sbx "));
-            if let Some(other) = held_by.filter(|other| *other != holder) {
-                return forbid(format!("{place} belongs to sandbox {other}"));
-            }
+            let from = match held_by.filter(|other| *other != holder) {
+                None => None,
+                Some(other) => match taken_over(context, desired, other) {
+                    Ok(after) => Some((other.to_owned(), after)),
+                    Err(why) => return forbid(why),
+                },
+            };
             if facts.branch.as_deref() != Some(&spec.branch) {
                 let branch = facts.branch.as_deref().unwrap_or("a detached HEAD");
                 if held_by.is_none() {
@@ -120,10 +124,17 @@ fn compare(
                     "check the branch out there, or change `branch:`",
                 );
             }
+            if let Some((other, after)) = from {
+                let mut change = Change::of(desired, Action::Update)
+                    .because(format!("taken over from sandbox {other}"))
+                    .step(format!("lock worktree {place}"), Op::LockWorktree { spec, holder, from: Some(other) });
+                change.after.extend(after);
+                return change;
+            }
             if facts.lock.is_none() {
                 let mut change = Change::of(desired, Action::Update)
                     .because("not locked against pruning")
-                    .step(format!("lock worktree {place}"), Op::LockWorktree { spec, holder });
+                    .step(format!("lock worktree {place}"), Op::LockWorktree { spec, holder, from: None });
                 change.drift = true;
                 return change;
             }
@@ -132,6 +143,13 @@ fn compare(
             change
         }
         Some(Observed::Absent | Observed::Present(WorktreePlace::Empty | WorktreePlace::Missing(_))) | None => {
+            if let Some(Observed::Present(WorktreePlace::Missing(facts))) = found
+                && let Some(other) = facts.lock.as_deref().and_then(|reason| reason.strip_prefix("sbx "))
+                && other != holder
+                && let Err(why) = taken_over(context, desired, other)
+            {
+                return forbid(why);
+            }
             let elsewhere = context
                 .snapshot
                 .checkouts
@@ -152,6 +170,32 @@ fn compare(
     }
 }
 
+/// Whether `desired` may have what `other` (`project/sandbox`) has locked, and the changes that come first: within a
+/// project, when that sandbox no longer asks for it; from another project, when the user names it.
+///
+/// # Errors
+/// Why not.
+fn taken_over(context: &PlanContext<'_>, desired: &Desired, other: &str) -> Result<Vec<ResourceId>, String> {
+    let (project, sandbox) = other.split_once('/').unwrap_or((other, ""));
+    let place = &desired.id.name;
+    if project != context.naming.project() {
+        let consent = desired.id.to_string();
+        return if context.accepts(&consent) {
+            Ok(Vec::new())
+        } else {
+            Err(format!("{place} belongs to sandbox {other}; take it over with --accept-loss {consent}"))
+        };
+    }
+    let asks = |resource: &Desired| resource.id == desired.id && resource.sandbox.as_deref() == Some(sandbox);
+    if context.desired_of(NOUN).any(asks) {
+        return Err(format!("{place} belongs to sandbox {other}"));
+    }
+    // One that goes is gone before another works there. One that stays moves on in a change of its own, which may in
+    // turn wait for this sandbox.
+    let gone = ResourceId::new(container::NOUN, sandbox);
+    Ok(if context.desired_names(container::NOUN).contains(sandbox) { Vec::new() } else { vec![gone] })
+}
+
 /// `destroy --worktrees`: those of the configuration that are there and ours.
 fn removals(context: &mut PlanContext<'_>) -> Vec<Change> {
     let mut changes = Vec::new();
@@ -163,8 +207,9 @@ fn removals(context: &mut PlanContext<'_>) -> Vec<Change> {
         else {
             continue;
         };
-        let ours = format!("sbx {}", holder(context, desired));
-        if facts.clone != spec.clone || facts.lock.as_deref() != Some(&ours) {
+        // Whichever sandbox of the project it was last: it may have been renamed since.
+        let ours = format!("sbx {}/", context.naming.project());
+        if facts.clone != spec.clone || !facts.lock.as_deref().is_some_and(|reason| reason.starts_with(&ours)) {
             continue;
         }
         context.wanted.worktrees.insert(spec.path.clone(), spec.clone.clone());

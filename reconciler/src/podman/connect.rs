@@ -108,6 +108,18 @@ impl Connection {
         Self { client: Client::new(path), version, origin, peer: peer_of(path), _helper: None }
     }
 
+    /// The same text for everybody who reaches this engine from here.
+    pub(crate) fn address(&self) -> String {
+        match &self.origin {
+            // The socket of a tunnel is this run's own.
+            Origin::Named(url) if !url.starts_with("unix://") => url.clone(),
+            Origin::Named(_) | Origin::Found(_) | Origin::Started => {
+                let socket = self.client.socket();
+                socket.canonicalize().unwrap_or_else(|_| socket.to_owned()).display().to_string()
+            }
+        }
+    }
+
     async fn named(url: &str, options: &Connect) -> Result<Self, BackendError> {
         let origin = Origin::Named(url.to_owned());
         if let Some(path) = url.strip_prefix("unix://") {

@@ -9,8 +9,9 @@ use tokio::time::{Instant, sleep};
 use super::client::{JSON, SLOW, encode_name, full, with_query};
 use super::create::{CreateBody, Endpoint, Resources};
 use super::wire::{InspectedContainer, Made};
-use super::{Podman, error, kernel};
+use super::{Podman, entrance, error, kernel};
 use crate::backend::{BackendError, ErrorKind};
+use crate::op::Entry;
 use crate::resource::{Labels, label};
 use crate::spec::{ContainerSpec, LimitSpec, UsernsSpec};
 
@@ -45,7 +46,7 @@ impl Podman {
     ) -> Result<(), BackendError> {
         let body = CreateBody::new(name, labels, spec, self.facts());
         let _alone = match spec.userns {
-            UsernsSpec::KeepId => Some(self.reader().shared.keep_id.lock().await),
+            UsernsSpec::KeepId => Some(self.reader().shared.keep_id.take().await),
             UsernsSpec::Private | UsernsSpec::Identity | UsernsSpec::Host => None,
         };
         match self.client().post("/containers/create", &body, SLOW).await {
@@ -87,6 +88,41 @@ impl Podman {
             }
             Err(failure) => Err(failure),
         }
+    }
+
+    /// Starts a container, once it is seen that it shows what the plan has looked at.
+    ///
+    /// # Guarantees
+    /// When it is refused nothing has run in it, and it is stopped.
+    ///
+    /// # Caveats
+    /// An engine on another machine, and a start that is not ours, are beyond this.
+    pub(crate) async fn enter_container(&self, container: &str, entries: &[Entry]) -> Result<(), BackendError> {
+        if entries.is_empty() || !self.facts().local {
+            return self.start_container(container).await;
+        }
+        // Everything but the first process; 304, "is so already", is no failure.
+        if let Err(failure) = self.client().call(Method::POST, &address(container, "/init"), SLOW).await {
+            if matches!(failure.kind, ErrorKind::NotFound | ErrorKind::Unreachable) {
+                return Err(failure);
+            }
+            match self.reader().inspect(container).await?.state {
+                state if state.status == "initialized" => {}
+                // It runs, or did: what it sees is no secret to it any more.
+                state if state.running || state.is_paused() => return self.start_container(container).await,
+                _ => return Err(failure),
+            }
+        }
+        let pid = self.reader().inspect(container).await?.state.pid;
+        let entries = entries.to_vec();
+        let checked = tokio::task::spawn_blocking(move || entrance::check(pid, &entries)).await;
+        let checked = checked.unwrap_or_else(|error| Err(BackendError::new(ErrorKind::Failed, error.to_string())));
+        if let Err(refusal) = checked {
+            let path = with_query(&address(container, "/stop"), &[("timeout", "0")]);
+            self.client().call(Method::POST, &path, SLOW).await?;
+            return Err(refusal);
+        }
+        self.start_container(container).await
     }
 
     async fn resume(&self, container: &str) -> Result<(), BackendError> {

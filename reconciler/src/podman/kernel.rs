@@ -141,29 +141,28 @@ pub(crate) fn replaced_binds<'a>(
     };
     binds
         .filter(|(source, target)| match sources.look(source) {
-            Source::There(outside) => inside(&root, target).is_some_and(|inside| inside != outside),
-            Source::Gone => inside(&root, target).is_some(),
+            Source::There(outside) => inside(&root, target).is_ok_and(|inside| inside != outside),
+            Source::Gone => inside(&root, target).is_ok(),
             Source::Hidden => false,
         })
         .map(|(_, target)| target.to_owned())
         .collect()
 }
 
-/// Identity of what the container sees at `target`. Links on the way are made by the sandbox and would be followed on
-/// the host: any of them means "cannot tell".
-fn inside(root: &OwnedFd, target: &Path) -> Option<(u64, u64)> {
+/// Device and inode of what the container sees at `target`. Links on the way are made by the sandbox and would be
+/// followed on the host: they are followed within its root only.
+pub(crate) fn inside(root: &OwnedFd, target: &Path) -> Result<(u64, u64), rustix::io::Errno> {
     use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
-    let relative = target.strip_prefix("/").ok()?;
+    let relative = target.strip_prefix("/").unwrap_or(target);
     let file = openat2(
         root,
         relative,
         OFlags::PATH | OFlags::CLOEXEC,
         Mode::empty(),
         ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
-    )
-    .ok()?;
-    let stat = rustix::fs::fstat(file).ok()?;
-    Some((stat.st_dev, stat.st_ino))
+    )?;
+    let stat = rustix::fs::fstat(file)?;
+    Ok((stat.st_dev, stat.st_ino))
 }
 
 /// The name PID 1 gave itself.
@@ -211,7 +210,7 @@ pub(crate) fn mounts_below(source: &Path) -> Vec<PathBuf> {
 }
 
 /// mountinfo writes blanks, tabs, newlines and backslashes in octal.
-fn unescape(text: &str) -> PathBuf {
+pub(crate) fn unescape(text: &str) -> PathBuf {
     use std::os::unix::ffi::OsStringExt as _;
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());

@@ -445,3 +445,75 @@ fn another_user_of_the_hosts_tools_leaves_the_others_alone() {
     bench.converge(&shape);
     assert_eq!(bench.backend.world().images.len(), 1);
 }
+
+#[test]
+fn a_renamed_sandbox_takes_its_worktree_along_and_nobody_elses() {
+    let mut bench = Bench::new();
+    let shape = one(Variant { worktree: true, ..plain() });
+    bench.converge(&shape);
+    let mut renamed = config(&shape);
+    let mut sandbox = renamed.sandboxes.shift_remove("api").expect("there");
+    sandbox.name = name("service");
+    renamed.sandboxes.insert(name("service"), sandbox.clone());
+    let (facts, options) = (host(&shape), PlanOptions::default());
+    let tree = "worktree//trees/api";
+    // Both at once cannot have it.
+    let mut both = renamed.clone();
+    both.sandboxes.insert(name("api"), Sandbox { name: name("api"), ..sandbox });
+    let plan = bench.plan_of(&both, &facts, &options);
+    let told: Vec<_> = plan.forbidden().flat_map(|change| change.because.clone()).collect();
+    assert_eq!(told, ["/trees/api belongs to sandbox acme/api"]);
+
+    let plan = bench.plan_of(&renamed, &facts, &options);
+    let change = change_of(&plan, tree);
+    assert_eq!(
+        (change.action, change.because.as_slice()),
+        (Action::Update, ["taken over from sandbox acme/api".to_owned()].as_slice())
+    );
+    assert!(change.after.contains(&ResourceId::new("container", "api")), "{change:#?}");
+    assert!(bench.execute(&plan).is_done());
+    assert!(bench.plan_of(&renamed, &facts, &options).is_empty());
+    let lock = |bench: &Bench| match bench.backend.world().worktrees.values().next() {
+        Some(WorktreePlace::Worktree(facts)) => facts.lock.clone(),
+        _ => None,
+    };
+    assert_eq!(lock(&bench).as_deref(), Some("sbx acme/service"));
+
+    // Another project's is taken only by name.
+    for place in bench.backend.world().worktrees.values_mut() {
+        if let WorktreePlace::Worktree(facts) = place {
+            facts.lock = Some("sbx other/api".into());
+        }
+    }
+    let plan = bench.plan_of(&renamed, &facts, &options);
+    assert_eq!(change_of(&plan, tree).action, Action::Forbidden);
+    let named = PlanOptions { accepted: [tree.to_owned()].into(), ..PlanOptions::default() };
+    let plan = bench.plan_of(&renamed, &facts, &named);
+    assert_eq!(change_of(&plan, tree).action, Action::Update);
+    assert!(bench.execute(&plan).is_done());
+    assert_eq!(lock(&bench).as_deref(), Some("sbx acme/service"));
+}
+
+#[test]
+fn what_was_applied_and_is_gone_was_removed_by_somebody() {
+    let mut bench = Bench::new();
+    let shape = one(plain());
+    bench.converge(&shape);
+    let there = bench.plan(&shape, &PlanOptions::default());
+    let known = there.basis.iter().filter_map(|basis| Some((basis.resource.clone(), basis.desired.clone()?)));
+    let applied: BTreeMap<_, _> = known.collect();
+    bench.backend.world().containers.clear();
+    let refresh = |applied: &BTreeMap<_, _>| PlanOptions {
+        applied: applied.clone(),
+        refresh_only: true,
+        ..PlanOptions::default()
+    };
+    let plan = bench.plan(&shape, &refresh(&applied));
+    let change = change_of(&plan, "container/api");
+    assert_eq!((change.action, change.drift), (Action::Create, true), "{change:#?}");
+    // Never made, or wished otherwise by now, it is the file's doing.
+    assert!(bench.plan(&shape, &refresh(&BTreeMap::new())).is_empty());
+    assert!(bench.plan(&one(Variant { env: 1, ..plain() }), &refresh(&applied)).is_empty());
+    assert!(bench.apply(&shape, &refresh(&applied)).is_done());
+    bench.settled(&shape);
+}

@@ -111,7 +111,7 @@ impl Host {
     }
 
     pub async fn lock(&self, spec: &WorktreeSpec) -> Result<(), BackendError> {
-        self.perform(Op::LockWorktree { spec: spec.clone(), holder: "acme/api".to_owned() }).await
+        self.perform(Op::LockWorktree { spec: spec.clone(), holder: "acme/api".to_owned(), from: None }).await
     }
 
     pub async fn remove(&self, spec: &WorktreeSpec, force: bool) -> Result<(), BackendError> {

@@ -203,9 +203,23 @@ async fn adopts_a_clone_and_worktree_made_by_hand() {
         host.add(&spec).await.expect("adopted");
         assert_eq!(host.facts(&spec).await.lock.as_deref(), Some("sbx acme/api"));
         assert_eq!(host.run_in(&spec.path, &["status", "--porcelain"]), "");
-        let other =
-            host.perform(reconciler::op::Op::LockWorktree { spec: spec.clone(), holder: "acme/web".to_owned() }).await;
+        let other = host
+            .perform(reconciler::op::Op::LockWorktree { spec: spec.clone(), holder: "acme/web".to_owned(), from: None })
+            .await;
         assert!(other.unwrap_err().message.contains("is held by \"acme/api\""));
+        // From whom it is taken has to be right; then it is, again and again.
+        let take = |from: &str| {
+            let (holder, from) = ("acme/web".to_owned(), Some(from.to_owned()));
+            host.perform(reconciler::op::Op::LockWorktree { spec: spec.clone(), holder, from })
+        };
+        assert!(take("acme/other").await.unwrap_err().message.contains("is held by \"acme/api\""));
+        for _ in 0..2 {
+            take("acme/api").await.expect("taken over");
+            assert_eq!(host.facts(&spec).await.lock.as_deref(), Some("sbx acme/web"));
+        }
+        let back = ("acme/api".to_owned(), Some("acme/web".to_owned()));
+        let back = reconciler::op::Op::LockWorktree { spec: spec.clone(), holder: back.0, from: back.1 };
+        host.perform(back).await.expect("given back");
         // Its packed references are still all there, and git still packs.
         host.run_in(&clone, &["pack-refs", "--all", "--prune"]);
         assert!(host.run_in(&clone, &["for-each-ref"]).contains("refs/heads/topic"));

@@ -74,7 +74,7 @@ pub const INVALID_PATH: Code = Code {
     code: "sbx::invalid-path",
     severity: Error,
     summary: "this path cannot be used",
-    cause: "A path inside a sandbox is relative, or a path is empty, has a line break or NUL, or begins with `~` and a name.",
+    cause: "A path inside a sandbox is relative, or a path is empty or begins with `~` and a name.",
     cure: "Write paths inside absolute; on the host relative ones start at the file's directory. Spaces and quotes are fine.",
     example: "apiVersion: sbx/v1\nproject: acme\nsandboxes:\n  api:\n    image: host\n    mounts: [{ source: ./docs, target: docs }]",
 };

@@ -166,8 +166,6 @@ impl Resolver<'_> {
     fn path_text(&mut self, text: &str, node: &Node) -> bool {
         let problem = if text.is_empty() {
             "the path is empty"
-        } else if text.chars().any(char::is_control) {
-            "the path has a line break or another control character"
         } else if text.len() > 4095 {
             "the path is longer than 4095 bytes"
         } else {

@@ -35,11 +35,12 @@ impl Resolver<'_> {
         let home = match node.get("home").filter(|_| raw.home.is_some()) {
             Some(home) => {
                 let path = self.inside_path(home).unwrap_or_else(|| PathBuf::from("/home"));
-                if path == Path::new("/") || path.to_string_lossy().contains(':') {
+                // It becomes a field of a line of `passwd`.
+                if path == Path::new("/") || path.to_string_lossy().contains(|c: char| c == ':' || c.is_control()) {
                     self.problem(
                         INVALID_PATH
                             .at(home.span, format!("`{}` cannot be a home directory", show(&path.to_string_lossy())))
-                            .with_help("write a directory of its own, without `:`: `/home/dev`"),
+                            .with_help("write a directory of its own, without `:` and line breaks: `/home/dev`"),
                     );
                 }
                 path

@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::applied_spec;
+use super::applied_mounts;
 use crate::facts::{ContainerFacts, ContainerProbe, State};
 use crate::kinds::PlanContext;
 use crate::plan::Loss;
 use crate::resource::ResourceId;
-use crate::spec::{MountOrigin, MountSpec};
+use crate::spec::MountOrigin;
 
 /// Writable layer, exec sessions and memory.
 pub fn of_removal(context: &mut PlanContext<'_>, id: &ResourceId, container: &ContainerFacts) -> Vec<Loss> {
@@ -52,12 +52,8 @@ pub fn of_stop(context: &mut PlanContext<'_>, id: &ResourceId, container: &Conta
 }
 
 /// Memory mounts of a container that hold a user's files: `/run` itself holds only what engine and init put there.
-///
-/// Nothing but the mounts is read: a specification of another version of `sbx` may not be readable as a whole.
 fn tmpfs_targets(container: &ContainerFacts) -> Vec<PathBuf> {
-    let mounts = applied_spec(container)["mounts"].take();
-    let mounts: Vec<MountSpec> = serde_json::from_value(mounts).unwrap_or_default();
-    mounts
+    applied_mounts(container)
         .into_iter()
         .filter(|mount| matches!(mount.source, MountOrigin::Tmpfs { .. }) && mount.target != Path::new("/run"))
         .map(|mount| mount.target)
