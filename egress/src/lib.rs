@@ -9,15 +9,15 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails"))]
 
-pub mod attach;
 mod accept;
+pub mod attach;
 pub mod audit;
 pub mod compiled;
 mod connection;
-pub mod destination;
-pub mod detect;
 pub mod control;
 pub mod daemon;
+pub mod destination;
+pub mod detect;
 pub mod dial;
 pub mod dns;
 pub mod flows;
@@ -25,12 +25,12 @@ pub mod generation;
 mod handover;
 pub mod limits;
 pub mod listeners;
+pub mod metrics;
 mod nft;
 pub mod pool;
+pub mod recorder;
 mod refusals;
 mod refuse;
-pub mod metrics;
-pub mod recorder;
 pub mod route;
 pub mod sandbox;
 pub mod service;

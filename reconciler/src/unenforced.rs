@@ -3,6 +3,8 @@
 //! The one place that knows: a sandbox is never started more open, nor more closed, than it is written. Goes as soon as
 //! a policy is served.
 
+use std::collections::BTreeSet;
+
 use schema::config::{Egress, EgressMode, Image};
 
 use crate::desired::DesireContext;
@@ -19,7 +21,8 @@ pub fn notices(context: &DesireContext<'_>) -> Vec<Notice> {
         };
         (format!("sandboxes.{name}.egress"), why)
     });
-    let images = image::used(context).into_iter().filter_map(|name| match context.config.images.get(name)? {
+    let images: BTreeSet<_> = image::used(context).into_iter().map(|used| used.name).collect();
+    let images = images.into_iter().filter_map(|name| match context.config.images.get(name)? {
         Image::Setup { egress, .. } => Some((format!("images.{name}.setup.egress"), rules(egress))),
         _ => None,
     });
