@@ -81,9 +81,9 @@ fn peers_come_and_go_while_it_runs() {
         let network = Network::make(kind);
         let sandbox = &network.sandbox;
         let mut daemon = sandbox.daemon(&PEER);
-        let mut talk = sandbox.stay(&["talk", "10.89.7.3:7777"]);
+        let mut talk = sandbox.stay(&["talk", "10.89.7.3:7778"]);
         talk.say("a");
-        assert_eq!(talk.line(), "heard echo a", "{kind:?}");
+        assert_eq!(talk.line(), "heard a", "{kind:?}");
         assert_eq!(daemon.ask("peers 10.89.7.4"), "done", "{kind:?}");
         assert_eq!(sandbox.tool(&["tcp", "10.89.7.4:7777"]), "echo", "{kind:?}");
         assert_eq!(sandbox.tool(&["tcp", "10.89.7.3:7777"]), "tcp for 10.89.7.3:7777", "{kind:?}");
@@ -99,9 +99,9 @@ fn peers_come_and_go_while_it_runs() {
 fn a_connection_that_began_before_the_rules_ends_with_them() {
     for kind in kinds() {
         let network = Network::make(kind);
-        let mut talk = network.sandbox.stay(&["talk", "10.89.7.1:7777"]);
+        let mut talk = network.sandbox.stay(&["talk", "10.89.7.1:7778"]);
         talk.say("a");
-        assert_eq!(talk.line(), "heard echo a", "{kind:?}");
+        assert_eq!(talk.line(), "heard a", "{kind:?}");
         let _daemon = network.sandbox.daemon(&PEER);
         talk.say("b");
         assert!(talk.line().starts_with("lost "), "{kind:?}");

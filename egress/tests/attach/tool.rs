@@ -40,16 +40,20 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// What came of it, and whether it took longer than a refusal may.
-fn timed(work: impl FnOnce() -> io::Result<String>) -> String {
-    let began = Instant::now();
-    let result = work();
-    let took = began.elapsed();
-    match result {
-        Ok(text) => text,
-        Err(error) if took > Duration::from_millis(100) => format!("late {:?} after {took:?}", error.kind()),
-        Err(error) => format!("refused {:?}", error.kind()),
+/// What came of it, and whether it took longer than a refusal may: the quickest of three, as other things run too.
+fn timed(work: impl Fn() -> io::Result<String>) -> String {
+    let mut text = String::new();
+    for _ in 0..3 {
+        let began = Instant::now();
+        let result = work();
+        let took = began.elapsed();
+        text = match result {
+            Ok(text) => return text,
+            Err(error) if took <= Duration::from_millis(100) => return format!("refused {:?}", error.kind()),
+            Err(error) => format!("late {:?} after {took:?}", error.kind()),
+        };
     }
+    text
 }
 
 fn tcp(address: &str) -> io::Result<String> {
@@ -110,21 +114,20 @@ fn hold(protocol: &str, address: &str) {
     drop(held);
 }
 
-/// Answers on a port of every address, until standard input ends.
+/// Answers on a port of every address, and on the next one says back what it hears, until standard input ends.
 fn echo(port: &str) {
     let port: u16 = port.parse().unwrap();
     let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).unwrap();
+    let parrot = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port + 1)).unwrap();
     let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port)).unwrap();
     thread::spawn(move || {
         for mut connection in listener.incoming().flatten() {
-            // A word from those who bring one.
-            let _ = connection.set_read_timeout(Some(Duration::from_millis(50)));
-            let mut bytes = [0; 64];
-            let length = connection.read(&mut bytes).unwrap_or(0);
-            let _ = write!(connection, "echo {}", String::from_utf8_lossy(&bytes[..length]));
-            if length > 0 {
-                thread::spawn(move || io::copy(&mut connection.try_clone().unwrap(), &mut connection));
-            }
+            let _ = connection.write_all(b"echo");
+        }
+    });
+    thread::spawn(move || {
+        for mut connection in parrot.incoming().flatten() {
+            thread::spawn(move || io::copy(&mut connection.try_clone().unwrap(), &mut connection));
         }
     });
     thread::spawn(move || {
