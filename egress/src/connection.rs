@@ -10,6 +10,7 @@
 //! Where the client has to speak first, nothing is dialled before what it says was judged.
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -67,8 +68,9 @@ pub(crate) async fn serve<C: Channel>(
     let limits = opening.session.shared.limits.clone();
     let client_first = inspect != Inspect::Names || matches!(opening.session.port, 80 | 443);
     if !client_first && opening.first.is_empty() {
-        let spoke = timeout(limits.silence, poll_fn(|cx| opening.client.poll_readable(cx))).await;
-        if spoke.is_err() {
+        opening.first.reserve(CHUNK);
+        // An end or an error comes up again when it is looked for more.
+        if timeout(limits.silence, read_some(&opening.client, &mut opening.first)).await.is_err() {
             return opening.serve_silent(limits.handshake).await;
         }
     }
@@ -109,21 +111,7 @@ impl<C: Channel> Opening<C> {
         // Nothing more than what waits for the client to speak.
         self.place = None;
         let mut down = Direction::default();
-        let mut heard = 0;
-        let spoke = poll_fn(|cx| {
-            let flow = &self.session.flow;
-            let count = |bytes| flow.received(bytes);
-            if let Poll::Ready(Err(_)) = down.poll(cx, &server, &self.client, &count) {
-                return Poll::Ready(false);
-            }
-            heard = flow.bytes().1;
-            self.client.poll_readable(cx).map(|ready| ready.is_ok())
-        });
-        let spoke = tokio::select! {
-            biased;
-            () = self.session.flow.cancelled() => Err("revoked"),
-            spoke = spoke => if spoke { Ok(()) } else { Err("broken-off") },
-        };
+        let spoke = self.hear(&server, &mut down).await;
         if let Err(because) = spoke {
             server.reset();
             return self.judge(Seen::Nothing(because), None).await;
@@ -132,11 +120,28 @@ impl<C: Channel> Opening<C> {
         let seen = self.look(patience).await;
         let seen = match seen {
             // To be judged by request, from its start, on a connection of its own.
-            Seen::As(Detected::Http) if heard == 0 => return self.judge(seen, None).await,
+            Seen::As(Detected::Http) if self.session.flow.bytes().1 == 0 => return self.judge(seen, None).await,
             Seen::As(Detected::Http) => Seen::Nothing("http-after-server"),
             seen => seen,
         };
         self.judge(seen, Some((server, down))).await;
+    }
+
+    /// Passes on what the server says until the client speaks, or why it did not.
+    async fn hear(&mut self, server: &TcpStream, down: &mut Direction) -> Result<(), &'static str> {
+        let Self { client, session, first, .. } = self;
+        let flow = &session.flow;
+        first.reserve(CHUNK);
+        let mut speaking = pin!(read_some(client, first));
+        let spoke = poll_fn(|cx| match down.poll(cx, server, client, &|bytes| flow.received(bytes)) {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            _ => speaking.as_mut().poll(cx),
+        });
+        tokio::select! {
+            biased;
+            () = flow.cancelled() => Err("revoked"),
+            spoke = spoke => spoke.map(drop).map_err(|_| "broken-off"),
+        }
     }
 
     /// Goes on by what was seen.

@@ -1,7 +1,7 @@
 //! Where a connection was meant to go.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use socket2::SockRef;
 use tokio::net::TcpStream;
@@ -19,6 +19,11 @@ pub enum Meant {
 pub trait Destination: Send + Sync {
     /// Where `stream` was.
     fn of(&self, stream: &TcpStream) -> io::Result<Meant>;
+
+    /// Where a datagram was that came to the address `to`.
+    fn of_datagram(&self, to: IpAddr) -> IpAddr {
+        to
+    }
 }
 
 /// The kernel knows it of connections that its rules sent here.

@@ -109,3 +109,6 @@ fn look_for_ssl2(bytes: &[u8]) -> Option<Detected> {
 fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
+
+#[cfg(test)]
+mod tests;

@@ -254,3 +254,6 @@ impl std::fmt::Debug for FlowGuard {
         self.flow.fmt(f)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,6 +21,8 @@ pub mod detect;
 pub mod dial;
 pub mod dns;
 pub mod flows;
+#[cfg(test)]
+mod fuzz;
 pub mod generation;
 mod handover;
 pub mod limits;
@@ -39,6 +41,8 @@ pub mod shared;
 mod splice;
 pub mod synthetic;
 mod tasks;
+#[cfg(test)]
+mod testing;
 mod throttle;
 pub mod tls;
 mod transparent;

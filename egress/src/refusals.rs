@@ -1,6 +1,5 @@
 //! Records of refusals that cost a sandbox nothing, so bounded that it cannot fill a disk with them.
 
-use std::collections::hash_map::RandomState;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,7 +21,7 @@ type Refusal = (Spoken, String, u16, &'static str);
 pub(crate) struct Refusals {
     sandbox: Arc<Sandbox>,
     shared: Arc<Shared>,
-    throttle: Mutex<Throttle<Refusal, RandomState>>,
+    throttle: Mutex<Throttle<Refusal>>,
 }
 
 impl Refusals {

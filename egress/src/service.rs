@@ -126,7 +126,14 @@ impl Service {
         for socket in udp {
             let socket = udp_socket(socket)?;
             let (sandbox, shared) = (Arc::clone(&self.sandbox), Arc::clone(&self.shared));
-            let relay = udp::Relay::new(sandbox, shared, Arc::clone(&self.refusals), self.serving.clone(), socket)?;
+            let relay = udp::Relay::new(
+                sandbox,
+                shared,
+                Arc::clone(&self.refusals),
+                Arc::clone(&self.transparent.destination),
+                self.serving.clone(),
+                socket,
+            )?;
             self.listening.spawn(Arc::new(relay).serve());
         }
         Ok(())
@@ -200,3 +207,6 @@ fn udp_socket(socket: UdpSocket) -> io::Result<tokio::net::UdpSocket> {
     socket.set_nonblocking(true)?;
     tokio::net::UdpSocket::from_std(socket)
 }
+
+#[cfg(test)]
+mod tests;

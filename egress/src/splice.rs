@@ -64,9 +64,8 @@ impl Relay {
             let down = self.down.poll(cx, server, client, &|bytes| flow.received(bytes));
             match (up, down) {
                 (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(End::Done),
-                (Poll::Ready(_), Poll::Ready(_)) => Poll::Ready(End::Broken),
-                // Nobody would ever hear of what still comes.
-                (_, Poll::Ready(Err(_))) => Poll::Ready(End::Broken),
+                // When the client hears nothing any more, what it still says is of no use.
+                (Poll::Ready(_), Poll::Ready(_)) | (_, Poll::Ready(Err(_))) => Poll::Ready(End::Broken),
                 // The server may have answered before it broke off.
                 _ => Poll::Pending,
             }

@@ -1,7 +1,7 @@
 //! Bounds on how often something happens.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasher, Hash};
+use std::collections::HashSet;
+use std::hash::Hash;
 use std::time::{Duration, Instant};
 
 /// So many in a second, and as many at once after a rest.
@@ -33,19 +33,19 @@ impl Bucket {
 
 /// Lets the same thing pass once in a period, and no more than so many things.
 #[derive(Debug)]
-pub struct Throttle<K, S> {
+pub struct Throttle<K> {
     most: u32,
     period: Duration,
-    passed: HashMap<K, (), S>,
+    passed: HashSet<K>,
     /// When the period ends.
     until: Option<Instant>,
     left_out: u64,
 }
 
-impl<K: Hash + Eq, S: BuildHasher + Default> Throttle<K, S> {
+impl<K: Hash + Eq> Throttle<K> {
     /// Lets `most` things pass in each `period`.
     pub fn new(most: u32, period: Duration) -> Self {
-        Self { most, period, passed: HashMap::default(), until: None, left_out: 0 }
+        Self { most, period, passed: HashSet::new(), until: None, left_out: 0 }
     }
 
     /// `None` if `thing` passed in this period already or too many did; else how many were left out before it for there
@@ -55,14 +55,14 @@ impl<K: Hash + Eq, S: BuildHasher + Default> Throttle<K, S> {
             self.until = Some(now + self.period);
             self.passed.clear();
         }
-        if self.passed.contains_key(&thing) {
+        if self.passed.contains(&thing) {
             return None;
         }
         if self.passed.len() >= self.most as usize {
             self.left_out += 1;
             return None;
         }
-        self.passed.insert(thing, ());
+        self.passed.insert(thing);
         Some(std::mem::take(&mut self.left_out))
     }
 }

@@ -3,6 +3,7 @@
 //! What is sent to a synthetic address reaches a socket that is bound to every address, and the kernel tells which one it
 //! was for. Each client address and destination is a flow with a socket of its own outside.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
@@ -19,6 +20,7 @@ use tokio::time::timeout;
 
 use crate::audit::Spoken;
 use crate::connection::dial_failed;
+use crate::destination::Destination;
 use crate::flows::{FlowGuard, Refused};
 use crate::refusals::Refusals;
 use crate::sandbox::Sandbox;
@@ -33,6 +35,10 @@ const MAX_DATAGRAM: usize = 64 * 1024;
 /// Datagrams that wait for their flow; what does not fit is lost, as datagrams are.
 const WAITING: usize = 64;
 
+thread_local! {
+    static ANSWER: RefCell<Vec<u8>> = RefCell::new(vec![0; MAX_DATAGRAM]);
+}
+
 /// Who sent, and to which address.
 type Key = (SocketAddr, IpAddr);
 
@@ -41,6 +47,7 @@ pub(crate) struct Relay {
     sandbox: Arc<Sandbox>,
     shared: Arc<Shared>,
     refusals: Arc<Refusals>,
+    destination: Arc<dyn Destination>,
     tasks: Tasks,
     socket: UdpSocket,
     state: UdpSocketState,
@@ -54,12 +61,13 @@ impl Relay {
         sandbox: Arc<Sandbox>,
         shared: Arc<Shared>,
         refusals: Arc<Refusals>,
+        destination: Arc<dyn Destination>,
         tasks: Tasks,
         socket: UdpSocket,
     ) -> io::Result<Self> {
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
         let port = socket.local_addr()?.port();
-        Ok(Self { sandbox, shared, refusals, tasks, socket, state, port, flows: Mutex::default() })
+        Ok(Self { sandbox, shared, refusals, destination, tasks, socket, state, port, flows: Mutex::default() })
     }
 
     /// Serves, for as long as it is polled.
@@ -67,10 +75,14 @@ impl Relay {
         let mut buffer = vec![0; MAX_DATAGRAM];
         while let Ok(meta) = self.receive(&mut buffer).await {
             let received = buffer.get(..meta.len).unwrap_or_default();
-            let Some(to) = meta.dst_ip.filter(|_| meta.stride > 0) else { continue };
+            let Some(to) = meta.dst_ip else { continue };
+            let key = (meta.addr, to.to_canonical());
+            if received.is_empty() {
+                self.take(key, received);
+            }
             // Several of one sender may come as one.
-            for datagram in received.chunks(meta.stride) {
-                self.take((meta.addr, to.to_canonical()), datagram);
+            for datagram in received.chunks(meta.stride.max(1)) {
+                self.take(key, datagram);
             }
         }
     }
@@ -104,7 +116,7 @@ impl Relay {
             Some(_) => return,
             None => datagram,
         };
-        let Some((host, flow)) = self.open(key.1) else { return };
+        let Some((host, flow)) = self.open(self.destination.of_datagram(key.1)) else { return };
         let (sender, receiver) = mpsc::channel(WAITING);
         let _ = sender.try_send(datagram);
         flows.insert(key, sender);
@@ -165,7 +177,6 @@ impl Relay {
                 return Some(dial_failed(&error));
             }
         };
-        let mut answer = vec![0; MAX_DATAGRAM];
         let idle = self.shared.limits.udp_idle;
         loop {
             // Errors are what earlier datagrams met: nobody listens, no route. They may be heard the next time.
@@ -177,11 +188,14 @@ impl Relay {
                             flow.sent(datagram.len() as u64);
                         }
                     }
-                    received = outside.recv(&mut answer) => {
-                        if let Ok(length) = received {
-                            flow.received(length as u64);
-                            self.send_back(key, &answer[..length]);
-                        }
+                    readable = outside.readable() => {
+                        readable.ok()?;
+                        ANSWER.with_borrow_mut(|answer| {
+                            if let Ok(length) = outside.try_recv(answer) {
+                                flow.received(length as u64);
+                                self.send_back(key, &answer[..length]);
+                            }
+                        });
                     }
                 }
                 Some(())

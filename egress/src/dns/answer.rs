@@ -57,7 +57,7 @@ pub(super) fn to(sandbox: &Sandbox, shared: &Shared, v6: bool, query: &Query, no
     if asked.is_root() {
         return Answer::records(Vec::new());
     }
-    let Some(name) = canonical(asked) else { return refused(asked.to_string()) };
+    let Some(name) = canonical(asked) else { return refused(asked.to_ascii().trim_end_matches('.').to_owned()) };
     if name.as_str() == "localhost" || name.as_str().ends_with(".localhost") {
         return addresses(query, [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()], v6);
     }
@@ -120,7 +120,7 @@ fn reverse(sandbox: &Sandbox, asked: &Name, now: Instant) -> Option<Answer> {
 /// between labels.
 fn canonical(name: &Name) -> Option<DnsName> {
     let mut text = String::with_capacity(name.len());
-    for label in name.iter() {
+    for label in name {
         let ordinary = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
         let label = std::str::from_utf8(label).ok().filter(|label| label.as_bytes().iter().all(ordinary))?;
         if !text.is_empty() {

@@ -44,6 +44,12 @@ impl Direction {
         Self { pending: first, ..Self::default() }
     }
 
+    /// Whether it uses splice(2) now.
+    #[cfg(test)]
+    pub fn splices(&self) -> bool {
+        self.pipe.is_some()
+    }
+
     /// Moves what can be moved; ready when `from` has ended and `to` was told so.
     pub fn poll<A: Channel, B: Channel>(
         &mut self,
@@ -58,7 +64,7 @@ impl Direction {
         let result = ready!(self.advance(cx, from, to, count));
         self.pipe = None;
         self.pending = Bytes::new();
-        self.result = Some(result.as_ref().map(|()| ()).map_err(io::Error::kind));
+        self.result = Some(result.as_ref().copied().map_err(io::Error::kind));
         Poll::Ready(result)
     }
 

@@ -260,3 +260,6 @@ impl From<DnsName> for ServerName {
         Self::Host(Host::Name(name))
     }
 }
+
+#[cfg(test)]
+mod tests;

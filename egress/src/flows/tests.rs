@@ -1,0 +1,99 @@
+use std::sync::atomic::AtomicBool;
+use std::thread;
+
+use schema::policy::{Policy, Protocol};
+
+use super::*;
+use crate::limits::Limits;
+use crate::testing;
+
+fn host(text: &str) -> Host {
+    text.parse().unwrap()
+}
+
+fn open(sandbox: &Arc<Sandbox>, shared: &Shared, name: &str, port: u16) -> Result<(FlowGuard, Inspect), Refused> {
+    FlowGuard::open(sandbox, shared, host(name), port, Transport::Tcp, None)
+}
+
+fn names(protocol: Protocol, names: &[&str]) -> Policy {
+    testing::policy(names.iter().map(|name| testing::rule(name, &[443, 8080], protocol)).collect())
+}
+
+#[test]
+fn what_the_policy_denies_is_not_opened_and_what_ends_is_forgotten() {
+    let (sandbox, _) = testing::sandbox(names(Protocol::Auto, &["a.example"]));
+    let shared = testing::shared(Limits { connections: 2, ..Limits::default() });
+    assert!(matches!(open(&sandbox, &shared, "b.example", 443), Err(Refused::Policy(Denial::NoRule))));
+    assert!(matches!(open(&sandbox, &shared, "a.example", 22), Err(Refused::Policy(Denial::Port(_)))));
+    let one = open(&sandbox, &shared, "a.example", 443).unwrap();
+    let _two = open(&sandbox, &shared, "a.example", 443).unwrap();
+    assert_eq!(open(&sandbox, &shared, "a.example", 443).err(), Some(Refused::TooMany));
+    assert_eq!(sandbox.flows.count(), (2, 0));
+    drop(one);
+    assert_eq!(sandbox.flows.count(), (1, 0));
+    open(&sandbox, &shared, "a.example", 443).unwrap();
+}
+
+#[test]
+fn another_policy_cuts_what_it_does_not_allow_and_nothing_else() {
+    let (sandbox, _) = testing::sandbox(names(Protocol::Auto, &["a.example", "b.example"]));
+    let shared = testing::shared(Limits::default());
+    let settled = |name: &str, port, speech| {
+        let (flow, _) = open(&sandbox, &shared, name, port).unwrap();
+        flow.settle(&shared, speech).unwrap();
+        flow
+    };
+    let (tls, revoked) = (settled("a.example", 443, Some(Speech::Tls)), settled("b.example", 443, Some(Speech::Tls)));
+    let opaque = settled("a.example", 8080, Some(Speech::Other));
+    let (pending, _) = open(&sandbox, &shared, "a.example", 443).unwrap();
+    sandbox.swap(testing::generation(2, names(Protocol::Tls, &["a.example"])), &shared);
+    assert!(!tls.is_cancelled() && revoked.is_cancelled());
+    assert!(opaque.is_cancelled(), "only TLS may pass now");
+    assert!(!pending.is_cancelled(), "not yet known what it is");
+    assert!(matches!(pending.settle(&shared, Some(Speech::Other)), Err(Denial::Protocol(_))));
+    assert_eq!(pending.settle(&shared, Some(Speech::Tls)), Ok(Route::Pass));
+    assert_eq!(tls.record(Spoken::Tls, None).generation, 1, "decided by the one that let it in");
+    assert_eq!(pending.record(Spoken::Tls, None).generation, 2);
+}
+
+#[test]
+fn what_nobody_looked_at_cannot_go_on_where_something_has_to_be_seen() {
+    let (sandbox, _) = testing::sandbox(names(Protocol::Tcp, &["a.example"]));
+    let shared = testing::shared(Limits::default());
+    let (flow, inspect) = open(&sandbox, &shared, "a.example", 443).unwrap();
+    assert_eq!((inspect, flow.settle(&shared, None)), (Inspect::Nothing, Ok(Route::Pass)));
+    sandbox.swap(testing::generation(2, names(Protocol::Tcp, &["a.example", "b.example"])), &shared);
+    assert!(!flow.is_cancelled());
+    sandbox.swap(testing::generation(3, names(Protocol::Auto, &["a.example"])), &shared);
+    assert!(flow.is_cancelled());
+}
+
+/// However opening and a change of policy fall together: what the last policy does not allow is not open.
+#[test]
+fn no_flow_slips_past_a_change() {
+    let shared = testing::shared(Limits { connections: usize::MAX, ..Limits::default() });
+    for _ in 0..200 {
+        let (sandbox, _) = testing::sandbox(names(Protocol::Auto, &["a.example"]));
+        let denied = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let opening = scope.spawn(|| {
+                let mut flows = Vec::new();
+                while !denied.load(Ordering::Relaxed) {
+                    match open(&sandbox, &shared, "a.example", 443) {
+                        Ok((flow, _)) => {
+                            let settled = flow.settle(&shared, Some(Speech::Tls)).is_ok();
+                            flows.push((flow, settled));
+                        }
+                        Err(_) => break,
+                    }
+                }
+                flows
+            });
+            sandbox.swap(testing::generation(2, Policy::default()), &shared);
+            denied.store(true, Ordering::Relaxed);
+            for (flow, settled) in opening.join().unwrap() {
+                assert!(flow.is_cancelled() || !settled);
+            }
+        });
+    }
+}
