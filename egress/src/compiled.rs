@@ -5,7 +5,7 @@ mod hosts;
 #[cfg(test)]
 mod naive;
 #[cfg(test)]
-mod properties;
+pub(crate) mod properties;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -88,22 +88,10 @@ impl Compiled {
         let Question { host, port, transport } = question;
         let host = Key::from(host);
         let udp = transport == Transport::Udp;
-        let mut judged = false;
-        let denied = self.deny.each(host, |entries| {
-            for Deny { rule, requests, .. } in entries {
-                if rule.denies_transport(udp) && rule.has_port(port) {
-                    // Nobody sees requests in datagrams, so that a rule about them denies all.
-                    if udp || !requests {
-                        return ControlFlow::Break(rule);
-                    }
-                    judged = true;
-                }
-            }
-            ControlFlow::Continue(())
-        });
-        if let ControlFlow::Break(rule) = denied {
-            return ConnectVerdict::Deny(Denial::Denied(Arc::clone(rule)));
-        }
+        let mut judged = match self.denied(question) {
+            Err(rule) => return ConnectVerdict::Deny(Denial::Denied(Arc::clone(rule))),
+            Ok(judged) => judged,
+        };
         let (mut named, mut open, mut valid) = (None, None, None);
         let mut passing = Passing::default();
         let _: ControlFlow<()> = self.allow.each(host, |entries| {
@@ -140,14 +128,7 @@ impl Compiled {
     pub fn request(&self, question: Question<'_>, request: &Request<'_>, today: Date) -> RequestVerdict {
         let Question { host, port, transport: _ } = question;
         let host = Key::from(host);
-        let denied = self.deny.each(host, |entries| {
-            let about = |entry: &&Deny| entry.rule.denies_transport(false) && entry.rule.has_port(port);
-            match entries.iter().filter(about).find(|entry| entry.denies(request)) {
-                Some(entry) => ControlFlow::Break(&entry.rule),
-                None => ControlFlow::Continue(()),
-            }
-        });
-        if let ControlFlow::Break(rule) = denied {
+        if let Some(rule) = self.denied_request(question, request) {
             return RequestVerdict::Deny(Denial::Denied(Arc::clone(rule)));
         }
         let mut nearest: Option<(Miss, &Arc<Rule>)> = None;
@@ -169,6 +150,81 @@ impl Compiled {
             return RequestVerdict::Allow(Arc::clone(rule));
         }
         RequestVerdict::Deny(nearest.map_or(Denial::NoRule, |(miss, rule)| miss.denial(rule)))
+    }
+
+    /// What becomes of a connection or flow once it is known what it speaks: the rule that lets it pass. Where requests are
+    /// looked at, they are judged besides.
+    pub fn spoken(&self, question: Question<'_>, speech: Speech, today: Date) -> RequestVerdict {
+        let (inspect, first) = match self.connect(question, today) {
+            ConnectVerdict::Deny(denial) => return RequestVerdict::Deny(denial),
+            ConnectVerdict::Allow { inspect, rule } => (inspect, rule),
+        };
+        let Question { host, port, transport } = question;
+        let passing = self.allow.each(Key::from(host), |entries| {
+            let passing = entries.iter().map(|entry| &entry.rule).find(|rule| {
+                rule.allows_transport(transport == Transport::Udp)
+                    && rule.has_port(port)
+                    && rule.holds(today)
+                    && match inspect {
+                        Inspect::Requests => rule.needs_requests(),
+                        _ => alone(rule.protocol).lets_pass(port, speech),
+                    }
+            });
+            passing.map_or(ControlFlow::Continue(()), ControlFlow::Break)
+        });
+        let named = match passing {
+            ControlFlow::Break(rule) => Arc::clone(rule),
+            ControlFlow::Continue(()) => first,
+        };
+        if inspect.lets_pass(port, speech) {
+            RequestVerdict::Allow(named)
+        } else {
+            RequestVerdict::Deny(Denial::Protocol(named))
+        }
+    }
+
+    /// Whether a further allow rule, for exactly this question, would have its requests looked at because of other rules;
+    /// the rule that denies it all the same, if one does.
+    pub fn outlook(&self, question: Question<'_>, today: Date) -> Result<bool, Arc<Rule>> {
+        let judged = self.denied(question).map_err(Arc::clone)?;
+        let inspect = match self.connect(question, today) {
+            ConnectVerdict::Allow { inspect, .. } => inspect,
+            ConnectVerdict::Deny(_) => Inspect::Nothing,
+        };
+        Ok(judged || inspect == Inspect::Requests)
+    }
+
+    /// The deny rule that is about `request`, if there is one.
+    pub fn denied_request(&self, question: Question<'_>, request: &Request<'_>) -> Option<&Arc<Rule>> {
+        let Question { host, port, transport: _ } = question;
+        let denied = self.deny.each(Key::from(host), |entries| {
+            let about = |entry: &&Deny| entry.rule.denies_transport(false) && entry.rule.has_port(port);
+            match entries.iter().filter(about).find(|entry| entry.denies(request)) {
+                Some(entry) => ControlFlow::Break(&entry.rule),
+                None => ControlFlow::Continue(()),
+            }
+        });
+        denied.break_value()
+    }
+
+    /// The deny rule that is about the whole connection; else whether one is about its requests.
+    fn denied(&self, question: Question<'_>) -> Result<bool, &Arc<Rule>> {
+        let Question { host, port, transport } = question;
+        let udp = transport == Transport::Udp;
+        let mut judged = false;
+        let denied = self.deny.each(Key::from(host), |entries| {
+            for Deny { rule, requests, .. } in entries {
+                if rule.denies_transport(udp) && rule.has_port(port) {
+                    // Nobody sees requests in datagrams, so that a rule about them denies all.
+                    if udp || !requests {
+                        return ControlFlow::Break(rule);
+                    }
+                    judged = true;
+                }
+            }
+            ControlFlow::Continue(())
+        });
+        denied.break_value().map_or(Ok(judged), Err)
     }
 
     /// Whether any port of `host` can be reached.
@@ -220,12 +276,7 @@ struct Passing {
 
 impl Passing {
     fn add(&mut self, protocol: Protocol, port: u16) {
-        let alone = match protocol {
-            Protocol::Tcp | Protocol::Udp => Inspect::Nothing,
-            Protocol::Auto => Inspect::Names,
-            Protocol::Http => Inspect::Http,
-            Protocol::Tls => Inspect::Tls,
-        };
+        let alone = alone(protocol);
         self.unseen |= alone == Inspect::Nothing;
         self.other |= alone.lets_pass(port, Speech::Other);
         self.http |= alone.lets_pass(port, Speech::Http);
@@ -241,6 +292,16 @@ impl Passing {
             Self { http: true, .. } => Inspect::Names,
             Self { .. } => Inspect::Tls,
         }
+    }
+}
+
+/// How closely a connection is looked at where a rule with this protocol is the only one, and not about requests.
+const fn alone(protocol: Protocol) -> Inspect {
+    match protocol {
+        Protocol::Tcp | Protocol::Udp => Inspect::Nothing,
+        Protocol::Auto => Inspect::Names,
+        Protocol::Http => Inspect::Http,
+        Protocol::Tls => Inspect::Tls,
     }
 }
 
@@ -307,6 +368,12 @@ impl Deny {
                 || request.path.loosest().is_some_and(|text| loose_paths.iter().any(|pattern| pattern.matches(text))))
             && has_headers(rule, headers, request.headers)
     }
+}
+
+/// For tests elsewhere.
+#[cfg(test)]
+pub(crate) fn matches_path(pattern: &schema::policy::PathPattern, text: &str) -> bool {
+    Glob::path(pattern).matches(text.as_bytes())
 }
 
 fn has_headers(rule: &Rule, values: &[Option<Glob>], headers: &dyn Headers) -> bool {

@@ -10,22 +10,27 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails"))]
 
 mod accept;
+pub mod assertion;
 pub mod attach;
 pub mod audit;
 pub mod compiled;
 mod connection;
 pub mod control;
+mod cover;
 pub mod daemon;
 pub mod destination;
 pub mod detect;
 pub mod dial;
 pub mod dns;
+pub mod explain;
 pub mod flows;
 #[cfg(test)]
 mod fuzz;
 pub mod generation;
 mod handover;
+pub mod judge;
 pub mod limits;
+pub mod lint;
 pub mod listeners;
 pub mod metrics;
 mod nft;
@@ -33,6 +38,7 @@ pub mod pool;
 pub mod recorder;
 mod refusals;
 mod refuse;
+pub mod replay;
 pub mod route;
 pub mod sandbox;
 pub mod service;
@@ -48,3 +54,4 @@ pub mod tls;
 mod transparent;
 mod udp;
 pub mod verdict;
+pub mod written;

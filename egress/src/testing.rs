@@ -12,6 +12,8 @@ use crate::limits::Limits;
 use crate::sandbox::Sandbox;
 use crate::shared::Shared;
 
+pub(crate) mod rules;
+
 /// Longest that anything may take here.
 pub(crate) const LONG: Duration = Duration::from_secs(20);
 

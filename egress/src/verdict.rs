@@ -141,6 +141,20 @@ pub enum Denial {
 }
 
 impl Denial {
+    /// Everything [`Denial::because`] says.
+    pub const REASONS: [&str; 10] = [
+        "no-rule",
+        "denied",
+        "expired",
+        "port",
+        "protocol",
+        "method",
+        "path",
+        "header",
+        "upgrade",
+        "encoded-separator",
+    ];
+
     /// What the audit record says: kebab case, stable.
     pub const fn because(&self) -> &'static str {
         match self {

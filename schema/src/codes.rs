@@ -10,12 +10,14 @@ mod advice;
 mod config;
 mod document;
 mod meaning;
+mod rules;
 mod structure;
 
 pub use advice::*;
 pub use config::*;
 pub use document::*;
 pub use meaning::*;
+pub use rules::*;
 pub use structure::*;
 
 /// One kind of problem.
@@ -74,6 +76,7 @@ pub fn catalogue() -> impl Iterator<Item = &'static Code> {
         .chain(structure::ENTRIES)
         .chain(meaning::ENTRIES)
         .chain(advice::ENTRIES)
+        .chain(rules::ENTRIES)
 }
 
 /// The entry of `code`.

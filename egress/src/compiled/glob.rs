@@ -37,7 +37,8 @@ type Part = (usize, usize);
 impl Glob {
     /// Of canonical paths.
     pub(super) fn path(pattern: &PathPattern) -> Self {
-        Self::new(pattern.as_str(), str::as_bytes, true)
+        // Canonical paths have stars themselves, not their escapes.
+        Self::new(pattern.as_str(), |text| text.replace("%2A", "*"), true)
     }
 
     /// Of what servers could take paths for ([`schema::policy::RequestPath::loosest`]).
@@ -209,7 +210,7 @@ mod tests {
             ("/**", "/", true),
             ("/*.tar.gz", "/a.tar.gz", true),
             ("/*.tar.gz", "/a.tar.gz.sig", false),
-            ("/%2A", "/%2A", true),
+            ("/%2A", "/*", true),
             ("/%2A", "/a", false),
             ("/a*a", "/a", false),
             ("/**/*.js", "/x/y/z.js", true),

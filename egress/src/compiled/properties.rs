@@ -156,6 +156,14 @@ prop_compose! {
 }
 
 impl Asked {
+    pub(crate) fn method(&self) -> &'static str {
+        self.method
+    }
+
+    pub(crate) fn path(&self) -> &str {
+        self.path.as_str()
+    }
+
     pub(crate) fn question(&self) -> Question<'_> {
         Question { host: &self.host, port: self.port, transport: self.transport }
     }
@@ -186,7 +194,7 @@ fn request_text(verdict: &RequestVerdict) -> String {
 }
 
 /// What gets through, to the end.
-fn passes(compiled: &Compiled, asked: &Asked) -> bool {
+pub(crate) fn passes(compiled: &Compiled, asked: &Asked) -> bool {
     let ConnectVerdict::Allow { inspect, .. } = compiled.connect(asked.question(), TODAY) else { return false };
     let speech = if asked.tls { Speech::Tls } else { Speech::Http };
     match inspect {

@@ -22,8 +22,8 @@ pub struct Target {
     pub path: Option<RequestPath>,
 }
 
-/// The path of a request, canonical: dot segments resolved, escapes of unreserved characters undone, other escapes in
-/// upper case. What servers are known to disagree about is refused: empty segments, dot segments hidden behind an encoded
+/// The path of a request, canonical: dot segments resolved, escapes of unreserved characters and of `*` undone, other
+/// escapes in upper case. What servers are known to disagree about is refused: empty segments, dot segments hidden behind an encoded
 /// separator or beside a `;`, overlong UTF-8. Query not included.
 ///
 /// It is what is judged and what has to be sent on: a server must not get to read another spelling than the rules did.
@@ -85,7 +85,8 @@ impl RequestPath {
         if raw.bytes().any(|byte| !(0x21..0x7f).contains(&byte) || matches!(byte, b'\\' | b'#')) {
             return Err(TargetError::Character);
         }
-        let path = canonical_escapes(raw).ok_or(TargetError::Percent)?;
+        // No server tells `%2A` from a star, and patterns need the star for something else.
+        let path = canonical_escapes(raw).ok_or(TargetError::Percent)?.replace("%2A", "*");
         if has_control_escape(&path) {
             return Err(TargetError::Character);
         }

@@ -1,0 +1,331 @@
+//! Assertions about the whole fleet, proved or disproved by a way that leads to what must not be reached.
+//!
+//! A sandbox reaches what its own policy lets it connect to, the networks it is on, and, since whoever sits in a peer can
+//! pass things on, everything that the sandboxes on its networks reach.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+
+use jiff::civil::Date;
+use schema::config::{Assertion, EgressMode, Location, Reach, Sandbox};
+use schema::policy::{DnsName, Host, HostPattern, Policy, Protocol, Rule};
+use schema::{Config, Name};
+use serde::Serialize;
+
+use crate::compiled::Compiled;
+use crate::cover;
+use crate::verdict::{ConnectVerdict, Denial, Question, Transport};
+use crate::written;
+
+/// An assertion that does not hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Breach {
+    /// Index in [`Config::assertions`].
+    pub assertion: usize,
+    /// Where the assertion is written.
+    #[serde(serialize_with = "as_text")]
+    pub at: Location,
+    /// The sandbox it does not hold for.
+    pub sandbox: Name,
+    /// How each thing that must not be reached is reached, in the order of the assertion.
+    pub ways: Vec<Way>,
+}
+
+/// A way from a sandbox to something.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Way {
+    /// What must not be reached, as it is written.
+    pub reaches: String,
+    /// Networks and the peers on them, in the order in which they are passed.
+    pub through: Vec<Hop>,
+    /// What is at the end.
+    pub end: End,
+}
+
+/// One step from a sandbox to another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Hop {
+    /// The network both are on.
+    pub network: Name,
+    /// The other sandbox.
+    pub sandbox: Name,
+}
+
+/// The last step of a way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase", tag = "kind")]
+pub enum End {
+    /// The last sandbox is on this network.
+    Network {
+        /// Its name.
+        network: Name,
+    },
+    /// A rule of the last sandbox allows it.
+    Rule {
+        /// A host that is reached.
+        host: String,
+        /// A port.
+        port: u16,
+        /// Whether by datagrams.
+        udp: bool,
+        /// The rule as people write it.
+        rule: String,
+        /// Where it is written.
+        place: String,
+    },
+    /// The last sandbox is `open`.
+    Open {
+        /// A host that is reached.
+        host: String,
+    },
+    /// The last sandbox is itself what must not be reached.
+    Sandbox,
+}
+
+/// Everything that does not hold on `today`: every assertion, every sandbox it does not hold for.
+///
+/// # Guarantees
+/// Complete: what is not named holds. Every host, port and rule that is named is one the evaluator lets be connected to.
+///
+/// # Caveats
+/// Requests are not reasoned about: a host that some connection is allowed to counts as reached, whatever the requests on
+/// it have to be. `**` means every host, addresses too.
+pub fn prove(config: &Config, today: Date) -> Vec<Breach> {
+    if config.assertions.is_empty() {
+        return Vec::new();
+    }
+    let fleet = Fleet::new(config, today);
+    let mut breaches = Vec::new();
+    for (index, assertion) in config.assertions.iter().enumerate() {
+        let Assertion { sandboxes, reaches, unless, at } = assertion;
+        for (name, sandbox) in &config.sandboxes {
+            if !sandboxes.matches(name) || unless.covers(name, sandbox.egress.mode) {
+                continue;
+            }
+            let ways: Option<Vec<Way>> = reaches.iter().map(|reach| fleet.way(sandbox, reach)).collect();
+            if let Some(ways) = ways {
+                breaches.push(Breach { assertion: index, at: at.clone(), sandbox: name.clone(), ways });
+            }
+        }
+    }
+    breaches
+}
+
+/// All sandboxes, with what was found out about them so far.
+struct Fleet<'a> {
+    config: &'a Config,
+    today: Date,
+    compiled: HashMap<&'a Name, Compiled>,
+    members: HashMap<&'a Name, Vec<&'a Name>>,
+}
+
+impl<'a> Fleet<'a> {
+    fn new(config: &'a Config, today: Date) -> Self {
+        let mut members: HashMap<&Name, Vec<&Name>> = HashMap::new();
+        for (name, sandbox) in &config.sandboxes {
+            for network in &sandbox.networks {
+                members.entry(network).or_default().push(name);
+            }
+        }
+        let compiled = config.sandboxes.iter().map(|(name, sandbox)| (name, Compiled::new(&sandbox.egress.policy)));
+        Self { config, today, compiled: compiled.collect(), members }
+    }
+
+    /// The shortest way from `start` to what `reach` says.
+    fn way(&self, start: &'a Sandbox, reach: &Reach) -> Option<Way> {
+        let mut seen: HashMap<&Name, Option<(&Name, &Name)>> = HashMap::from([(&start.name, None)]);
+        let mut next: VecDeque<&Sandbox> = VecDeque::from([start]);
+        while let Some(sandbox) = next.pop_front() {
+            if let Some(end) = self.end(sandbox, reach, sandbox.name != start.name) {
+                let mut through = Vec::new();
+                let mut at = &sandbox.name;
+                while let Some(Some((network, before))) = seen.get(at) {
+                    through.push(Hop { network: (*network).clone(), sandbox: at.clone() });
+                    at = before;
+                }
+                through.reverse();
+                return Some(Way { reaches: written_reach(reach), through, end });
+            }
+            for network in &sandbox.networks {
+                for peer in self.members.get(network).into_iter().flatten() {
+                    if !seen.contains_key(peer) {
+                        seen.insert(peer, Some((network, &sandbox.name)));
+                        next.extend(self.config.sandboxes.get(*peer));
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// How `sandbox` reaches it by itself.
+    fn end(&self, sandbox: &Sandbox, reach: &Reach, is_peer: bool) -> Option<End> {
+        let pattern = match reach {
+            Reach::Network(network) => {
+                return sandbox.networks.contains(network).then(|| End::Network { network: network.clone() });
+            }
+            Reach::Host(pattern) => pattern,
+        };
+        if let HostPattern::Exact(name) = pattern
+            && name.as_str() == sandbox.name.as_str()
+            && is_peer
+        {
+            return Some(End::Sandbox);
+        }
+        match sandbox.egress.mode {
+            EgressMode::None => None,
+            EgressMode::Open => Some(End::Open { host: example(pattern) }),
+            EgressMode::Allowlist | EgressMode::Direct => {
+                witness(&sandbox.egress.policy, self.compiled.get(&sandbox.name)?, pattern, self.today)
+            }
+        }
+    }
+}
+
+/// A host of `pattern` and a port that the policy lets be connected to.
+fn witness(policy: &Policy, compiled: &Compiled, pattern: &HostPattern, today: Date) -> Option<End> {
+    for rule in policy.allow.iter().filter(|rule| rule.holds(today)) {
+        // `**` of an assertion is everything; of a rule it is every name.
+        let hosts =
+            if *pattern == HostPattern::Any { Some(rule.host.clone()) } else { cover::common(&rule.host, pattern) };
+        let Some(hosts) = hosts else { continue };
+        let transport = if rule.protocol == Protocol::Udp { Transport::Udp } else { Transport::Tcp };
+        for port in ports(rule, policy) {
+            let allowed = |host: &Host| {
+                let question = Question { host, port, transport };
+                match compiled.connect(question, today) {
+                    ConnectVerdict::Allow { .. } => Ok(()),
+                    ConnectVerdict::Deny(denial) => Err(denial),
+                }
+            };
+            if let Some(host) = find(&hosts, &policy.deny, allowed) {
+                return Some(End::Rule {
+                    host: host.to_string(),
+                    port,
+                    udp: transport == Transport::Udp,
+                    rule: written::allow(rule),
+                    place: rule.place.to_string(),
+                });
+            }
+        }
+    }
+    None
+}
+
+/// Ports to try for a rule. What is denied changes only where a denied range begins or ends, so that one port of each
+/// stretch between stands for all of it.
+fn ports(rule: &Rule, policy: &Policy) -> Vec<u16> {
+    let edges = policy.deny.iter().flat_map(|rule| &rule.ports);
+    let edges = edges.flat_map(|range| [Some(range.first), range.last.checked_add(1)]).flatten();
+    let firsts = rule.ports.iter().map(|range| range.first);
+    let mut ports: Vec<u16> = firsts.chain(edges.filter(|port| rule.has_port(*port))).collect();
+    // What people expect to see comes first.
+    ports.sort_unstable_by_key(|port| (!matches!(port, 443), *port));
+    ports.dedup();
+    ports
+}
+
+/// A host of `hosts` that `allowed` allows.
+fn find(hosts: &HostPattern, deny: &[Rule], allowed: impl Fn(&Host) -> Result<(), Denial>) -> Option<Host> {
+    let HostPattern::Network(network) = hosts else {
+        return examples(hosts, deny).into_iter().find(|host| allowed(host).is_ok());
+    };
+    // From the first address over what each deny rule takes away.
+    let (mut address, last) = (network.network(), network.broadcast());
+    loop {
+        let host = Host::Address(address);
+        let denied = match allowed(&host) {
+            Ok(()) => return Some(host),
+            Err(Denial::Denied(rule)) => rule.host.clone(),
+            Err(_) => return None,
+        };
+        let HostPattern::Network(denied) = denied else { return None };
+        let end = denied.broadcast();
+        if end >= last {
+            return None;
+        }
+        address = next_address(end)?;
+    }
+}
+
+fn next_address(address: std::net::IpAddr) -> Option<std::net::IpAddr> {
+    match address {
+        std::net::IpAddr::V4(v4) => u32::from(v4).checked_add(1).map(|next| std::net::Ipv4Addr::from(next).into()),
+        std::net::IpAddr::V6(v6) => u128::from(v6).checked_add(1).map(|next| std::net::Ipv6Addr::from(next).into()),
+    }
+}
+
+/// Hosts that stand for all of a pattern. Of names below a suffix, one whose labels no deny rule has is denied only by rules
+/// that deny all of them, if it has two such labels; the one with a single label only reads better.
+fn examples(hosts: &HostPattern, deny: &[Rule]) -> Vec<Host> {
+    let taken: Vec<&str> = deny
+        .iter()
+        .filter_map(|rule| match &rule.host {
+            HostPattern::Exact(name) | HostPattern::OneLabel(name) | HostPattern::AnyDepth(name) => Some(name),
+            HostPattern::Any | HostPattern::Network(_) => None,
+        })
+        .flat_map(DnsName::labels)
+        .collect();
+    let fresh = (0_u64..).map(|number| if number == 0 { String::from("any") } else { format!("any{number}") });
+    let fresh = fresh.into_iter().find(|label| !taken.contains(&label.as_str())).unwrap_or_default();
+    let made = match hosts {
+        HostPattern::Exact(name) => vec![name.to_string()],
+        HostPattern::OneLabel(suffix) => vec![format!("{fresh}.{suffix}")],
+        HostPattern::AnyDepth(suffix) => vec![format!("{fresh}.{suffix}"), format!("{fresh}.{fresh}.{suffix}")],
+        HostPattern::Any => vec![String::from("example.com"), format!("{fresh}.{fresh}")],
+        HostPattern::Network(network) => return vec![Host::Address(network.network())],
+    };
+    // A suffix of nearly 253 characters leaves no room for a label: then no name matches the pattern.
+    made.into_iter().filter_map(|name| name.parse().ok()).collect()
+}
+
+/// The first of [`examples`], of which there is one unless nothing can match.
+fn example(hosts: &HostPattern) -> String {
+    examples(hosts, &[]).into_iter().next().map_or_else(|| hosts.to_string(), |host| host.to_string())
+}
+
+fn written_reach(reach: &Reach) -> String {
+    match reach {
+        Reach::Network(network) => network.to_string(),
+        Reach::Host(pattern) => pattern.to_string(),
+    }
+}
+
+impl fmt::Display for Breach {
+    /// `backend by api → network backend; and ** by api → github.com:443, by { host: github.com } at a.yaml:9:7`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, way) in self.ways.iter().enumerate() {
+            let start = if index == 0 { "" } else { "; and " };
+            write!(f, "{start}{} by {}", way.reaches, way.shown_from(&self.sandbox))?;
+        }
+        Ok(())
+    }
+}
+
+impl Way {
+    /// `api → network front → web → example.com:443, by { host: "**" } at a.yaml:9:7`.
+    pub fn shown_from(&self, sandbox: &Name) -> String {
+        let mut text = sandbox.to_string();
+        for Hop { network, sandbox } in &self.through {
+            text.push_str(&format!(" → network {network} → {sandbox}"));
+        }
+        match &self.end {
+            End::Network { network } => text.push_str(&format!(" → network {network}")),
+            End::Rule { host, port, udp, rule, place } => {
+                let udp = if *udp { "udp " } else { "" };
+                let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+                text.push_str(&format!(" → {udp}{host}:{port}, by {rule} at {place}"));
+            }
+            End::Open { host } => text.push_str(&format!(" → {host}, by `mode: open`")),
+            End::Sandbox => {}
+        }
+        text
+    }
+}
+
+fn as_text<S: serde::Serializer>(at: &Location, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(at)
+}

@@ -1,0 +1,219 @@
+//! Why something is allowed or denied, and what would change that, in the words of people.
+
+mod suggest;
+#[cfg(test)]
+mod tests;
+mod words;
+
+use jiff::civil::Date;
+use schema::Config;
+use schema::config::{EgressMode, Sandbox};
+use schema::policy::{Host, HostPattern, Policy, Rule, Target};
+use serde::Serialize;
+
+use crate::compiled::Compiled;
+use crate::dial::judge::{Consent, judge};
+use crate::judge::Wish;
+use crate::verdict::{ConnectVerdict, Denial, Headers, RequestVerdict};
+use crate::written;
+
+pub use words::{Refused, refusal_json, refusal_text};
+
+/// What a sandbox may do with a target, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Explanation {
+    /// Whether it is allowed.
+    pub allowed: bool,
+    /// `rule`, `mode`, `network`, `address-refused`, or why it is denied as [`Denial::because`] says. Kebab case, stable.
+    pub because: &'static str,
+    /// The same as a fragment of a sentence.
+    pub message: String,
+    /// The rule that decided, or that came nearest.
+    pub rule: Option<WrittenRule>,
+    /// The rule that would allow it, for `egress.allow`; as narrow as possible. `None` where none would.
+    pub allow: Option<String>,
+    /// What else to know or to do: fragments of sentences.
+    pub notes: Vec<String>,
+}
+
+/// A rule, and where it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct WrittenRule {
+    /// As people write it.
+    pub text: String,
+    /// `sandboxes.yaml:12:9`.
+    pub at: String,
+    /// The allowlist it comes from.
+    pub list: Option<String>,
+    /// Whether it decided; else it is the one that came nearest.
+    pub decided: bool,
+}
+
+/// Explains what `sandbox` may do with `target`. A key of [`Config::sandboxes`]; `None` if there is no such sandbox.
+pub fn explain(
+    config: &Config,
+    sandbox: &str,
+    target: &Target,
+    method: Option<&str>,
+    headers: &dyn Headers,
+    today: Date,
+) -> Option<Explanation> {
+    let sandbox = config.sandboxes.get(sandbox)?;
+    if let Some(network) = shared_network(config, sandbox, &target.host) {
+        return Some(Explanation {
+            allowed: true,
+            because: "network",
+            message: format!("it is a sandbox on the same network, {network}"),
+            rule: None,
+            allow: None,
+            notes: Vec::new(),
+        });
+    }
+    let by_mode = |allowed, message: &str, note: Option<&str>| Explanation {
+        allowed,
+        because: "mode",
+        message: message.to_owned(),
+        rule: None,
+        allow: None,
+        notes: note.map(str::to_owned).into_iter().collect(),
+    };
+    let note = "with `mode: allowlist`, `egress.allow` says what is reached";
+    Some(match sandbox.egress.mode {
+        EgressMode::None => by_mode(false, "`egress.mode` is `none`", Some(note)),
+        EgressMode::Open => by_mode(true, "`egress.mode` is `open`: everything is reached", None),
+        EgressMode::Allowlist => by_policy(&sandbox.egress.policy, target, method, headers, today),
+        EgressMode::Direct => direct(&sandbox.egress.policy, target, today),
+    })
+}
+
+/// The network through which `sandbox` reaches another one of the name `host`.
+fn shared_network<'a>(config: &'a Config, sandbox: &'a Sandbox, host: &Host) -> Option<&'a schema::Name> {
+    let Host::Name(name) = host else { return None };
+    let peer = config.sandboxes.get(name.as_str()).filter(|peer| peer.name != sandbox.name)?;
+    sandbox.networks.iter().find(|network| peer.networks.contains(network))
+}
+
+/// Explains what a policy says of a target.
+pub fn by_policy(
+    policy: &Policy,
+    target: &Target,
+    method: Option<&str>,
+    headers: &dyn Headers,
+    today: Date,
+) -> Explanation {
+    let compiled = Compiled::new(policy);
+    let wish = Wish::new(target, method.unwrap_or("GET"), headers);
+    match compiled.judge(&wish, today) {
+        RequestVerdict::Allow(rule) => {
+            undialled(policy, target, &rule, today).unwrap_or_else(|| allowed(policy, target, &rule, Vec::new()))
+        }
+        RequestVerdict::Deny(denial) => {
+            let suggested = suggest::rule(&compiled, &wish, &denial, method.is_some(), today);
+            denied(&wish, &denial, suggested.as_ref(), today)
+        }
+    }
+}
+
+/// The same for [`EgressMode::Direct`], where nobody looks at what is spoken.
+fn direct(policy: &Policy, target: &Target, today: Date) -> Explanation {
+    let compiled = Compiled::new(policy);
+    let wish = Wish { request: None, ..Wish::new(target, "GET", &()) };
+    match compiled.connect(wish.question, today) {
+        ConnectVerdict::Allow { rule, .. } => {
+            let note = "`egress.mode` is `direct`: only host and port are looked at";
+            allowed(policy, target, &rule, vec![note.to_owned()])
+        }
+        ConnectVerdict::Deny(denial) => {
+            let suggested = suggest::rule(&compiled, &wish, &denial, false, today);
+            denied(&wish, &denial, suggested.as_ref(), today)
+        }
+    }
+}
+
+/// What a rule allows but the proxy does not dial: addresses of the host that are refused by default, where the policy
+/// itself says what they are. What names resolve to is known only when they are dialled.
+fn undialled(policy: &Policy, target: &Target, rule: &Rule, today: Date) -> Option<Explanation> {
+    let about = |rule: &&Rule| rule.has_port(target.port) && rule.holds(today);
+    let literal: Vec<_> = match &target.host {
+        Host::Name(_) => Vec::new(),
+        Host::Address(address) => (policy.allow.iter().filter(about))
+            .filter_map(|rule| match &rule.host {
+                HostPattern::Network(network) if network.contains(address) => Some(*network),
+                _ => None,
+            })
+            .collect(),
+    };
+    let addresses = match &target.host {
+        Host::Name(name) => policy.hosts.get(name)?.clone(),
+        Host::Address(address) => vec![*address],
+    };
+    let consent = Consent { ranges: &policy.dial_allow, literal: &literal };
+    let refused: Vec<_> =
+        addresses.iter().filter_map(|address| Some((*address, judge(*address, consent).err()?))).collect();
+    let (address, range) = *refused.first().filter(|_| refused.len() == addresses.len())?;
+    Some(Explanation {
+        allowed: false,
+        because: "address-refused",
+        message: format!("a rule allows it, but {address} is not dialled: it is {}", range.kind),
+        rule: Some(WrittenRule::new(rule, written::allow(rule), false)),
+        allow: None,
+        notes: vec![format!(
+            "to have it dialled, write under `egress`: dial: {{ allowRanges: [\"{}\"] }}",
+            range.would_allow(address)
+        )],
+    })
+}
+
+fn allowed(policy: &Policy, target: &Target, rule: &Rule, mut notes: Vec<String>) -> Explanation {
+    if let Host::Name(name) = &target.host
+        && let Some(addresses) = policy.hosts.get(name)
+    {
+        let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        notes.push(format!("`egress.hosts` says where it is: {}", addresses.join(", ")));
+    }
+    if rule.needs_requests() && target.path.is_some() {
+        notes.push(String::from("requests to it are looked at; TLS is taken apart for that"));
+    }
+    if let Some(last) = rule.expires {
+        notes.push(format!("the rule holds until {last}"));
+    }
+    Explanation {
+        allowed: true,
+        because: "rule",
+        message: String::from("a rule allows it"),
+        rule: Some(WrittenRule::new(rule, written::allow(rule), true)),
+        allow: None,
+        notes,
+    }
+}
+
+fn denied(wish: &Wish<'_>, denial: &Denial, suggested: Option<&Rule>, today: Date) -> Explanation {
+    let is_deny = matches!(denial, Denial::Denied(_));
+    let mut notes = Vec::new();
+    if let Denial::Denied(_) = denial {
+        notes.push(String::from("a deny rule wins over every allow rule: remove it, or make it narrower"));
+    } else if suggested.is_none() {
+        notes.push(String::from(
+            "no further allow rule helps: other rules look at requests to this host and port, or deny some, so that only \
+             HTTP passes; give them `ports`, or make them narrower",
+        ));
+    }
+    let rule = denial.rule().map(|rule| {
+        let text = if is_deny { written::deny(rule) } else { written::allow(rule) };
+        WrittenRule::new(rule, text, is_deny)
+    });
+    Explanation {
+        allowed: false,
+        because: denial.because(),
+        message: words::why(wish, denial, today),
+        rule,
+        allow: suggested.map(written::allow),
+        notes,
+    }
+}
+
+impl WrittenRule {
+    fn new(rule: &Rule, text: String, decided: bool) -> Self {
+        Self { text, at: rule.place.at.clone(), list: rule.place.list.clone(), decided }
+    }
+}

@@ -1,0 +1,189 @@
+//! What people are told, and that it is true.
+
+use jiff::civil::date;
+use proptest::prelude::*;
+use schema::policy::{Policy, Protocol, Rule, Target};
+
+use super::*;
+use crate::compiled::properties::{TODAY, asked, policy as any_policy};
+use crate::testing::rules::{With as _, fleet, policy, rule};
+use crate::verdict::Inspect;
+
+fn ours() -> Policy {
+    let mut policy = policy(
+        [
+            rule("github.com").ports(&[22, 443]),
+            rule("api.github.com").methods(&["GET", "HEAD"]).paths(&["/repos/**"]),
+            rule("api.anthropic.com").methods(&["POST"]).paths(&["/v1/**"]).secret(),
+            rule("**.example.org"),
+            Rule { expires: Some(date(2026, 6, 14)), ..rule("old.test") },
+            Rule { expires: Some(date(2026, 6, 16)), reason: Some(String::from("until we move")), ..rule("soon.test") },
+            rule("ntp.test").ports(&[123]).protocol(Protocol::Udp),
+            rule("db.test").ports(&[5432]).protocol(Protocol::Tcp),
+            rule("10.0.0.0/8").ports(&[443]),
+            rule("strict.test").protocol(Protocol::Tls),
+            rule("gist.github.com"),
+            rule("0.0.0.0/0"),
+            rule("*.test").ports(&[5432]),
+        ],
+        [rule("gist.github.com").every_port(), rule("**.example.org").methods(&["DELETE"]).every_port()],
+    );
+    policy.hosts.insert("mapped.test".parse().unwrap(), vec!["10.1.2.3".parse().unwrap()]);
+    policy.hosts.insert("inside.test".parse().unwrap(), vec!["10.1.2.4".parse().unwrap()]);
+    policy.dial_allow.push("10.1.2.4/32".parse().unwrap());
+    policy
+}
+
+fn shown(policy: &Policy, line: &str) -> String {
+    let (method, url) = line.split_once(' ').map_or((None, line), |(method, url)| (Some(method), url));
+    let target = Target::parse(url).unwrap();
+    let Explanation { allowed, because, message, rule, allow, notes } = by_policy(policy, &target, method, &(), TODAY);
+    let mut text = format!("{line}\n  {} ({because}): {message}\n", if allowed { "allowed" } else { "denied" });
+    if let Some(WrittenRule { text: rule, at, decided, .. }) = rule {
+        text += &format!("  {} {rule} at {at}\n", if decided { "rule" } else { "nearest" });
+    }
+    if let Some(allow) = allow {
+        text += &format!("  add {allow}\n");
+    }
+    for note in notes {
+        text += &format!("  note {note}\n");
+    }
+    text
+}
+
+#[test]
+fn every_answer_in_words() {
+    let policy = ours();
+    let lines = [
+        "https://github.com/acme/api",
+        "ssh://github.com",
+        "https://evil.test/collect",
+        "POST https://evil.test/collect?data=1",
+        "https://evil.test",
+        "ssh://evil.test",
+        "tcp://evil.test:443",
+        "udp://evil.test:53",
+        "http://[2001:db8::1]:8080/",
+        "GET https://api.github.com/repos/acme/api",
+        "POST https://api.github.com/repos/acme/api/issues",
+        "https://api.github.com/user",
+        "https://api.github.com/repos/a%2Fb",
+        "wss://api.github.com/repos/stream",
+        "https://github.com:8443/",
+        "POST https://api.anthropic.com/v1/messages",
+        "POST http://api.anthropic.com/v1/messages",
+        "https://gist.github.com/",
+        "DELETE https://www.example.org/x",
+        "GET https://www.example.org/x",
+        "tcp://www.example.org:443",
+        "https://old.test/",
+        "https://soon.test/",
+        "udp://ntp.test:123",
+        "tcp://ntp.test:123",
+        "postgres://db.test/name",
+        "udp://db.test:5432",
+        "https://10.1.2.3/",
+        "https://192.0.2.1/",
+        "https://127.0.0.1/",
+        "tcp://mapped.test:5432",
+        "tcp://inside.test:5432",
+        "http://strict.test/",
+        "https://api.github.com/repos/a*b",
+        "POST https://evil.test/a*b",
+    ];
+    let text: String = lines.iter().map(|line| shown(&policy, line)).collect();
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn modes_and_networks_come_before_rules() {
+    let mut config =
+        fleet(&["api allowlist back", "open open", "none none", "dbs none back", "far none front", "wire direct"]);
+    let evil = policy([rule("example.org").methods(&["GET"])], []);
+    for sandbox in config.sandboxes.values_mut() {
+        sandbox.egress.policy = evil.clone();
+    }
+    let ask = |sandbox: &str, url: &str| {
+        let explained = explain(&config, sandbox, &Target::parse(url).unwrap(), Some("POST"), &(), TODAY).unwrap();
+        (explained.allowed, explained.because)
+    };
+    assert_eq!(ask("open", "https://anything.test/"), (true, "mode"));
+    assert_eq!(ask("none", "https://example.org/"), (false, "mode"));
+    assert_eq!(ask("api", "tcp://dbs:5432"), (true, "network"));
+    assert_eq!(ask("api", "tcp://far:5432"), (false, "no-rule"));
+    assert_eq!(ask("api", "tcp://api:5432"), (false, "no-rule"));
+    assert_eq!(ask("api", "https://example.org/"), (false, "method"));
+    // Nobody looks at methods there.
+    assert_eq!(ask("wire", "https://example.org/"), (true, "rule"));
+    assert_eq!(ask("wire", "https://example.org:444/"), (false, "port"));
+    assert_eq!(explain(&config, "missing", &Target::parse("ssh://a").unwrap(), None, &(), TODAY), None);
+}
+
+#[test]
+fn a_refused_client_is_told_what_to_ask_for_and_nothing_else() {
+    let policy = ours();
+    let compiled = Compiled::new(&policy);
+    let mut text = String::new();
+    for line in ["POST https://api.github.com/repos/x", "GET http://evil.test/", "GET https://gist.github.com/"] {
+        let (method, url) = line.split_once(' ').unwrap();
+        let target = Target::parse(url).unwrap();
+        let wish = Wish::new(&target, method, &());
+        let RequestVerdict::Deny(denial) = compiled.judge(&wish, TODAY) else { panic!("{line} is allowed") };
+        let refused = Refused { sandbox: "api", wish, denial: &denial };
+        text += &refusal_text(&refused, &compiled, TODAY);
+        text += &format!("{:#}\n", refusal_json(&refused, &compiled, TODAY));
+    }
+    assert!(!text.contains("a.yaml"), "{text}");
+    insta::assert_snapshot!(text);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(3000))]
+
+    /// Judged step by step as the data path does, and by the explanation: the same, and what is suggested helps.
+    #[test]
+    fn explanations_are_true(policy in any_policy(), asked in asked(), scheme in 0..6_usize, named in any::<bool>()) {
+        let scheme = ["https", "http", "wss", "ssh", "udp", "rediss"][scheme];
+        let host = match &asked.host {
+            Host::Address(std::net::IpAddr::V6(address)) => format!("[{address}]"),
+            host => host.to_string(),
+        };
+        let path = if asked.path().is_empty() { "/" } else { asked.path() };
+        let target = Target::parse(&format!("{scheme}://{host}:{}{path}", asked.port)).unwrap();
+        let method = asked.method();
+        let compiled = Compiled::new(&policy);
+        let wish = Wish::new(&target, if named { method } else { "GET" }, &());
+
+        let by_steps = match compiled.connect(wish.question, TODAY) {
+            ConnectVerdict::Deny(_) => false,
+            ConnectVerdict::Allow { inspect: Inspect::Requests, .. } => wish
+                .request
+                .is_some_and(|request| matches!(compiled.request(wish.question, &request, TODAY), RequestVerdict::Allow(_))),
+            ConnectVerdict::Allow { inspect, .. } => inspect.lets_pass(wish.question.port, wish.speech),
+        };
+        let named = named.then_some(method);
+        let explained = by_policy(&policy, &target, named, &(), TODAY);
+        // What is dialled is another question: here, whether rules allow it.
+        prop_assert_eq!(explained.allowed || explained.because == "address-refused", by_steps);
+
+        if let RequestVerdict::Deny(denial) = compiled.judge(&wish, TODAY) {
+            let suggested = suggest::rule(&compiled, &wish, &denial, named.is_some(), TODAY);
+            prop_assert_eq!(explained.allow, suggested.as_ref().map(written::allow));
+            let mut more = policy.clone();
+            if let Some(rule) = suggested {
+                more.allow.push(rule);
+                let after = by_policy(&more, &target, named, &(), TODAY);
+                prop_assert!(after.allowed || after.because == "address-refused", "{:?}", after);
+            } else {
+                // Nothing helps, then: not even the widest rules there are.
+                for host in ["**", "0.0.0.0/0", "::/0"] {
+                    for protocol in [Protocol::Tcp, Protocol::Udp] {
+                        let all = rule(host).every_port().protocol(protocol);
+                        more.allow.push(Rule { encoded_separators: true, upgrade: true, ..all });
+                    }
+                }
+                prop_assert!(!by_policy(&more, &target, named, &(), TODAY).allowed);
+            }
+        }
+    }
+}
