@@ -78,7 +78,7 @@ fn inner_pid(engine: &Engine) -> String {
 #[test]
 fn two_projects_at_once() {
     let engine = Engine::start(Kind::Rootless5);
-    let sandboxes: String = (1..=6).map(|n| format!("\x20 box-{n}: {{ image: host }}\n")).collect();
+    let sandboxes = ["a", "b", "c", "d", "e", "f"].map(|name| format!("\x20 {name}: {{ image: host }}\n")).concat();
     for project in ["left", "right"] {
         let quotas = "quotas: { perOwner: 20, total: 20 }\n";
         engine.write(

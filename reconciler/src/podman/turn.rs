@@ -101,12 +101,13 @@ mod tests {
         assert!(two.take().now_or_never().is_none(), "in two");
         assert!(Turn::before("unix:///b", dir.path()).take().now_or_never().is_some(), "another engine");
         drop(held);
-        assert!(two.take().await._file.is_some());
+        two.lock().await.expect("free again");
     }
 
     #[tokio::test]
     async fn without_a_place_for_the_lock_the_turn_is_given() {
         let turn = Turn::before("unix:///a", Path::new("/not/there"));
-        assert!(turn.take().await._file.is_none());
+        turn.lock().await.expect_err("nowhere");
+        turn.take().await;
     }
 }
