@@ -1,8 +1,11 @@
 //! Builds PID 1 (crate `init`) as a static program for `sbx` to carry, so that one build of `sbx` yields all of it.
 
 use std::env;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use sha2::{Digest as _, Sha256};
 
 /// Settings of the build of `sbx` that must not reach the build of PID 1: it always has the same profile, flags and
 /// place, and a lint or coverage run of `sbx` is none of its business.
@@ -47,6 +50,13 @@ fn main() {
 
     let program = directory.join(target).join("init").join("sbx-init");
     println!("cargo::rustc-env=SBX_INIT={}", program.display());
+    let content = std::fs::read(&program).unwrap_or_else(|error| fail(&format!("{}: {error}", program.display())));
+    let mut hash = String::new();
+    for byte in Sha256::digest(content) {
+        // Writing to a String cannot fail.
+        let _ = write!(hash, "{byte:02x}");
+    }
+    println!("cargo::rustc-env=SBX_INIT_HASH={hash}");
 }
 
 fn workspace() -> PathBuf {

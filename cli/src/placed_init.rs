@@ -1,10 +1,10 @@
 //! PID 1 of sandboxes as a file on this host: named by its content, written once, never changed.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use crate::carried::INIT;
+use crate::carried::{INIT, INIT_HASH};
 use crate::failure::Failure;
 
 /// The file under `data`, written if it is not there or is not what it should be.
@@ -12,8 +12,7 @@ use crate::failure::Failure;
 /// # Guarantees
 /// The path stands for the content: sandboxes of an older `sbx` keep theirs, and a half-written file is never seen.
 pub fn place(data: &Path) -> Result<PathBuf, Failure> {
-    let hash = reconciler::resource::sha256(INIT);
-    let path = path(data, &hash);
+    let path = path(data, INIT_HASH);
     if is_whole(&path) {
         return Ok(path);
     }
@@ -30,7 +29,23 @@ fn is_whole(path: &Path) -> bool {
     let Ok(meta) = std::fs::symlink_metadata(path) else { return false };
     let mode = meta.mode();
     // Nobody but its owner may be able to exchange what runs as PID 1 of every sandbox.
-    meta.is_file() && mode & 0o555 == 0o555 && mode & 0o022 == 0 && std::fs::read(path).is_ok_and(|bytes| bytes == INIT)
+    meta.is_file() && mode & 0o555 == 0o555 && mode & 0o022 == 0 && holds(path, INIT).unwrap_or(false)
+}
+
+/// Whether the file is exactly `expected`, read piece by piece: memory for all of it would cost more than the reading.
+fn holds(path: &Path, mut expected: &[u8]) -> std::io::Result<bool> {
+    let mut file = std::fs::File::open(path)?;
+    let mut piece = [0; 32 * 1024];
+    loop {
+        let read = file.read(&mut piece)?;
+        if read == 0 {
+            return Ok(expected.is_empty());
+        }
+        match expected.strip_prefix(&piece[..read]) {
+            Some(rest) => expected = rest,
+            None => return Ok(false),
+        }
+    }
 }
 
 fn write(path: &Path) -> std::io::Result<()> {
@@ -60,9 +75,12 @@ mod tests {
         let inode = std::fs::metadata(&path).expect("there").ino();
         assert_eq!(place(data.path()).expect("placed"), path);
         assert_eq!(std::fs::metadata(&path).expect("there").ino(), inode, "left alone");
-        std::fs::write(&path, b"evil").expect("written");
-        place(data.path()).expect("repaired");
-        assert_eq!(std::fs::read(&path).expect("there"), INIT);
+        let (shorter, longer) = (INIT[..INIT.len() - 1].to_vec(), [INIT, b"x"].concat());
+        for other in [b"evil".to_vec(), shorter, longer, Vec::new()] {
+            std::fs::write(&path, other).expect("written");
+            place(data.path()).expect("repaired");
+            assert_eq!(std::fs::read(&path).expect("there"), INIT);
+        }
         assert_eq!(std::fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o755);
         assert_eq!(std::fs::read_dir(path.parent().expect("in a directory")).expect("there").count(), 1);
     }
