@@ -35,7 +35,7 @@ fn is_whole(path: &Path) -> bool {
 /// Whether the file is exactly `expected`, read piece by piece: memory for all of it would cost more than the reading.
 fn holds(path: &Path, mut expected: &[u8]) -> std::io::Result<bool> {
     let mut file = std::fs::File::open(path)?;
-    let mut piece = [0; 32 * 1024];
+    let mut piece = [0; 16 * 1024];
     loop {
         let read = file.read(&mut piece)?;
         if read == 0 {
