@@ -147,6 +147,7 @@ pub fn schema_caller(person: &Person, directories: &Directories) -> schema::Call
         user: person.name.clone(),
         uid: person.uid,
         gid: person.gid,
+        today: jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date(),
         data_dir: directories.data.clone(),
         engine_sockets: engine_sockets(person, directories),
     }

@@ -5,15 +5,42 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use schema::{Caller, Config, Source};
 
 use crate::backend::{BackendError, ErrorKind, Observe, Perform, Progress};
+use crate::desired::DesiredState;
 use crate::facts::{
     ContainerFacts, ContainerProbe, DaemonFacts, EngineFacts, ImageFacts, ObjectFacts, Observed, ProbeQuery, Probes,
     Query, RepositoryFacts, ServedFacts, Snapshot, State, WorktreeFacts, WorktreePlace,
 };
+use crate::host_facts::HostFacts;
 use crate::op::Op;
+use crate::planner;
 use crate::resource::{Labels, label};
 use crate::spec::{ContainerSpec, ImageSpec, LimitSpec, MountOrigin, NetworkSpec};
+
+/// The configuration of a project `acme` with this in its `sandboxes.yaml`.
+pub fn config(body: &str) -> Config {
+    let text = format!("apiVersion: sbx/v1\nproject: acme\n{body}");
+    let source = Source { name: "sandboxes.yaml".into(), directory: "/project".into(), text };
+    let caller = Caller {
+        env: BTreeMap::new(),
+        home: "/home/alice".into(),
+        user: "alice".into(),
+        uid: 1000,
+        gid: 1000,
+        today: jiff::civil::Date::MIN,
+        data_dir: "/data".into(),
+        engine_sockets: Vec::new(),
+    };
+    schema::load(&[source], &caller).config.expect("a configuration without errors")
+}
+
+/// What `config` asks for on this host and an engine without anything.
+pub async fn desired(config: &Config, host: &HostFacts) -> DesiredState {
+    let snapshot = MemoryBackend::default().snapshot(&planner::query(config, host)).await.expect("in memory");
+    planner::desire(config, host, &snapshot)
+}
 
 /// Everything the backend holds.
 #[derive(Debug, Clone, Default)]

@@ -39,73 +39,37 @@ fn rules(egress: &Egress) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use schema::policy::{HostPattern, Rule};
-    use schema::{Caller, Config, Source};
+    use schema::Config;
 
-    use super::*;
-    use crate::backend::Observe as _;
     use crate::host_facts::HostFacts;
-    use crate::planner::{desire, query};
-    use crate::testing::MemoryBackend;
-
-    fn config() -> Config {
-        let text = "apiVersion: sbx/v1\nproject: acme\n\
-                    images:\n  debian: { ref: docker.io/library/debian:bookworm }\n  base: { from: debian, setup: { run: [a], egress: {} } }\n\
-                    sandboxes:\n  one: { image: base }\n  two: { image: base, egress: { mode: direct } }\n  six: { image: base, egress: { mode: none } }\n";
-        let source = Source { name: "sandboxes.yaml".into(), directory: "/".into(), text: text.into() };
-        let caller = Caller {
-            env: std::collections::BTreeMap::new(),
-            home: "/home/alice".into(),
-            user: "alice".into(),
-            uid: 1000,
-            gid: 1000,
-            data_dir: "/data".into(),
-            engine_sockets: Vec::new(),
-        };
-        schema::load(&[source], &caller).config.expect("no errors")
-    }
+    use crate::testing::{config, desired};
 
     async fn blamed(config: &Config) -> Vec<String> {
-        let host = HostFacts::default();
-        let snapshot = MemoryBackend::default().snapshot(&query(config, &host)).await.expect("in memory");
-        let state = desire(config, &host, &snapshot);
+        let state = desired(config, &HostFacts::default()).await;
         let notices = state.notices.into_iter().filter(|notice| notice.code == "sbx::egress-unavailable");
         notices.map(|notice| format!("{} {}", notice.origin.unwrap_or_default(), notice.message)).collect()
     }
 
     #[tokio::test]
     async fn nothing_runs_under_a_policy_that_nobody_serves() {
-        let mut config = config();
-        assert_eq!(blamed(&config).await, ["sandboxes.yaml:8:23 mode `direct` of egress is not available yet"]);
-        let rule = Rule {
-            host: HostPattern::Any,
-            ports: Vec::new(),
-            protocol: schema::policy::Protocol::Auto,
-            methods: Vec::new(),
-            paths: Vec::new(),
-            headers: Vec::new(),
-            encoded_separators: false,
-            upgrade: false,
-            timeout: None,
-            request: schema::policy::HeaderEdits::default(),
-            response: schema::policy::HeaderEdits::default(),
-            reason: None,
-            expires: None,
-            place: schema::policy::Place::default(),
-        };
-        for sandbox in config.sandboxes.values_mut() {
-            sandbox.egress.policy.allow.push(rule.clone());
-        }
-        for image in config.images.values_mut() {
-            if let Image::Setup { egress, .. } = image {
-                egress.policy.allow.push(rule.clone());
-            }
-        }
+        let config = config(
+            "images:\n  debian: { ref: docker.io/library/debian:bookworm }\n  \
+             base: { from: debian, setup: { run: [a], egress: { allow: [{ host: a.example }] } } }\n  \
+             fine: { from: debian, setup: { run: [a], egress: { deny: [{ host: a.example }] } } }\n  \
+             idle: { from: debian, setup: { run: [b], egress: { allow: [{ host: a.example }] } } }\n\
+             sandboxes:\n  \
+             direct: { image: fine, egress: { mode: direct } }\n  \
+             rules: { image: base, egress: { allow: [{ host: a.example }] } }\n  \
+             empty: { image: base, egress: { allow: [], deny: [{ host: a.example }] } }\n  \
+             none: { image: base, egress: { mode: none } }\n  \
+             open: { image: base, egress: { mode: open } }\n  \
+             plain: { image: base }\n",
+        );
         assert_eq!(
             blamed(&config).await,
             [
-                "sandboxes.yaml:7:3 `allow` of egress is not available yet",
-                "sandboxes.yaml:8:23 mode `direct` of egress is not available yet",
+                "sandboxes.yaml:9:26 mode `direct` of egress is not available yet",
+                "sandboxes.yaml:10:25 `allow` of egress is not available yet",
                 "sandboxes.yaml:5:44 `allow` of egress is not available yet",
             ]
         );

@@ -9,6 +9,7 @@ use crate::{Diagnostic, Severity, Span};
 mod advice;
 mod config;
 mod document;
+mod egress;
 mod meaning;
 mod rules;
 mod structure;
@@ -16,6 +17,7 @@ mod structure;
 pub use advice::*;
 pub use config::*;
 pub use document::*;
+pub use egress::*;
 pub use meaning::*;
 pub use rules::*;
 pub use structure::*;
@@ -75,6 +77,7 @@ pub fn catalogue() -> impl Iterator<Item = &'static Code> {
         .chain(config::ENTRIES)
         .chain(structure::ENTRIES)
         .chain(meaning::ENTRIES)
+        .chain(egress::ENTRIES)
         .chain(advice::ENTRIES)
         .chain(rules::ENTRIES)
 }

@@ -49,16 +49,32 @@ impl Config {
         self.sandboxes.values().flat_map(Sandbox::secrets).collect()
     }
 
-    /// Keys of [`Config::secrets`] that a sandbox is given, or that are written into its requests on the way: the value
-    /// of any other is never read.
+    /// Keys of [`Config::secrets`] that a sandbox is given, or that are written into requests on their way from a sandbox
+    /// or a set-up: the value of any other is never read.
     pub fn read_secrets(&self) -> BTreeSet<&Name> {
-        let written = self.sandboxes.values().flat_map(|sandbox| sandbox.egress.policy.secrets());
-        self.used_secrets().into_iter().chain(written).collect()
+        let egress = self.sandboxes.values().map(|sandbox| &sandbox.egress).chain(self.setups());
+        self.used_secrets().into_iter().chain(egress.flat_map(|egress| egress.policy.secrets())).collect()
+    }
+
+    /// Egress of the set-ups that images of sandboxes are made by.
+    fn setups(&self) -> impl Iterator<Item = &Egress> {
+        let mut wanted: Vec<&Name> = self.sandboxes.values().map(|sandbox| &sandbox.image).collect();
+        let mut seen: BTreeSet<&Name> = BTreeSet::new();
+        let mut setups = Vec::new();
+        while let Some(name) = wanted.pop() {
+            if seen.insert(name)
+                && let Some(Image::Setup { from, egress, .. }) = self.images.get(name)
+            {
+                setups.push(egress);
+                wanted.push(from);
+            }
+        }
+        setups.into_iter()
     }
 }
 
 impl Sandbox {
-    /// Keys of [`Config::secrets`] this sandbox uses, once for each use.
+    /// Keys of [`Config::secrets`] this sandbox is given, once for each use.
     pub fn secrets(&self) -> impl Iterator<Item = &Name> {
         self.env.values().filter_map(|value| match value {
             EnvValue::Secret(name) => Some(name),

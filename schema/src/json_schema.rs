@@ -13,8 +13,8 @@ const ID: &str = "urn:sbx:schema:v1";
 /// Committed as `schema/sandboxes.schema.json`; `sbx schema` prints the same text.
 pub fn json_schema() -> Value {
     let mut schema = with_definitions();
-    // A mapping that is used in one place is written there, for the same reason as values are.
-    inline(&mut schema, |name, _| name != "Sandbox");
+    // A mapping that is used in one place or two is written there, for the same reason as values are.
+    inline(&mut schema, |name, _| !matches!(name, "Sandbox" | "Rule" | "Use"));
     if let Value::Object(root) = &mut schema {
         // Title and id first, where people look for them.
         let mut ordered = Map::new();

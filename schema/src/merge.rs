@@ -2,18 +2,21 @@
 //!
 //! - Mappings merge key by key, to any depth. A key that only one side has stays as it is.
 //! - Scalars are replaced. So is anything by something of another kind.
-//! - Lists are appended; an item that is there already is not added again.
+//! - Lists are appended; an item that is there already is not added again. So `allow` and `deny` of egress, and the rules
+//!   of an allowlist, only ever grow.
 //! - `mounts` (by `target`, else `source`) and `worktrees` (by `path`) hold one item per key: the later one takes the
 //!   place of the earlier one.
-//! - Commands (`command` of a sandbox or a secret, `setup.run` of an image) are replaced, for half of two is neither.
+//! - Commands (`command` of a sandbox or a secret, `setup.run` of an image) are replaced, for half of two is neither; and so
+//!   are the addresses of a name in `egress.hosts`.
 //! - Alternatives exclude each other: `home: {tmpfs: …}` over `home: {volume: …}` leaves only the tmpfs. The same for the
-//!   kinds of images and the sources of secrets.
+//!   kinds of images, the sources of secrets and the ways upstream.
 //!
 //! `null` takes nothing away: it is no value of the language, and the check refuses it wherever it is written.
 //!
 //! Every node keeps the place it was written at, so that a problem points into the right file.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use crate::document::{Entry, Node, NodeKind};
 
@@ -36,6 +39,9 @@ enum Shape {
     Images,
     Image,
     Setup,
+    Egress,
+    Hosts,
+    Upstream,
     Secrets,
     Secret,
     Home,
@@ -57,9 +63,12 @@ impl Shape {
             (Self::Image, "setup") => Self::Setup,
             (Self::Secrets, _) => Self::Secret,
             (Self::Sandbox, "home") => Self::Home,
+            (Self::Sandbox | Self::Setup, "egress") => Self::Egress,
+            (Self::Egress, "upstream") => Self::Upstream,
+            (Self::Egress, "hosts") => Self::Hosts,
             (Self::Sandbox, "mounts") => Self::Keyed(&["target", "source"]),
             (Self::Sandbox, "worktrees") => Self::Keyed(&["path"]),
-            (Self::Sandbox | Self::Secret, "command") | (Self::Setup, "run") => Self::Whole,
+            (Self::Sandbox | Self::Secret, "command") | (Self::Setup, "run") | (Self::Hosts, _) => Self::Whole,
             _ => Self::Other,
         }
     }
@@ -70,6 +79,7 @@ impl Shape {
             Self::Image => &["host", "ref", "build", "archive", "rootfs", "from"],
             Self::Secret => &["env", "file", "command"],
             Self::Home => &["volume", "workspace", "tmpfs"],
+            Self::Upstream => &["proxy", "socks5", "netns"],
             _ => &[],
         }
     }
@@ -181,10 +191,46 @@ fn merge_keyed(fields: &[&str], ours: &[Node], theirs: &[Node]) -> Vec<Node> {
 }
 
 fn append(ours: &[Node], theirs: &[Node]) -> Vec<Node> {
-    // Only text is compared: every list of the language but the keyed ones is one of text.
-    let known = Index::of(ours.iter().map(Node::as_str), ours.len());
-    let fresh = theirs.iter().filter(|item| item.as_str().is_none_or(|text| known.find(text).is_none()));
+    let texts = Index::of(ours.iter().map(Node::as_str), ours.len());
+    // Made only for lists of something else than text: rules, tests, assertions.
+    let mut others: Option<HashMap<u64, Vec<&Node>>> = None;
+    let fresh = theirs.iter().filter(|item| {
+        if let Some(text) = item.as_str() {
+            return texts.find(text).is_none();
+        }
+        let others = others.get_or_insert_with(|| {
+            let mut index: HashMap<u64, Vec<&Node>> = HashMap::new();
+            for node in ours.iter().filter(|node| node.as_str().is_none()) {
+                index.entry(digest(node)).or_default().push(node);
+            }
+            index
+        });
+        !others.get(&digest(item)).is_some_and(|alike| alike.iter().any(|known| known.same_value(item)))
+    });
     ours.iter().chain(fresh).cloned().collect()
+}
+
+/// The same for nodes of the same value.
+fn digest(node: &Node) -> u64 {
+    fn feed(node: &Node, hasher: &mut DefaultHasher) {
+        std::mem::discriminant(&node.kind).hash(hasher);
+        match &node.kind {
+            NodeKind::Null => {}
+            NodeKind::Bool(value) => value.hash(hasher),
+            NodeKind::Integer(value) => value.hash(hasher),
+            // Zero and minus zero are equal.
+            NodeKind::Float(value) => (value + 0.0).to_bits().hash(hasher),
+            NodeKind::String(text) => text.hash(hasher),
+            NodeKind::Sequence(items) => items.iter().for_each(|item| feed(item, hasher)),
+            NodeKind::Mapping(entries) => entries.iter().for_each(|entry| {
+                entry.key.hash(hasher);
+                feed(&entry.value, hasher);
+            }),
+        }
+    }
+    let mut hasher = DefaultHasher::new();
+    feed(node, &mut hasher);
+    hasher.finish()
 }
 
 #[cfg(test)]
@@ -238,6 +284,18 @@ mod tests {
                 "defaults: {home: {volume: v}}\nimages: {i: {ref: r, pull: always}}\nsecrets: {s: {env: E}}",
                 "defaults: {home: {tmpfs: 1GiB}}\nimages: {i: {archive: a}}\nsecrets: {s: {file: f}}",
                 "defaults: {home: {tmpfs: 1GiB}}\nimages: {i: {archive: a}}\nsecrets: {s: {file: f}}",
+            ),
+            (
+                "rules append without repeating",
+                "defaults: {egress: {allow: [github, {host: a.example, ports: [1]}], hosts: {a.test: [10.0.0.1]}, upstream: {proxy: 'http://p:1'}}}",
+                "defaults: {egress: {allow: [{host: a.example, ports: [1]}, github, {host: a.example}], hosts: {a.test: [10.0.0.2]}, upstream: {netns: /n}}}",
+                "defaults: {egress: {allow: [github, {host: a.example, ports: [1]}, {host: a.example}], hosts: {a.test: [10.0.0.2]}, upstream: {netns: /n}}}",
+            ),
+            (
+                "allowlists grow",
+                "allowlists: {one: [{host: a.example}], two: {params: {h: host}, rules: [{host: '${h}'}]}}",
+                "allowlists: {one: [{host: b.example}], two: {params: {p: port}, rules: [{host: b.example}]}}",
+                "allowlists: {one: [{host: a.example}, {host: b.example}], two: {params: {h: host, p: port}, rules: [{host: '${h}'}, {host: b.example}]}}",
             ),
             (
                 "names are not mistaken for fields",

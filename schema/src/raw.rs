@@ -6,6 +6,8 @@
 //! values that are reserved but not available yet, `x-meant` maps names from neighbouring tools to ours. Both are absent from
 //! the published schema.
 
+mod allowlist;
+mod check;
 mod document;
 mod egress;
 mod gui;
@@ -16,6 +18,7 @@ mod limits;
 mod mount;
 mod network;
 mod quotas;
+mod rule;
 mod sandbox;
 mod secret;
 mod security;
@@ -24,6 +27,8 @@ mod value;
 mod volume;
 mod worktree;
 
+pub(crate) use allowlist::{AllowItem, Allowlist, ParameterKind};
+pub(crate) use check::{Assertion, PolicyTest};
 pub(crate) use document::Document;
 pub(crate) use egress::Egress;
 pub(crate) use gui::Gui;
@@ -34,10 +39,11 @@ pub(crate) use limits::Limits;
 pub(crate) use mount::Mount;
 pub(crate) use network::Network;
 pub(crate) use quotas::Quotas;
+pub(crate) use rule::Rule;
 pub(crate) use sandbox::Sandbox;
 pub(crate) use secret::Secret;
 pub(crate) use security::Security;
 pub(crate) use user::User;
-pub(crate) use value::{Cpus, EnvValue, Id, OneOrMany, Scalar, Size};
+pub(crate) use value::{Cpus, EnvValue, Id, OneOrMany, Scalar, SecretReference, Size};
 pub(crate) use volume::Volume;
 pub(crate) use worktree::Worktree;

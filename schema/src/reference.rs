@@ -17,7 +17,7 @@ pub fn reference() -> String {
          `UPDATE=1 cargo test -p sbx-schema --test json_schema`.\n\n\
          `~` is the home directory of whoever runs `sbx`; relative paths start at the directory of the file they are written\n\
          in. `${VAR}` and `${VAR:-default}` are filled in from the environment in paths, `owner`, `ref`, build arguments, `env`,\n\
-         `devices` and the fields of worktrees; `$${` is a literal `${`. A field marked *required* must be there in the end: it may\n\
+         `devices`, the fields of worktrees, rules of egress and tests; `$${` is a literal `${`. A field marked *required* must be there in the end: it may\n\
          also come from `defaults` or a profile.\n",
     );
     page.section("The document", &schema);
@@ -87,6 +87,9 @@ impl Page<'_> {
         if let Some(choices) = schema.get("anyOf").and_then(Value::as_array) {
             let kinds: Vec<String> = choices.iter().map(|choice| self.kind(choice, later)).collect();
             return kinds.join(" or ");
+        }
+        if let (Some(first), Some(second)) = (schema.get("then"), schema.get("else")) {
+            return format!("{} or {}", self.kind(first, later), self.kind(second, later));
         }
         if let Some(value) = schema.get("const") {
             return format!("`{}`", value.as_str().unwrap_or_default());

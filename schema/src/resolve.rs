@@ -13,12 +13,16 @@ use crate::codes::{INVALID_NAME, UNSUPPORTED_VERSION, WRONG_TYPE};
 use crate::config::{Config, Origins, Quotas, Sandbox, Volume};
 use crate::document::{Entry, Node};
 use crate::report::Locator;
-use crate::structure::{Check, Extent, show};
+use crate::structure::{Check, Extent, Refused, show};
 use crate::{Caller, Diagnostic, Name, Sources, Span, raw};
 
 mod advice;
+mod allowlist;
+mod check;
 mod device;
+mod egress;
 mod environment;
+mod header;
 mod image;
 mod layers;
 mod mount;
@@ -26,12 +30,15 @@ mod network;
 mod path;
 mod quantity;
 mod reference;
+mod rule;
 mod sandbox;
 mod secret;
 mod security;
 mod user;
 mod worktree;
 
+use allowlist::Allowlists;
+use check::Copies;
 use layers::Layers;
 use path::Guarded;
 use reference::Known;
@@ -46,6 +53,7 @@ pub(crate) struct Resolver<'a> {
     problems: Vec<Diagnostic>,
     known: Known<'a>,
     layers: Layers<'a>,
+    allowlists: Allowlists<'a>,
     claims: Claims,
     origins: Origins,
     guarded: Guarded,
@@ -61,6 +69,7 @@ impl<'a> Resolver<'a> {
             problems: Vec::new(),
             known: Known::of(root),
             layers: Layers::of(root),
+            allowlists: Allowlists::default(),
             claims: Claims::default(),
             origins: Origins::of(sources.iter().map(|source| source.name.clone()).collect()),
             guarded: Guarded::of(caller),
@@ -74,7 +83,7 @@ impl<'a> Resolver<'a> {
     /// The configuration, as far as it could be made out; `None` when not even the project has a name.
     pub(crate) fn config(&mut self) -> Option<Config> {
         let root = self.root;
-        Check::new(Extent::Whole, &mut self.problems).top(root);
+        let refused = Check::new(Extent::Whole, &mut self.problems).top(root);
         self.version();
         let project = root.entry("project").and_then(|entry| {
             self.origin("project", entry.key_span);
@@ -82,6 +91,7 @@ impl<'a> Resolver<'a> {
         });
         let quotas = self.quotas();
         self.check_layers();
+        self.check_allowlists();
 
         let mut images = self.section("images", Self::image);
         let secrets = self.section("secrets", Self::secret);
@@ -91,22 +101,14 @@ impl<'a> Resolver<'a> {
         });
         let networks = self.section("networks", Self::network);
         self.check_image_chains(&images);
-        let sandboxes = self.sandboxes();
+        let (sandboxes, copies) = self.sandboxes();
+        let tests = self.tests(&refused, &copies);
+        let assertions = self.assertions(&refused, &sandboxes);
         image::add_built_in(&mut images, &sandboxes);
         self.warn_of_unused();
         let origins = std::mem::take(&mut self.origins);
-        Some(Config {
-            project: project?,
-            quotas,
-            images,
-            secrets,
-            volumes,
-            networks,
-            sandboxes,
-            tests: Vec::new(),
-            assertions: Vec::new(),
-            origins,
-        })
+        let project = project?;
+        Some(Config { project, quotas, images, secrets, volumes, networks, sandboxes, tests, assertions, origins })
     }
 
     fn version(&mut self) {
@@ -154,18 +156,21 @@ impl<'a> Resolver<'a> {
         resolved
     }
 
-    fn sandboxes(&mut self) -> IndexMap<Name, Sandbox> {
+    fn sandboxes(&mut self) -> (IndexMap<Name, Sandbox>, Copies) {
         let entries = self.root.get("sandboxes").map(Node::entries).unwrap_or_default();
         let mut sandboxes = IndexMap::with_capacity(entries.len());
         let mut written: HashMap<Name, Span> = HashMap::with_capacity(entries.len());
+        let mut copies = Copies::with_capacity(entries.len());
         for entry in entries {
             let name = self.name("sandbox", &entry.key, entry.key_span);
+            let names = copies.entry(entry.key.to_string()).or_default();
             for sandbox in self.sandbox(entry, name) {
                 self.claim_name(&mut written, &sandbox.name, entry.key_span);
+                names.push(sandbox.name.clone());
                 sandboxes.insert(sandbox.name.clone(), sandbox);
             }
         }
-        sandboxes
+        (sandboxes, copies)
     }
 
     /// The value of `entry` as a type of `raw`: the fields that are right.
@@ -180,9 +185,20 @@ impl<'a> Resolver<'a> {
         key_span: Span,
         node: &Node,
     ) -> Option<T> {
+        self.checked(definition, key, key_span, node).map(|(typed, _)| typed)
+    }
+
+    /// The value of `node` as a type of `raw`, and what of it is refused.
+    fn checked<T: DeserializeOwned>(
+        &mut self,
+        definition: &str,
+        key: &str,
+        key_span: Span,
+        node: &Node,
+    ) -> Option<(T, Refused)> {
         let refused = Check::new(Extent::Whole, &mut self.problems).definition(definition, key, key_span, node)?;
         match refused.rest(node) {
-            Ok(typed) => Some(typed),
+            Ok(typed) => Some((typed, refused)),
             // The check is made from the same types; should they ever disagree, nothing is taken on trust.
             Err(error) => {
                 self.problems.push(WRONG_TYPE.at(key_span, format!("`{}`: {error}", show(key))));

@@ -30,6 +30,8 @@ pub struct Caller {
     pub uid: u32,
     /// What `gid: caller` means.
     pub gid: u32,
+    /// Today (UTC), for rules that expire.
+    pub today: jiff::civil::Date,
     /// Directory for bare clones and other user data of `sbx`.
     pub data_dir: PathBuf,
     /// Sockets of container engines on this host; mounting one or a parent of one is refused.

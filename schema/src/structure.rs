@@ -65,8 +65,22 @@ impl<'a> Check<'a> {
         self.value(&self.structure.root, node, Owner { key: "the document", key_span: start, item: false });
     }
 
-    /// Checks the keys at the top of a document, not what is under them.
-    pub(crate) fn top(&mut self, node: &Node) {
+    /// Checks an entry of the mapping `section` at the top of a document. Gives what of it is refused.
+    pub(crate) fn entry_of(mut self, section: &str, entry: &Entry) -> Refused {
+        let structure = self.structure;
+        if let Shape::Mapping(root) = &structure.root
+            && let Some(Shape::Mapping(fields)) = root.get(section).map(|shape| structure.resolve(shape))
+            && let Some(shape) = &fields.rest
+            && !self.value(shape, &entry.value, Owner::of(entry))
+        {
+            self.refused.add(&entry.value);
+        }
+        self.refused
+    }
+
+    /// Checks the keys at the top of a document and the lists under them, not what is under other keys. Gives what of the
+    /// lists is refused.
+    pub(crate) fn top(mut self, node: &Node) -> Refused {
         let structure = self.structure;
         let start = Span { end: node.span.start, ..node.span };
         let owner = Owner { key: "the document", key_span: start, item: false };
@@ -89,6 +103,7 @@ impl<'a> Check<'a> {
             }
             (root, _) => self.wrong_type(root, node, owner),
         }
+        self.refused
     }
 
     /// Whether `node` is right, or right but for what is refused in it.
@@ -129,8 +144,7 @@ impl<'a> Check<'a> {
             }
             (Shape::Mapping(fields), NodeKind::Mapping(entries)) => self.mapping(fields, node, entries, owner),
             (Shape::AnyOf(choices), _) => {
-                let fits = |choice: &&Shape| structure.fits(choice, node);
-                let Some(choice) = choices.iter().find(fits) else {
+                let Some(choice) = structure.choose(choices, node) else {
                     self.wrong_type(shape, node, owner);
                     return false;
                 };
@@ -329,8 +343,8 @@ impl<'a> Check<'a> {
             (Shape::Sequence { items, .. }, _) if structure.fits(items, node) => {
                 "make it a list: put it in brackets, or on a line of its own after `- `".to_owned()
             }
-            (Shape::Mapping(fields), NodeKind::String(text)) if fields.names().count() == 1 => {
-                let field = fields.names().next().unwrap_or_default();
+            (Shape::Mapping(fields), NodeKind::String(text)) if fields.taking(text).is_some() => {
+                let field = fields.taking(text).unwrap_or_default();
                 format!("write `{}: {{ {field}: {} }}`", show(owner.key), show(text))
             }
             (Shape::Mapping(fields), _) if fields.rest.is_none() && !fields.is_empty() => {

@@ -1,8 +1,10 @@
 //! `${NAME}` in text values.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::codes;
+use crate::suggest::did_you_mean;
 use crate::{Diagnostic, Span};
 
 /// Defaults within defaults are followed so far; nobody means more.
@@ -24,11 +26,40 @@ pub fn expand(
     env: &BTreeMap<String, String>,
     problems: &mut Vec<Diagnostic>,
 ) -> Option<String> {
+    expand_with(text, span, source_text, &Parameters::default(), env, problems)
+}
+
+/// What stands before the environment: the parameters of an allowlist.
+#[derive(Debug, Default)]
+pub(crate) struct Parameters {
+    /// Values by name.
+    pub values: BTreeMap<String, String>,
+    /// Those that were asked for.
+    pub used: RefCell<BTreeSet<String>>,
+}
+
+impl Parameters {
+    fn get(&self, name: &str) -> Option<&String> {
+        let value = self.values.get(name)?;
+        self.used.borrow_mut().insert(name.to_owned());
+        Some(value)
+    }
+}
+
+/// [`expand`], with parameters that hide variables of the same name.
+pub(crate) fn expand_with(
+    text: &str,
+    span: Span,
+    source_text: &str,
+    parameters: &Parameters,
+    env: &BTreeMap<String, String>,
+    problems: &mut Vec<Diagnostic>,
+) -> Option<String> {
     if !text.contains("${") {
         return Some(text.to_owned());
     }
     let written = source_text.get(span.start..span.end).unwrap_or_default();
-    let mut expander = Expander { span, written, found: 0, env, problems, failed: false };
+    let mut expander = Expander { span, written, found: 0, parameters, env, problems, failed: false };
     let expanded = expander.expand(text, 0);
     (!expander.failed).then_some(expanded)
 }
@@ -39,6 +70,7 @@ struct Expander<'a> {
     written: &'a str,
     /// How far `written` has been matched.
     found: usize,
+    parameters: &'a Parameters,
     env: &'a BTreeMap<String, String>,
     problems: &'a mut Vec<Diagnostic>,
     failed: bool,
@@ -90,7 +122,11 @@ impl Expander<'_> {
             Some(operator) => (true, operator),
             None => (false, operator),
         };
-        let value = self.env.get(name).filter(|value| !(empty_counts && value.is_empty()));
+        let value = self
+            .parameters
+            .get(name)
+            .or_else(|| self.env.get(name))
+            .filter(|value| !(empty_counts && value.is_empty()));
         match (value, operator.chars().next()) {
             (_, None) if empty_counts => self.unknown_operator(span, name),
             (_, Some(other)) if other != '-' && other != '?' => self.unknown_operator(span, name),
@@ -109,7 +145,10 @@ impl Expander<'_> {
                 self.fail(Problem::Unset(format!("`{name}` is not set: {message}")), span, &format!("set {name}"));
             }
             (None, None) => {
-                let help = format!("set {name}, or give a default: ${{{name}:-default}}");
+                let help = match did_you_mean(name, self.parameters.values.keys().map(String::as_str)) {
+                    Some(near) => format!("did you mean the parameter `${{{near}}}`?"),
+                    None => format!("set {name}, or give a default: ${{{name}:-default}}"),
+                };
                 self.fail(Problem::Unset(format!("the environment variable `{name}` is not set")), span, &help);
             }
         }

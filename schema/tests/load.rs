@@ -1,5 +1,8 @@
 //! `load` on whole documents.
 
+use std::fmt::Write as _;
+
+use schema::config::{Egress, EgressMode};
 use schema::{Loaded, Source, load};
 
 #[path = "fixed/caller.rs"]
@@ -25,6 +28,15 @@ fn everything_loads() {
     let loaded = read(&[include_str!("../../fixtures/valid/everything.yaml")]);
     assert_eq!(loaded.diagnostics, []);
     insta::assert_json_snapshot!(loaded.config.expect("no errors"));
+}
+
+#[test]
+fn all_of_egress_loads() {
+    let loaded = read(&[include_str!("../../fixtures/valid/egress.yaml")]);
+    assert_eq!(loaded.diagnostics, []);
+    let config = loaded.config.expect("no errors");
+    let egress: Vec<_> = config.sandboxes.iter().map(|(name, sandbox)| (name, &sandbox.egress)).collect();
+    insta::assert_json_snapshot!((egress, &config.images["tooled"], &config.tests, &config.assertions));
 }
 
 const HEAD: &str = "apiVersion: sbx/v1\nproject: acme\n";
@@ -109,8 +121,8 @@ fn defaults_are_those_of_the_reference() {
     assert_eq!((config.quotas.per_owner, config.quotas.total), (5, 7));
     assert_eq!((api.limits.cpus_milli, api.limits.memory, api.limits.pids), (Some(2000), Some(4 << 30), Some(2048)));
     assert_eq!((api.owner.as_str(), api.user.name.as_str(), api.user.uid), ("alice", "alice", 1000));
-    assert_eq!(api.egress, schema::config::Egress::default());
-    assert!(api.egress.mode == schema::config::EgressMode::Allowlist && api.egress.policy.is_empty());
+    assert_eq!(api.egress, Egress::default());
+    assert!(api.egress.mode == EgressMode::Allowlist && api.egress.policy.is_empty());
     assert!(api.security.no_new_privileges);
     assert_eq!(api.security.cap_drop, ["ALL"]);
     assert_eq!(api.workdir, std::path::Path::new("/home/alice"));
@@ -123,6 +135,96 @@ fn nothing_open_comes_of_a_mode_that_does_not_exist() {
         let text = format!("{HEAD}sandboxes: {{ api: {{ image: host, egress: {{ mode: \"{mode}\" }} }} }}\n");
         assert!(read(&[&text]).config.is_none(), "{mode}");
     }
+}
+
+/// The codes that are wrong in `egress` of a sandbox over these layers, beside the warning of an open one.
+fn in_layers(defaults: &str, profile: &str, own: &str) -> Vec<&'static str> {
+    let text = format!(
+        "{HEAD}allowlists: {{ names: [{{ host: a.example }}] }}\ndefaults: {{ {defaults} }}\nprofiles: {{ one: {{ {profile} }} }}\n\
+         sandboxes:\n  api: {{ image: host, extends: one, {own} }}\n  web: {{ image: host, egress: {{ mode: allowlist, allow: [names] }} }}\n"
+    );
+    codes(&[&text]).into_iter().filter(|code| *code != "sbx::open-egress").collect()
+}
+
+#[test]
+fn a_mode_takes_away_what_is_beneath_it_and_nothing_that_is_above() {
+    let names = "egress: { allow: [names] }";
+    for mode in ["none", "open"] {
+        let mode = format!("egress: {{ mode: {mode} }}");
+        let both = mode.replace("mode", "deny: [names], mode");
+        for fine in [(names, "", &*mode), (names, &*mode, ""), ("", names, &*mode), (&*mode, "", "")] {
+            assert_eq!(in_layers(fine.0, fine.1, fine.2), Vec::<&str>::new(), "{fine:?}");
+        }
+        let ignored =
+            [(&*mode, "", names), (&*mode, names, ""), ("", &*mode, names), ("", "", &*both), (names, &*both, "")];
+        for wrong in ignored {
+            assert_eq!(in_layers(wrong.0, wrong.1, wrong.2), ["sbx::unenforceable"], "{wrong:?}");
+        }
+        // Whatever is said above it counts again with another mode.
+        let back = "egress: { mode: allowlist, allow: [names] }";
+        for fine in [(&*mode, "", back), (&*mode, back, ""), (&*mode, names, "egress: { mode: allowlist }")] {
+            assert_eq!(in_layers(fine.0, fine.1, fine.2), Vec::<&str>::new(), "{fine:?}");
+        }
+    }
+    // Of files that make up one layer the later ones are above.
+    let file = |egress: &str| format!("sandboxes: {{ api: {{ egress: {egress} }} }}\n");
+    let head = format!("{HEAD}sandboxes: {{ api: {{ image: host }} }}\n");
+    let rule = "{ allow: [{ host: a.example }] }";
+    assert_eq!(codes(&[&head, &file(rule), &file("{ mode: none }")]), Vec::<&str>::new());
+    assert_eq!(codes(&[&head, &file("{ mode: none }"), &file(rule)]), ["sbx::unenforceable"]);
+}
+
+#[test]
+fn modes_without_a_policy_have_none() {
+    let text = format!(
+        "{HEAD}defaults: {{ image: host, egress: {{ allow: [{{ host: a.example }}], upstream: {{ netns: /n }}, transport: socket }} }}\n\
+         sandboxes: {{ one: {{}}, two: {{ egress: {{ mode: none }} }}, six: {{ egress: {{ mode: open }} }} }}\n"
+    );
+    let config = config(&[&text]);
+    let [one, two, six] = ["one", "two", "six"].map(|name| &config.sandboxes[name].egress);
+    assert!(one.policy.allow.len() == 1 && one.transport == schema::config::Transport::Socket);
+    for (egress, mode) in [(two, EgressMode::None), (six, EgressMode::Open)] {
+        assert_eq!(*egress, Egress { mode, ..Egress::default() });
+    }
+}
+
+#[test]
+fn allowlists_that_multiply_end() {
+    let mut lists = String::from("  l0x: [{ host: a.example }, { host: b.example }]\n");
+    for level in 1..40 {
+        let below = level - 1;
+        writeln!(lists, "  l{level}x: [l{below}x, {{ use: l{below}x }}, l{below}x]")
+            .expect("a String takes everything");
+    }
+    let text = format!(
+        "{HEAD}allowlists:\n{lists}sandboxes: {{ api: {{ image: host, egress: {{ allow: [l39x], deny: [l38x] }} }} }}\n"
+    );
+    let start = std::time::Instant::now();
+    let found = codes(&[&text]);
+    assert!(!found.is_empty() && found.iter().all(|code| *code == "sbx::allowlist-cycle"), "{found:?}");
+    assert!(start.elapsed() < std::time::Duration::from_secs(30), "{:?}", start.elapsed());
+    let chain: Vec<String> = (0..5000).map(|n| format!("  l{n}x: [l{}x]\n", n + 1)).collect();
+    let chain = chain.concat();
+    let text = format!(
+        "{HEAD}allowlists:\n{chain}  l5000x: []\nsandboxes: {{ api: {{ image: host, egress: {{ allow: [l0x] }} }} }}\n"
+    );
+    assert!(codes(&[&text]).contains(&"sbx::allowlist-cycle"));
+}
+
+#[test]
+fn many_rules_and_many_users_of_them_load_quickly() {
+    let mut rules = String::new();
+    for n in 0..10_000 {
+        writeln!(rules, "    - {{ host: \"h{n}.example\", methods: [GET], paths: [\"/a/**\"] }}")
+            .expect("a String takes everything");
+    }
+    let text = format!(
+        "{HEAD}allowlists:\n  many:\n{rules}sandboxes: {{ api: {{ image: host, egress: {{ allow: [many] }} }} }}\n"
+    );
+    let start = std::time::Instant::now();
+    assert_eq!(config(&[&text, &text]).sandboxes["api"].egress.policy.allow.len(), 10_000);
+    // Takes about a second unoptimized; comparing every rule of one file with every one of the other takes minutes.
+    assert!(start.elapsed() < std::time::Duration::from_secs(30), "{:?}", start.elapsed());
 }
 
 #[test]
@@ -193,7 +295,12 @@ fn a_fleet_on_one_line_takes_no_longer_than_on_many() {
 
 #[test]
 fn any_one_mistake_is_reported_at_its_place_and_never_panics() {
-    let text = include_str!("../../fixtures/valid/everything.yaml");
+    let texts =
+        [include_str!("../../fixtures/valid/everything.yaml"), include_str!("../../fixtures/valid/egress.yaml")];
+    texts.into_iter().for_each(every_mistake);
+}
+
+fn every_mistake(text: &str) {
     let wrong = ["", "[1]", "~", "{a: b}", "-1", "1e999", "\"\\0\"", "\"\\u202e\"", "\"${\"", "../../..", "~x", "yes"];
     for (index, line) in text.lines().enumerate() {
         let Some((key, _)) = line.split_once(": ") else { continue };

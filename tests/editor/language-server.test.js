@@ -42,7 +42,10 @@ test("mistakes are marked where they are", () => {
     ["imagee:", /imagee.*not allowed/],
     ["allways", /missing.*always.*never/s],
     ["sleep infinity", /array/],
-    ["allowlist", /none.*open/s],
+    ["alowlist", /none.*open/s],
+    ["port: 443", /port.*not allowed/],
+    ["ssh }", /tls.*tcp/s],
+    ["{ secrte", /Incorrect type/],
     ["4GB", /pattern/],
     ["yes }", /boolean/],
   ]) {
@@ -52,7 +55,7 @@ test("mistakes are marked where they are", () => {
 
 test("nothing else is marked", () => {
   const lines = new Set(diagnostics.map(({ range }) => range.start.line));
-  const wrong = ["app: {", "allways", "imagee", "sleep", "allowlist", "4GB", "target: /srv", "yes }"].map((n) => place(n).line);
+  const wrong = ["app: {", "allways", "imagee", "sleep", "alowlist", "port: 443", "ssh }", "secrte", "4GB", "target: /srv", "yes }"].map((n) => place(n).line);
   assert.deepEqual([...lines].filter((line) => !wrong.includes(line)), []);
 });
 
@@ -61,6 +64,8 @@ test("hovering explains a field", async () => {
   assert.match(await hover("memory:"), /Memory: bytes, or a number with/);
   assert.match(await hover("egress:"), /What leaves the sandbox/);
   assert.match(await hover("target:"), /Absolute path inside/);
+  assert.match(await hover("allow:"), /What may be reached/);
+  assert.match(await hover("host: a.example"), /Which hosts/);
 });
 
 test("completion offers the fields that are missing, and values", async () => {
@@ -72,6 +77,8 @@ test("completion offers the fields that are missing, and values", async () => {
   assert.ok(!fields.includes("image"), "a field that is there is not offered again");
   assert.ok(!fields.includes("runtimes"), "a field that is not available is not offered");
 
-  const modes = await completion(place("allowlist"));
-  assert.deepEqual(modes.filter((label) => ["none", "open", "allowlist"].includes(label)).sort(), ["none", "open"]);
+  const modes = await completion(place("alowlist"));
+  for (const mode of ["allowlist", "none", "open", "direct"]) {
+    assert.ok(modes.includes(mode), `${mode}: ${modes}`);
+  }
 });

@@ -24,7 +24,7 @@ impl Kind for Secrets {
         NOUN
     }
 
-    /// Only secrets that a sandbox uses: a value nobody needs is never read.
+    /// Only secrets that a sandbox is given: those that are written into requests stay outside.
     fn desire(&self, context: &DesireContext<'_>, state: &mut DesiredState) {
         for name in context.config.used_secrets() {
             let name = name.as_str();
@@ -122,4 +122,42 @@ fn leftovers(context: &mut PlanContext<'_>, current: &BTreeSet<String>) -> Vec<C
         changes.push(change);
     }
     changes
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::host_facts::HostFacts;
+    use crate::testing::{config, desired};
+
+    #[tokio::test]
+    async fn secrets_of_headers_are_read_and_given_to_nobody() {
+        let config = config(
+            "secrets: { inside: { env: A }, header: { env: B }, builder: { env: C }, idle: { env: D } }\n\
+             allowlists: { model: [{ host: a.example, request: { set: { x-key: { secret: header } } } }] }\n\
+             images:\n  debian: { ref: docker.io/library/debian:bookworm }\n  base:\n    from: debian\n    setup:\n      run: [a]\n      \
+             egress: { allow: [{ host: b.example, request: { add: { x-key: { secret: builder } } } }] }\n  \
+             other: { from: base, setup: { run: [b], egress: { allow: [{ host: c.example, request: { add: { x-key: { secret: idle } } } }] } } }\n\
+             sandboxes:\n  api: { image: base, env: { A: { secret: inside } }, egress: { allow: [model] } }\n",
+        );
+        let mut host = HostFacts::default();
+        let missing = |state: &crate::desired::DesiredState| -> Vec<String> {
+            let notices = state.notices.iter().filter(|notice| notice.code == "sbx::secret-unavailable");
+            notices.map(|notice| notice.message.clone()).collect()
+        };
+        let read: Vec<_> = config.read_secrets().into_iter().map(schema::Name::as_str).collect();
+        assert_eq!(read, ["builder", "header", "inside"]);
+        let mut unread = missing(&desired(&config, &host).await);
+        unread.sort();
+        assert_eq!(unread, ["header", "inside"].map(|name| format!("secret {name} was not read")));
+        for name in ["inside", "header"] {
+            host.secrets.insert(name.to_owned(), Ok(format!("hash of {name}")));
+        }
+        let state = desired(&config, &host).await;
+        assert_eq!(missing(&state), Vec::<String>::new());
+        let secrets: Vec<_> = state.resources.iter().filter(|resource| resource.id.kind == super::NOUN).collect();
+        assert_eq!(secrets.iter().map(|secret| secret.id.name.as_str()).collect::<Vec<_>>(), ["inside"]);
+        let container = state.resources.iter().find(|resource| resource.id.kind == "container").expect("the sandbox");
+        let spec = container.spec.to_string();
+        assert!(spec.contains("inside") && !spec.contains("header"), "{spec}");
+    }
 }

@@ -73,7 +73,8 @@ pub const UNUSED: Code = Code {
     code: "sbx::unused",
     severity: Warning,
     summary: "nothing uses this entry",
-    cause: "No sandbox refers to the image, volume, network, secret or profile, directly or through another entry.",
+    cause: "No sandbox refers to the image, volume, network, allowlist, secret or profile, directly or through another entry; \
+            or no rule to the parameter of its allowlist.",
     cure: "Remove it, or use it.",
     example: "apiVersion: sbx/v1\nproject: acme\nvolumes: { old-data: {} }",
 };

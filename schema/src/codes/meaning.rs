@@ -23,7 +23,7 @@ pub const INVALID_NAME: Code = Code {
     code: "sbx::invalid-name",
     severity: Error,
     summary: "this cannot be a name",
-    cause: "Names of projects, sandboxes, images, volumes, networks, secrets and profiles become host names, container names and \
+    cause: "Names of projects, sandboxes, images, volumes, networks, allowlists, secrets and profiles become host names, container names and \
             parts of paths.",
     cure: "Use 3 to 63 of `a-z`, `0-9` and `-`; begin with a letter, do not end with `-`, no `--`.",
     example: "apiVersion: sbx/v1\nproject: Acme_Corp",
@@ -44,7 +44,7 @@ pub const UNKNOWN_REFERENCE: Code = Code {
     code: "sbx::unknown-reference",
     severity: Error,
     summary: "nothing of that name is in the file",
-    cause: "A sandbox names an image, volume, network, secret or profile that is not defined.",
+    cause: "Something names an image, volume, network, allowlist, secret, profile or sandbox that is not defined.",
     cure: "Correct the name, or add the entry. Only the image `host` is built in.",
     example: "apiVersion: sbx/v1\nproject: acme\nsandboxes:\n  api: { image: host, networks: [backend] }",
 };

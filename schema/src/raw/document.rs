@@ -2,14 +2,14 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Image, Network, Quotas, Sandbox, Secret, Volume};
+use super::{Allowlist, Assertion, Image, Network, PolicyTest, Quotas, Sandbox, Secret, Volume};
 
 /// One project: its images, volumes, networks, secrets and sandboxes.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend(
     "required" = ["apiVersion", "project"],
-    "x-later" = ["allowlists", "catalog", "addons", "tests", "assert"],
+    "x-later" = ["catalog", "addons"],
     "x-meant" = {"version": "apiVersion", "name": "project", "services": "sandboxes", "containers": "sandboxes"}
 ))]
 pub(crate) struct Document {
@@ -37,6 +37,10 @@ pub(crate) struct Document {
     #[schemars(extend("propertyNames" = {"pattern": NAME, "minLength": 3, "maxLength": 63}, "examples" = [{"debian": {"ref": "docker.io/library/debian:bookworm"}}]))]
     pub images: Option<IndexMap<String, Image>>,
 
+    /// Rules of egress by name, for `allow` and `deny` of many sandboxes; with parameters where they differ.
+    #[schemars(extend("propertyNames" = {"pattern": NAME, "minLength": 3, "maxLength": 63}, "examples" = [{"github": [{"host": "github.com", "ports": [443, 22]}]}]))]
+    pub allowlists: Option<IndexMap<String, Allowlist>>,
+
     /// Where secret values are read at apply time, by name. Values are never stored.
     #[schemars(extend("propertyNames" = {"pattern": NAME, "minLength": 3, "maxLength": 63}, "examples" = [{"gh-token": {"env": "GH_TOKEN"}}]))]
     pub secrets: Option<IndexMap<String, Secret>>,
@@ -52,6 +56,14 @@ pub(crate) struct Document {
     /// The sandboxes, by name.
     #[schemars(extend("propertyNames" = {"pattern": NAME, "minLength": 3, "maxLength": 63}, "examples" = [{"api": {"image": "host", "workdir": "/tmp"}}]))]
     pub sandboxes: Option<IndexMap<String, Sandbox>>,
+
+    /// What sandboxes reach and do not reach, checked by `sbx test` without an engine.
+    #[schemars(extend("examples" = [[{"sandbox": "api", "allow": "ssh://github.com:22"}]]))]
+    pub tests: Option<Vec<PolicyTest>>,
+
+    /// What no sandbox may ever reach, checked by `sbx test` without an engine.
+    #[schemars(extend("examples" = [[{"never": {"sandbox": "*", "reaches": ["backend", "**"]}, "unless": {"egress": "none"}}]]))]
+    pub assert: Option<Vec<Assertion>>,
 }
 
 /// [`crate::Name`] as a pattern that needs no look-ahead.

@@ -97,7 +97,7 @@ pub(crate) struct Setup {
     pub run: Vec<String>,
 
     /// Network of the commands.
-    #[schemars(extend("examples" = [{"mode": "open"}]))]
+    #[schemars(extend("examples" = [{"mode": "open"}, {"allow": ["debian-mirror"]}]))]
     pub egress: Option<Egress>,
 }
 

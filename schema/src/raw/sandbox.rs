@@ -62,7 +62,7 @@ pub(crate) struct Sandbox {
     pub networks: Option<IgnoredAny>,
 
     /// What leaves the sandbox. Default nothing.
-    #[schemars(extend("examples" = [{"mode": "none"}]))]
+    #[schemars(extend("examples" = [{"allow": ["github"]}]))]
     pub egress: Option<Egress>,
 
     /// Ceilings for CPU, memory and processes.
@@ -153,6 +153,10 @@ const MEANT: &[(&str, &str)] = &[
     ("dri", "gui.dri"),
     ("network", "networks"),
     ("network_mode", "egress.mode"),
+    ("allow", "egress.allow"),
+    ("deny", "egress.deny"),
+    ("extra_hosts", "egress.hosts"),
+    ("dns", "egress.hosts"),
     ("uid", "user.uid"),
     ("gid", "user.gid"),
     ("idleStop", "lifecycle.idleStop"),

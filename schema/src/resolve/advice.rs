@@ -1,27 +1,11 @@
 //! What is legal but unwise, where it is not said beside the check of the same field.
 
 use super::Resolver;
-use crate::codes::{MUTABLE_TAG, OPEN_EGRESS, SHORT_IMAGE_NAME};
-use crate::config::{Egress, EgressMode};
+use crate::codes::{MUTABLE_TAG, SHORT_IMAGE_NAME};
 use crate::document::Node;
 use crate::structure::show;
-use crate::{Span, raw};
 
 impl Resolver<'_> {
-    /// The mode of egress; `node` is the mapping around it.
-    pub(super) fn egress(&mut self, raw: Option<&raw::Egress>, node: Option<&Node>, span: Span) -> Egress {
-        let mode = raw.and_then(|raw| raw.mode).unwrap_or_default();
-        if mode == EgressMode::Open {
-            let span = node.and_then(|node| node.get("mode")).map_or(span, |mode| mode.span);
-            self.problem(
-                OPEN_EGRESS
-                    .at(span, "everything the engine's network reaches is open to this sandbox")
-                    .with_help("use `none` where nothing is needed: code inside can send out all it can read"),
-            );
-        }
-        Egress { mode, ..Egress::default() }
-    }
-
     /// Warns of image references that mean something else tomorrow or elsewhere.
     pub(super) fn warn_of_reference(&mut self, reference: &str, node: &Node) {
         let (path, digest) = reference.split_once('@').map_or((reference, None), |(path, digest)| (path, Some(digest)));

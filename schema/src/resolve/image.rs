@@ -14,7 +14,8 @@ use crate::{Name, raw};
 impl Resolver<'_> {
     pub(super) fn image(&mut self, entry: &Entry) -> Image {
         let node = &entry.value;
-        let Some(raw) = self.typed::<raw::Image>("Image", entry) else { return built_in() };
+        let checked = self.checked::<raw::Image>("Image", &entry.key, entry.key_span, node);
+        let Some((raw, refused)) = checked else { return built_in() };
         if let Some(host) = raw.host {
             return self.host_image(&host, child(node, "host"));
         }
@@ -30,7 +31,7 @@ impl Resolver<'_> {
         if raw.rootfs.is_some() {
             return Image::Rootfs { path: self.exposed_path(child(node, "rootfs")).unwrap_or_default() };
         }
-        let (Some(from), Some(setup)) = (raw.from, raw.setup) else { return built_in() };
+        let (Some(from), Some(_)) = (raw.from, raw.setup) else { return built_in() };
         let from_node = child(node, "from");
         let Some(from) = self.reference(Kind::Image, &from, from_node.span) else { return built_in() };
         let setup_node = child(node, "setup");
@@ -41,7 +42,7 @@ impl Resolver<'_> {
         Image::Setup {
             from,
             run: commands.iter().filter_map(|item| self.verbatim(item)).collect(),
-            egress: self.egress(setup.egress.as_ref(), setup_node.get("egress"), setup_node.span),
+            egress: self.setup_egress(setup_node, &refused),
         }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::Resolver;
+use super::egress::SinceMode;
 use super::reference::Kind;
 use crate::codes::EXTENDS_CYCLE;
 use crate::document::{Entry, Node, NodeKind};
@@ -17,7 +18,7 @@ pub(super) struct Layers<'a> {
     defaults: Option<&'a Node>,
     profiles: HashMap<&'a str, &'a Entry>,
     /// What lies beneath a sandbox, by the profiles it names. Fleets name few combinations.
-    beneath: HashMap<Vec<String>, Option<Node>>,
+    beneath: HashMap<Vec<String>, (Option<Node>, SinceMode)>,
 }
 
 impl<'a> Layers<'a> {
@@ -51,8 +52,8 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// What `node`, the body of a sandbox, comes to with everything beneath it.
-    pub(super) fn effective(&mut self, node: &Node) -> Node {
+    /// What `node`, the body of a sandbox, comes to with everything beneath it, and what of its egress its mode is over.
+    pub(super) fn effective(&mut self, node: &Node) -> (Node, SinceMode) {
         let mut names = Vec::new();
         for (name, span) in extends(node) {
             self.reference(Kind::Profile, name, span);
@@ -62,13 +63,15 @@ impl<'a> Resolver<'a> {
             let beneath = self.lay_out(&names);
             self.layers.beneath.insert(names.clone(), beneath);
         }
-        match self.layers.beneath.get(&names).and_then(Option::as_ref) {
-            Some(beneath) if matches!(node.kind, NodeKind::Mapping(_)) => merge_sandbox(beneath, node),
-            _ => node.clone(),
+        match self.layers.beneath.get(&names) {
+            Some((Some(beneath), since)) if matches!(node.kind, NodeKind::Mapping(_)) => {
+                (merge_sandbox(beneath, node), since.with(node))
+            }
+            _ => (node.clone(), SinceMode::default().with(node)),
         }
     }
 
-    fn lay_out(&mut self, names: &[String]) -> Option<Node> {
+    fn lay_out(&mut self, names: &[String]) -> (Option<Node>, SinceMode) {
         let mut order = Vec::new();
         if let Some(defaults) = self.layers.defaults {
             for (name, _) in extends(defaults) {
@@ -81,8 +84,10 @@ impl<'a> Resolver<'a> {
             self.linearize(name, &mut Vec::new(), &mut order);
         }
         layers.extend(order.into_iter().map(|entry| &entry.value));
-        let layers = layers.into_iter().filter(|node| matches!(node.kind, NodeKind::Mapping(_))).cloned();
-        layers.reduce(|base, over| merge_sandbox(&base, &over)).map(without_extends)
+        layers.retain(|node| matches!(node.kind, NodeKind::Mapping(_)));
+        let since = layers.iter().fold(SinceMode::default(), |since, layer| since.with(layer));
+        let node = layers.into_iter().cloned().reduce(|base, over| merge_sandbox(&base, &over)).map(without_extends);
+        (node, since)
     }
 
     /// The profile and those it extends, lowest first, each once.

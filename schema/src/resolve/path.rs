@@ -117,7 +117,8 @@ impl Resolver<'_> {
         }
     }
 
-    fn no_nul(&mut self, text: &str, node: &Node) -> bool {
+    /// Whether `text`, of `node`, has no NUL; says so when it has.
+    pub(super) fn no_nul(&mut self, text: &str, node: &Node) -> bool {
         let good = !text.contains('\0');
         if !good {
             self.problem(

@@ -40,7 +40,7 @@ fn scaled(number: &str, scale: u64) -> Option<u64> {
 }
 
 /// A duration from `90s`, `30m`, `12h`, `7d`, `2w`, or several of them: `1d12h`.
-fn duration(text: &str) -> Option<Duration> {
+pub(super) fn duration(text: &str) -> Option<Duration> {
     let mut seconds = 0_u64;
     let mut rest = text;
     while !rest.is_empty() {

@@ -17,11 +17,12 @@ pub(super) enum Kind {
     Network,
     Secret,
     Profile,
+    Allowlist,
 }
 
 impl Kind {
     /// In their order.
-    const ALL: [Self; 5] = [Self::Image, Self::Volume, Self::Network, Self::Secret, Self::Profile];
+    const ALL: [Self; 6] = [Self::Image, Self::Volume, Self::Network, Self::Secret, Self::Profile, Self::Allowlist];
 
     fn word(self) -> &'static str {
         super::kind_of(self.section())
@@ -34,6 +35,7 @@ impl Kind {
             Self::Network => "networks",
             Self::Secret => "secrets",
             Self::Profile => "profiles",
+            Self::Allowlist => "allowlists",
         }
     }
 }
@@ -73,6 +75,11 @@ impl<'a> Known<'a> {
         }
     }
 
+    /// Whether a name is there.
+    pub(super) fn has(&self, kind: Kind, name: &str) -> bool {
+        self.0[kind as usize].contains_key(name)
+    }
+
     fn names(&self, kind: Kind) -> impl Iterator<Item = &'a str> {
         self.0[kind as usize].keys().copied()
     }
@@ -87,7 +94,13 @@ impl<'a> Known<'a> {
 impl Resolver<'_> {
     /// `name`, written at `span`, as a reference to a `kind`.
     pub(super) fn reference(&mut self, kind: Kind, name: &str, span: Span) -> Option<Name> {
-        if self.known.take(kind, name) || (kind == Kind::Image && name == BUILT_IN_IMAGE) {
+        self.known.take(kind, name);
+        self.mention(kind, name, span)
+    }
+
+    /// As [`Resolver::reference`], where naming a thing does not mean that it is used.
+    pub(super) fn mention(&mut self, kind: Kind, name: &str, span: Span) -> Option<Name> {
+        if self.known.has(kind, name) || (kind == Kind::Image && name == BUILT_IN_IMAGE) {
             // A name that breaks the rule is reported where it is defined.
             return Name::new(name).ok();
         }
@@ -112,6 +125,7 @@ impl Resolver<'_> {
         if self.problems.iter().any(|problem| problem.severity == Severity::Error) {
             return;
         }
+        self.warn_of_unused_parameters();
         let unused: Vec<_> = self.known.unused().collect();
         for (kind, name, span) in unused {
             self.problem(

@@ -18,10 +18,10 @@ const PIDS: u64 = 2048;
 impl Resolver<'_> {
     /// The sandboxes an entry stands for: one, or as many as it has replicas. Without a `name` it is only checked.
     pub(super) fn sandbox(&mut self, entry: &Entry, name: Option<Name>) -> Vec<Sandbox> {
-        let node = &self.effective(&entry.value);
-        let Some(raw) = self.typed_node::<raw::Sandbox>("Sandbox", &entry.key, entry.key_span, node) else {
-            return Vec::new();
-        };
+        let (effective, since_mode) = self.effective(&entry.value);
+        let node = &effective;
+        let checked = self.checked::<raw::Sandbox>("Sandbox", &entry.key, entry.key_span, node);
+        let Some((raw, refused)) = checked else { return Vec::new() };
         let copies = raw.replicas.unwrap_or(1);
         let mut targets = Targets::default();
         let user = self.user(raw.user, node);
@@ -45,7 +45,7 @@ impl Resolver<'_> {
         let overlay = overlay.and_then(|node| self.exposed_path(node));
         let owner = self.owner(node);
         let networks = self.networks(node);
-        let egress = self.egress(raw.egress.as_ref(), node.get("egress"), entry.key_span);
+        let egress = self.egress(node.entry("egress"), &refused, since_mode, entry.key_span);
         let limits = self.limits(raw.limits.unwrap_or_default(), child(node, "limits"));
         let lifecycle = self.lifecycle(raw.lifecycle.unwrap_or_default(), child(node, "lifecycle"));
         let devices = self.devices(node);

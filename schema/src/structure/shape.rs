@@ -93,6 +93,17 @@ impl Structure {
         }
     }
 
+    /// Which of `choices` is meant: of several mappings the first one that has what it needs, else the last.
+    pub(super) fn choose<'a>(&'a self, choices: &'a [Shape], node: &Node) -> Option<&'a Shape> {
+        let complete = |choice: &&Shape| match self.resolve(choice) {
+            Shape::Mapping(fields) => fields.required.iter().all(|key| node.get(key).is_some()),
+            _ => true,
+        };
+        let mut fitting = choices.iter().filter(|choice| self.fits(choice, node));
+        let last = fitting.clone().next_back();
+        fitting.find(complete).or(last)
+    }
+
     /// What `shape` takes, in words.
     pub(super) fn expected(&self, shape: &Shape) -> String {
         let mut words = Vec::new();
@@ -124,7 +135,9 @@ impl Structure {
             Shape::Sequence { .. } => "a list",
             Shape::Mapping(_) | Shape::Reference(_) => "a mapping",
         };
-        words.push(word.to_owned());
+        if !words.iter().any(|known| known == word) {
+            words.push(word.to_owned());
+        }
     }
 }
 
@@ -136,6 +149,17 @@ impl Fields {
 
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.known.iter().map(|(name, ..)| name.as_str())
+    }
+
+    /// The field that somebody who wrote `text` instead of the mapping had in mind: the only one, or the one that takes
+    /// this very word.
+    pub(super) fn taking(&self, text: &str) -> Option<&str> {
+        let takes =
+            |shape: &Shape| matches!(shape, Shape::Text { values, .. } if values.iter().any(|value| value == text));
+        match self.known.as_slice() {
+            [(only, ..)] => Some(only),
+            fields => fields.iter().find(|(_, shape, _)| takes(shape)).map(|(name, ..)| name.as_str()),
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -177,6 +201,10 @@ fn compile(schema: &Json, names: &HashMap<String, usize>) -> Shape {
     }
     if let Some(choices) = schema.get("anyOf").and_then(Json::as_array) {
         return Shape::AnyOf(choices.iter().map(|choice| compile(choice, names)).collect());
+    }
+    // Which of the two is meant is told by what the first one needs.
+    if let (Some(first), Some(second)) = (schema.get("then"), schema.get("else")) {
+        return Shape::AnyOf(vec![compile(first, names), compile(second, names)]);
     }
     let later = texts(schema.get("x-later"));
     let least = |key: &str| schema.get(key).and_then(Json::as_u64).and_then(|n| usize::try_from(n).ok()).unwrap_or(0);

@@ -22,6 +22,11 @@ impl Refused {
         !self.0.is_empty() && self.0.contains(&std::ptr::from_ref(node))
     }
 
+    /// The value of `key` in `node`, when it is right.
+    pub(crate) fn right<'n>(&self, node: &'n Node, key: &str) -> Option<&'n Node> {
+        node.get(key).filter(|value| !self.has(value))
+    }
+
     /// The value of `node`, the tree that was checked, without what is refused.
     pub(crate) fn rest<'n, T: Deserialize<'n>>(&'n self, node: &'n Node) -> Result<T, Error> {
         T::deserialize(Right { node, refused: self })

@@ -12,6 +12,7 @@ pub fn caller() -> Caller {
         user: "alice".into(),
         uid: 1000,
         gid: 1000,
+        today: jiff::civil::date(2027, 6, 1),
         data_dir: "/home/alice/.local/share/sbx".into(),
         engine_sockets: vec!["/srv/engines/podman.sock".into()],
     }
