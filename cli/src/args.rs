@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use clap::{ArgMatches, Args as _, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    apply, completion, destroy, diff, doctor, exec, init, list, lock, logs, man, plan, power, schema, shell, status,
-    validate, version,
+    apply, completion, daemon, destroy, diff, doctor, egress, exec, init, list, lock, logs, man, plan, power, schema,
+    shell, status, validate, version,
 };
 
 /// Sandboxes from one YAML file, converged on Podman
@@ -70,6 +70,10 @@ pub enum Command {
     Logs(logs::Args),
     /// Pin the digests of registry images in sandboxes.lock
     Lock(lock::Args),
+    /// Show what sandboxes reach
+    Egress(egress::Args),
+    /// Run or look at the background process that lets traffic out
+    Daemon(daemon::Args),
     /// Check what this host lacks or has wrong
     Doctor(doctor::Args),
     /// Print the completion script of a shell
@@ -145,15 +149,21 @@ impl Global {
 /// clap's own global arguments drop the ones before the command when there are some after it (`-f a plan -f b`), and
 /// leave no room for `logs -f`; so every command gets the options itself.
 pub fn command() -> clap::Command {
-    let mut root = with_global(Cli::command());
-    let names: Vec<String> = root.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
+    let root = with_global(Cli::command());
+    subcommands_with_global(root)
+}
+
+/// `command` whose subcommands, and theirs, have the global options.
+fn subcommands_with_global(mut command: clap::Command) -> clap::Command {
+    let names: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
     for name in names {
-        root = root.mut_subcommand(&name, |sub| {
-            let sub = with_global(sub);
-            if name == "logs" { sub.mut_arg("file", |file| file.short(None)) } else { sub }
+        command = command.mut_subcommand(&name, |sub| {
+            let sub = subcommands_with_global(with_global(sub));
+            // Where `-f` follows.
+            if name == "logs" || name == "log" { sub.mut_arg("file", |file| file.short(None)) } else { sub }
         });
     }
-    root
+    command
 }
 
 /// `command` with the global options. Adding arguments also takes over their type's description; it is put back.
@@ -172,15 +182,14 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<(Global, C
 }
 
 fn read(matches: &ArgMatches) -> Result<(Global, Command), clap::Error> {
-    let before = Global::from_arg_matches(matches)?;
+    let mut global = Global::from_arg_matches(matches)?;
     let cli = Cli::from_arg_matches(matches)?;
-    let global = match matches.subcommand() {
-        Some((_, sub)) => {
-            let given = sub.value_source("color") == Some(clap::parser::ValueSource::CommandLine);
-            before.followed_by(Global::from_arg_matches(sub)?, given)
-        }
-        None => before,
-    };
+    let mut matches = matches;
+    while let Some((_, sub)) = matches.subcommand() {
+        let given = sub.value_source("color") == Some(clap::parser::ValueSource::CommandLine);
+        global = global.followed_by(Global::from_arg_matches(sub)?, given);
+        matches = sub;
+    }
     Ok((global, cli.command))
 }
 

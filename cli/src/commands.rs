@@ -2,9 +2,11 @@
 
 pub mod apply;
 pub mod completion;
+pub mod daemon;
 pub mod destroy;
 pub mod diff;
 pub mod doctor;
+pub mod egress;
 pub mod exec;
 pub mod init;
 pub mod list;
@@ -53,6 +55,8 @@ pub fn run(command: Command, run: &Run<'_>) -> Result<Exit, Failure> {
         Command::Shell(args) => shell::run(&args, run),
         Command::Logs(args) => logs::run(&args, run),
         Command::Lock(args) => lock::run(&args, run),
+        Command::Egress(args) => egress::run(&args, run),
+        Command::Daemon(args) => daemon::run(&args, run),
         Command::Doctor(args) => doctor::run(&args, run),
         Command::Completion(args) => completion::run(&args, run),
         Command::Man(args) => man::run(&args, run),

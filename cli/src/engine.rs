@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use reconciler::PlanOptions;
-use reconciler::backend::{BackendError, Observe, Perform};
-use reconciler::facts::{ContainerFacts, ProbeQuery, Probes, Query, Snapshot, State};
+use reconciler::backend::{BackendError, ErrorKind, Observe, Perform, SecretSource};
+use reconciler::facts::{ContainerFacts, ObjectFacts, ProbeQuery, Probes, Query, Snapshot, State};
 use reconciler::git::{Git, GitOptions};
 use reconciler::host::HostEnv;
 use reconciler::host_facts::HostFacts;
@@ -19,9 +19,11 @@ use reconciler::resource::{Naming, label};
 use schema::Config;
 use schema::config::Image;
 
+use crate::args::Global;
 use crate::caller::{Directories, Person, engine_sockets, variable};
 use crate::commands::Run;
 use crate::configuration::Surroundings;
+use crate::daemon::{Place, facts, start};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::history::History;
@@ -35,12 +37,17 @@ pub struct Engine {
     env: HostEnv,
     address: String,
     history: History,
+    daemon: Place,
+    project: String,
 }
 
 /// Looks and does.
 pub struct Acting<'a> {
     engine: &'a Engine,
     podman: Podman,
+    secrets: Arc<host::Secrets>,
+    /// Held while a daemon is started: many steps may need one at once.
+    daemon: tokio::sync::Mutex<()>,
 }
 
 impl Engine {
@@ -56,7 +63,7 @@ impl Engine {
             refuse_unlocked(config, &lockfile::read(&locks)?)?;
         }
         let Surroundings { person, directories } = surroundings;
-        let options = connect_options(run, person, directories);
+        let options = connect_options(&run.global, person, directories);
         let reader = Reader::connect(&options).await.map_err(unreachable)?;
         let init = person.act(&directories.data, || placed_init::place(&directories.data))?;
         let env = host::env(surroundings, init, locks);
@@ -71,8 +78,18 @@ impl Engine {
             Origin::Started => format!("user:{}", rustix::process::geteuid().as_raw()),
         };
         tracing::debug!(address, version = reader.facts().version, "connected");
+        let daemon = Place::find(&run.global, person, directories);
         let history = History::of(&directories.state, &address, config.project.as_str(), person);
-        Ok(Self { reader, git: Git::new(git), host, env, address, history })
+        Ok(Self {
+            reader,
+            git: Git::new(git),
+            host,
+            env,
+            address,
+            history,
+            daemon,
+            project: config.project.to_string(),
+        })
     }
 
     /// What tells this engine from others, for the project lock.
@@ -101,8 +118,14 @@ impl Engine {
 
     /// One that does too.
     pub fn acting<'a>(&'a self, config: &Config) -> Acting<'a> {
-        let secrets = host::Secrets::new(config, &self.env);
-        Acting { engine: self, podman: self.reader.clone().into_podman(Arc::new(secrets)) }
+        let secrets = Arc::new(host::Secrets::new(config, &self.env));
+        let podman = self.reader.clone().into_podman(Arc::clone(&secrets) as Arc<dyn SecretSource>);
+        Acting { engine: self, podman, secrets, daemon: tokio::sync::Mutex::new(()) }
+    }
+
+    /// How things stand in the daemon, when one runs and can be asked.
+    pub async fn daemon(&self) -> Option<egress::control::Status> {
+        facts::status(&self.daemon).await.ok().flatten()
     }
 
     /// The part that reads logs.
@@ -132,7 +155,7 @@ impl Engine {
     pub async fn running(&self, config: &Config, sandbox: &str) -> Result<ContainerFacts, Failure> {
         let container = self.present(config, sandbox).await?;
         if container.state == State::Running {
-            return Ok(container);
+            return if waits_at_its_gate(&container) { Err(at_its_gate(sandbox)) } else { Ok(container) };
         }
         Err(Failure::failed("sbx::not-running", format!("sandbox {sandbox} does not run"))
             .with_help(format!("start it with `sbx start {sandbox}`; `sbx logs {sandbox}` shows what it wrote last")))
@@ -140,6 +163,17 @@ impl Engine {
 }
 
 impl Acting<'_> {
+    async fn ensure_daemon(&self) -> Result<(), BackendError> {
+        if !self.engine.reader.facts().local {
+            let message =
+                "the engine runs on another machine: the namespaces of its sandboxes cannot be entered from here";
+            return Err(BackendError::new(ErrorKind::Failed, message)
+                .with_help("run sbx there, or write `egress: { mode: none }`"));
+        }
+        let _alone = self.daemon.lock().await;
+        start::ensure(&self.engine.daemon).await.map(drop).map_err(facts::backend)
+    }
+
     /// The same that waits at most so long for a registry that says nothing.
     pub fn patient_for(mut self, limit: Option<Duration>) -> Self {
         if let Some(limit) = limit {
@@ -154,7 +188,8 @@ impl Acting<'_> {
     }
 }
 
-fn connect_options(run: &Run<'_>, person: &Person, directories: &Directories) -> Connect {
+/// Where an engine may be.
+pub fn connect_options(global: &Global, person: &Person, directories: &Directories) -> Connect {
     // The user's own socket first; as root, the system's is the own one.
     let mut candidates: Vec<PathBuf> = engine_sockets(person, directories)
         .into_iter()
@@ -163,12 +198,29 @@ fn connect_options(run: &Run<'_>, person: &Person, directories: &Directories) ->
         .collect();
     candidates.sort_by_key(|socket| socket.starts_with("/run/podman") || socket.starts_with("/var/run"));
     Connect {
-        url: run.global.engine_url.clone(),
+        url: global.engine_url.clone(),
         container_host: variable("CONTAINER_HOST"),
         candidates,
         runtime_dir: directories.runtime.clone().filter(|dir| dir.is_dir()).unwrap_or_else(std::env::temp_dir),
         program: crate::caller::program("podman"),
     }
+}
+
+/// The name PID 1 gives itself while it waits to be let in.
+const AT_ITS_GATE: &str = "sbx-init:gate";
+
+/// Whether nothing of a running sandbox's own runs yet. Beyond `/proc` of this host nobody can tell, and `sbx-init exec`
+/// refuses by itself.
+fn waits_at_its_gate(container: &ContainerFacts) -> bool {
+    let comm = || std::fs::read_to_string(format!("/proc/{}/comm", container.pid));
+    container.pid > 0 && comm().is_ok_and(|name| name.trim_end() == AT_ITS_GATE)
+}
+
+fn at_its_gate(sandbox: &str) -> Failure {
+    let message =
+        format!("sandbox {sandbox} waits at its gate: no daemon holds it to its policy yet, and nothing runs in it");
+    Failure::failed("sbx::at-gate", message)
+        .with_help("run `sbx daemon start`, or `sbx apply`; `sbx daemon status` tells what stands in the way")
 }
 
 /// Whatever keeps us from the engine, the exit code is the one for that.
@@ -224,12 +276,24 @@ impl Observe for Engine {
     async fn snapshot(&self, query: &Query) -> Result<Snapshot, BackendError> {
         let (engine, git) =
             tokio::join!(self.reader.snapshot(query), self.git.observe(&query.clones, &query.worktrees));
-        Ok(Snapshot { repositories: git.repositories, worktrees: git.worktrees, checkouts: git.checkouts, ..engine? })
+        let snapshot =
+            Snapshot { repositories: git.repositories, worktrees: git.worktrees, checkouts: git.checkouts, ..engine? };
+        let policy = |volume: &ObjectFacts| {
+            let labelled = |key, value: &str| volume.labels.get(key).is_some_and(|label| label == value);
+            labelled(label::KIND, "policy") && labelled(label::PROJECT, &query.project)
+        };
+        if !query.policies && !snapshot.volumes.iter().any(policy) {
+            // Nobody has to serve anything: the daemon is not asked.
+            return Ok(snapshot);
+        }
+        let daemon = facts::observe(&self.daemon, &query.project).await;
+        Ok(Snapshot { daemon, ..snapshot })
     }
 
     async fn probe(&self, query: &ProbeQuery) -> Result<Probes, BackendError> {
         let (engine, worktrees) = tokio::join!(self.reader.probe(query), self.git.probe(&query.worktrees));
-        Ok(Probes { worktrees, ..engine? })
+        let cut_flows = facts::cut_flows(&self.daemon, &self.project, &query.policies).await;
+        Ok(Probes { worktrees, cut_flows, ..engine? })
     }
 }
 
@@ -247,9 +311,19 @@ impl Observe for Acting<'_> {
 #[async_trait]
 impl Perform for Acting<'_> {
     async fn perform(&self, op: &Op, progress: reconciler::backend::Progress<'_>) -> Result<(), BackendError> {
-        match self.engine.git.perform(op, progress).await {
-            Some(done) => done,
-            None => self.podman.perform(op, progress).await,
+        match op {
+            Op::EnsureDaemon => self.ensure_daemon().await,
+            Op::EnforcePolicy { project, sandbox, policy, secrets } => {
+                if policy.is_some() {
+                    self.ensure_daemon().await?;
+                }
+                let (place, source) = (&self.engine.daemon, &*self.secrets);
+                facts::enforce(place, source, project, sandbox, policy.as_deref(), secrets).await
+            }
+            op => match self.engine.git.perform(op, progress).await {
+                Some(done) => done,
+                None => self.podman.perform(op, progress).await,
+            },
         }
     }
 }

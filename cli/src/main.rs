@@ -8,6 +8,7 @@ mod commands;
 mod configuration;
 mod consent;
 mod converge;
+mod daemon;
 mod engine;
 mod exit;
 mod failure;

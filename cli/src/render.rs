@@ -1,6 +1,7 @@
 //! Values into text. Nothing here looks at the world: what is shown is passed in, and so is how it may look.
 
 pub mod creation;
+pub mod daemon;
 pub mod diagnostics;
 pub mod diff;
 pub mod field;
@@ -8,6 +9,7 @@ pub mod json;
 pub mod outcome;
 pub mod plan;
 pub mod progress;
+pub mod record;
 #[cfg(test)]
 pub mod sample;
 pub mod status;

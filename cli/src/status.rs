@@ -40,6 +40,9 @@ pub struct Sandbox {
     pub workspace_root: String,
     /// Its worktrees.
     pub worktrees: Vec<Worktree>,
+    /// What it is held to; absent when nobody has to hold it to anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub egress: Option<Egress>,
     /// Time since the last start, for tables.
     #[serde(skip)]
     pub age: Option<String>,
@@ -83,6 +86,27 @@ impl Truth {
     }
 }
 
+/// What lets a sandbox out.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Egress {
+    /// As it is written.
+    pub mode: &'static str,
+    /// Hash of the policy in force; null while none is.
+    pub policy: Option<String>,
+    /// Counts the policies that were in force since the daemon serves it.
+    pub generation: u64,
+    /// Whether a daemon serves it.
+    pub attached: bool,
+    /// What stands in the way.
+    pub problem: Option<String>,
+    /// Secrets whose values the daemon was not given.
+    pub missing_secrets: Vec<String>,
+    /// Open flows.
+    pub flows: usize,
+    /// What was refused last, newest last.
+    pub denied: Vec<egress::audit::Record>,
+}
+
 /// One worktree.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Worktree {
@@ -96,8 +120,14 @@ pub struct Worktree {
     pub ahead: Option<u32>,
 }
 
-/// The report. `now` is seconds since the epoch.
-pub fn report(config: &Config, snapshot: &Snapshot, plan: &Plan, now: i64) -> Report {
+/// The report. `daemon` is what the daemon says of itself, `now` seconds since the epoch.
+pub fn report(
+    config: &Config,
+    snapshot: &Snapshot,
+    plan: &Plan,
+    daemon: Option<&egress::control::Status>,
+    now: i64,
+) -> Report {
     let project = config.project.as_str();
     let naming = Naming::new(project);
     let ours: BTreeMap<&str, &ContainerFacts> = snapshot
@@ -115,6 +145,8 @@ pub fn report(config: &Config, snapshot: &Snapshot, plan: &Plan, now: i64) -> Re
         let worktrees: Vec<Worktree> = written.worktrees.iter().map(|tree| worktree(tree, snapshot)).collect();
         let (phase, ready) = readiness(container, stopped);
         let mut conditions = vec![ready, synced(name.as_str(), plan)];
+        let egress = held(written, container, daemon);
+        conditions.extend(egress.as_ref().filter(|_| phase == "Running").map(enforced));
         if !worktrees.is_empty() {
             conditions.push(worktrees_ready(&written.worktrees, snapshot));
         }
@@ -129,6 +161,7 @@ pub fn report(config: &Config, snapshot: &Snapshot, plan: &Plan, now: i64) -> Re
                 Home::Image | Home::Volume(_) | Home::Tmpfs(_) => written.user.home.display().to_string(),
             },
             worktrees,
+            egress,
             age: container.and_then(|container| age(container, now)),
         });
     }
@@ -190,6 +223,60 @@ fn synced(name: &str, plan: &Plan) -> Condition {
     Condition { kind: "Synced", status, reason: reason.to_owned(), message, last_transition: None }
 }
 
+/// What a sandbox with something to reach is held to.
+fn held(
+    written: &schema::config::Sandbox,
+    container: Option<&ContainerFacts>,
+    daemon: Option<&egress::control::Status>,
+) -> Option<Egress> {
+    let schema::config::Egress { mode, policy, .. } = &written.egress;
+    let served = daemon.and_then(|daemon| {
+        let id = container.map(|container| container.id.as_str())?;
+        daemon.sandboxes.iter().find(|sandbox| sandbox.container == id)
+    });
+    if policy.is_empty() && served.is_none() {
+        return None;
+    }
+    let served = served.cloned();
+    let problem = match (daemon, &served) {
+        (None, _) => Some(String::from("no daemon runs")),
+        (Some(_), None) => Some(String::from("the daemon does not serve it")),
+        (Some(_), Some(served)) => served.problem.clone(),
+    };
+    let served = served.unwrap_or_default();
+    Some(Egress {
+        mode: mode.as_str(),
+        attached: served.generation > 0,
+        policy: served.policy,
+        generation: served.generation,
+        problem,
+        missing_secrets: served.missing_secrets,
+        flows: served.flows,
+        denied: served.denied,
+    })
+}
+
+fn enforced(egress: &Egress) -> Condition {
+    let condition = |status, reason: &str, message: String| Condition {
+        kind: "EgressEnforced",
+        status,
+        reason: reason.to_owned(),
+        message,
+        last_transition: None,
+    };
+    match &egress.problem {
+        Some(problem) if egress.attached => condition(Truth::False, "OlderPolicy", problem.clone()),
+        Some(problem) => condition(Truth::False, "NotServed", format!("nothing leaves it: {problem}")),
+        None if !egress.missing_secrets.is_empty() => {
+            let missing = egress.missing_secrets.join(", ");
+            let message =
+                format!("requests that need secret {missing} fail: the daemon was not given it; `sbx apply` does");
+            condition(Truth::False, "MissingSecret", message)
+        }
+        None => condition(Truth::True, "InForce", String::from("its policy is in force")),
+    }
+}
+
 fn worktree(written: &schema::config::Worktree, snapshot: &Snapshot) -> Worktree {
     let facts = match snapshot.worktrees.get(&written.path) {
         Some(Observed::Present(WorktreePlace::Worktree(facts))) => Some(facts),
@@ -241,6 +328,7 @@ fn orphan(object: &str, container: &ContainerFacts, now: i64) -> Sandbox {
         }],
         workspace_root: String::new(),
         worktrees: Vec::new(),
+        egress: None,
         age: age(container, now),
     }
 }

@@ -137,7 +137,7 @@ pub struct Status {
 }
 
 /// One container in the daemon.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct SandboxStatus {
     /// Project.
     pub project: String,

@@ -29,7 +29,7 @@ use crate::listeners::Listeners;
 use crate::recorder::Recorder;
 use crate::sandbox::Sandbox;
 use secrets::SecretStore;
-use table::{Entry, Loaded, Phase, Served, Table, load, refresh};
+use table::{Entry, Loaded, Phase, Served, Table, load, meet, refresh};
 use world::{Attach, Attached, Engine, Key, Running, Serve, World};
 
 pub mod secrets;
@@ -173,7 +173,10 @@ impl Daemon {
             match table.entries.get(&id).map(|entry| &entry.phase) {
                 None => self.begin(&mut table, running),
                 Some(Phase::Failed { again_at, .. }) if *again_at <= Instant::now() => self.begin(&mut table, running),
-                Some(Phase::Served(_)) => refresh(&mut table, &id),
+                Some(Phase::Served(_)) => {
+                    meet(&mut table, &id, running);
+                    refresh(&mut table, &id);
+                }
                 Some(Phase::Attaching | Phase::Failed { .. }) => {}
             }
         }
@@ -238,7 +241,7 @@ impl Daemon {
             Arc::clone(&self.shared.recorder) as Arc<dyn crate::audit::Sink>,
             Generation::new(1, policy, secrets),
         ));
-        let serving = self.shared.serve.serve(sandbox, listeners)?;
+        let serving = self.shared.serve.serve(running, sandbox, listeners)?;
         if let Some(gate) = gate {
             gate.open()?;
         }
@@ -386,10 +389,28 @@ impl Daemon {
         drop(table);
         self.change();
         let sockets = entries.into_values().filter_map(|entry| match entry.phase {
-            Phase::Served(Served { listeners, .. }) => Some((entry.running.identity, listeners)),
+            Phase::Served(Served { mut listeners, serving, .. }) => {
+                listeners.udp.extend(serving.more().udp);
+                Some((entry.running.identity, listeners))
+            }
             _ => None,
         });
         (sockets.collect(), secrets)
+    }
+
+    /// Whether everything was handed over.
+    pub fn is_frozen(&self) -> bool {
+        self.table().frozen
+    }
+
+    /// Somebody asked something.
+    pub fn touch(&self) {
+        self.table().asked = Some(Instant::now());
+    }
+
+    /// For how long nobody has asked anything.
+    pub fn quiet_for(&self) -> Duration {
+        self.table().asked.map_or(Duration::MAX, |asked| asked.elapsed())
     }
 
     /// Takes the secrets of a predecessor.

@@ -11,6 +11,7 @@ use schema::policy::{Host, Rule};
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::{Record, Spoken};
+use crate::compiled::Compiled;
 use crate::generation::Generation;
 use crate::pool::InUse;
 use crate::route::Route;
@@ -87,10 +88,28 @@ impl Flows {
         (open.tcp, open.udp)
     }
 
+    /// What `policy` would end, as people write it, sorted.
+    pub fn cut_by(&self, policy: &Compiled, today: Date) -> Vec<String> {
+        let open = self.lock();
+        let ended = open.flows.values().filter(|flow| !flow.judge(policy, today));
+        let mut ended: Vec<String> = ended
+            .map(|flow| match (&flow.host, flow.transport) {
+                (Host::Address(std::net::IpAddr::V6(address)), _) => format!("[{address}]:{}", flow.port),
+                (host, _) => format!("{host}:{}", flow.port),
+            })
+            .collect();
+        ended.sort();
+        ended
+    }
+
     /// Cuts all that `generation` does not allow; how many.
     pub(crate) fn judge_again(&self, generation: &Generation, today: Date) -> usize {
         let open = self.lock();
-        open.flows.values().filter(|flow| !flow.judge(generation, today)).inspect(|flow| flow.cut.cancel()).count()
+        open.flows
+            .values()
+            .filter(|flow| !flow.judge(&generation.compiled, today))
+            .inspect(|flow| flow.cut.cancel())
+            .count()
     }
 
     /// Cuts all: the sandbox is not served any more.
@@ -111,8 +130,8 @@ impl Flow {
     }
 
     /// Whether it may go on.
-    fn judge(&self, generation: &Generation, today: Date) -> bool {
-        let ConnectVerdict::Allow { inspect, .. } = generation.compiled.connect(self.question(), today) else {
+    fn judge(&self, policy: &Compiled, today: Date) -> bool {
+        let ConnectVerdict::Allow { inspect, .. } = policy.connect(self.question(), today) else {
             return false;
         };
         let judged = self.judged();

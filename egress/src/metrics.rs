@@ -14,6 +14,8 @@ use prometheus_client::registry::Registry;
 
 use crate::audit::{Record, Spoken};
 
+pub mod endpoint;
+
 /// What the numbers are told apart by.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, EncodeLabelSet)]
 struct Of {

@@ -48,6 +48,9 @@ pub struct ContainerSpec {
     pub cdi_devices: Vec<String>,
     /// Supplementary groups (`keep-groups`, or ids).
     pub groups: Vec<String>,
+    /// Whether PID 1 waits at each start until its policy is in force.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gate: bool,
 }
 
 /// The image of a container.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use schema::config::{Egress, EgressMode, Image};
+use schema::config::{Egress, EgressMode, Image, Transport};
 
 use crate::desired::DesireContext;
 use crate::kinds::image;
@@ -16,8 +16,8 @@ pub fn notices(context: &DesireContext<'_>) -> Vec<Notice> {
     let sandboxes = context.config.sandboxes.iter().map(|(name, sandbox)| {
         let why = match sandbox.egress.mode {
             EgressMode::Direct => Some("mode `direct`"),
-            EgressMode::Allowlist => rules(&sandbox.egress),
-            EgressMode::None | EgressMode::Open => None,
+            EgressMode::Allowlist if sandbox.egress.transport == Transport::Socket => Some("transport `socket`"),
+            EgressMode::Allowlist | EgressMode::None | EgressMode::Open => None,
         };
         (format!("sandboxes.{name}.egress"), why)
     });
@@ -69,7 +69,6 @@ mod tests {
             blamed(&config).await,
             [
                 "sandboxes.yaml:9:26 mode `direct` of egress is not available yet",
-                "sandboxes.yaml:10:25 `allow` of egress is not available yet",
                 "sandboxes.yaml:5:44 `allow` of egress is not available yet",
             ]
         );

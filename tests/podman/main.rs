@@ -10,6 +10,8 @@ mod concurrent;
 mod contract;
 mod converge;
 mod drift;
+#[cfg(feature = "failpoints")]
+mod egress;
 #[allow(dead_code, reason = "what tests may use, used today or not")]
 mod engine;
 mod examples;

@@ -98,7 +98,8 @@ pub(super) async fn look(engine: &Engine, config: &schema::Config, only: &[Strin
         prepared.snapshot.worktrees.extend(probes.worktrees);
     }
     let now = jiff::Timestamp::now().as_second();
-    let mut report = report(config, &prepared.snapshot, &prepared.plan, now);
+    let daemon = engine.daemon().await;
+    let mut report = report(config, &prepared.snapshot, &prepared.plan, daemon.as_ref(), now);
     if !only.is_empty() {
         report.sandboxes.retain(|sandbox| only.contains(&sandbox.name));
     }

@@ -7,6 +7,9 @@ use super::text::{safe, wrap};
 use crate::screen::Look;
 use crate::status::{Report, Sandbox, Truth};
 
+/// Refusals shown for each sandbox; `sbx egress log` has them all.
+const MOST_DENIED: usize = 3;
+
 /// One line per sandbox.
 pub fn list(report: &Report, look: Look) -> String {
     if report.sandboxes.is_empty() {
@@ -31,7 +34,9 @@ pub fn status(report: &Report, look: Look) -> String {
     let mut text = list(report, look);
     for sandbox in &report.sandboxes {
         let troubles: Vec<_> = sandbox.conditions.iter().filter(|condition| condition.status != Truth::True).collect();
-        if troubles.is_empty() && sandbox.worktrees.is_empty() {
+        let denied = sandbox.egress.iter().flat_map(|egress| &egress.denied);
+        let denied: Vec<_> = denied.rev().take(MOST_DENIED).collect();
+        if troubles.is_empty() && sandbox.worktrees.is_empty() && denied.is_empty() {
             continue;
         }
         text.push_str(&format!("\n{}\n", look.paint(super::plan::bold(), &safe(&sandbox.name))));
@@ -41,6 +46,12 @@ pub fn status(report: &Report, look: Look) -> String {
             let style = if condition.status == Truth::False { super::plan::yellow() } else { super::plan::dim() };
             for line in wrap(&words, "  ", "    ", look.width) {
                 text.push_str(&look.paint(style, &line));
+                text.push('\n');
+            }
+        }
+        for record in denied.into_iter().rev() {
+            for line in wrap(&super::record::line(record), "  ", "    ", look.width) {
+                text.push_str(&line);
                 text.push('\n');
             }
         }
@@ -139,6 +150,7 @@ mod tests {
             conditions,
             workspace_root: String::from("/home/dev"),
             worktrees: Vec::new(),
+            egress: None,
             age: Some(String::from("3h")),
         };
         let mut api = sandbox("api", "Running", vec![condition("Ready", Truth::True, "Running", "")]);

@@ -110,6 +110,7 @@ impl Session {
             None => return Ok(()),
         }
         while let Some(request) = read_line::<Request>(&mut stream).await? {
+            self.daemon.touch();
             let response = match request {
                 Request::Hello { .. } => Response::Failed { message: "hello was said".to_owned() },
                 Request::Status => Response::Status(Box::new(self.daemon.status())),

@@ -24,6 +24,8 @@ pub(super) struct Table {
     pub(super) trouble: Option<String>,
     /// Sockets of a predecessor that nobody has claimed.
     pub(super) passed: Vec<Passed>,
+    /// When somebody asked something last.
+    pub(super) asked: Option<Instant>,
     /// Handing over: nothing is served any more.
     pub(super) frozen: bool,
 }
@@ -57,6 +59,15 @@ pub(super) struct Loaded {
     pub(super) policy: Policy,
     pub(super) secrets: BTreeMap<Name, Arc<SecretSlice<u8>>>,
     pub(super) missing: Vec<String>,
+}
+
+/// Tells what serves a sandbox who else is on its networks.
+pub(super) fn meet(table: &mut Table, id: &str, running: Running) {
+    let Some(Entry { running: before, phase: Phase::Served(served), .. }) = table.entries.get_mut(id) else { return };
+    if before.peers != running.peers {
+        served.serving.set_peers(&running);
+        *before = running;
+    }
 }
 
 /// Puts the newest policy in force where another one is; one that does not load leaves the last good one.

@@ -5,7 +5,7 @@ use secrecy::ExposeSecret as _;
 
 use async_trait::async_trait;
 
-use super::world::{Gate, Place, Serving, Stored};
+use super::world::{Gate, Serving, Stored};
 use super::*;
 
 /// What the engine says.
@@ -24,6 +24,7 @@ struct Fake {
     attached: AtomicUsize,
     opened: AtomicUsize,
     refuse: AtomicBool,
+    peers: Mutex<BTreeMap<String, Vec<std::net::IpAddr>>>,
     /// Generations in force, by sandbox; gone with what serves it.
     generations: Mutex<BTreeMap<String, Vec<Generation>>>,
 }
@@ -63,7 +64,7 @@ struct FakeServing {
 }
 
 impl Serve for Handle {
-    fn serve(&self, sandbox: Arc<Sandbox>, _: Listeners) -> Result<Box<dyn Serving>, String> {
+    fn serve(&self, _: &Running, sandbox: Arc<Sandbox>, _: Listeners) -> Result<Box<dyn Serving>, String> {
         self.0.generations.lock().expect("not poisoned").insert(sandbox.name.clone(), Vec::new());
         Ok(Box::new(FakeServing { fake: Arc::clone(&self.0), sandbox }))
     }
@@ -74,8 +75,14 @@ impl Serving for FakeServing {
         let mut generations = self.fake.generations.lock().expect("not poisoned");
         generations.entry(self.sandbox.name.clone()).or_default().push(generation);
     }
+    fn set_peers(&self, running: &Running) {
+        self.fake.peers.lock().expect("not poisoned").clone_from(&running.peers);
+    }
     fn flows(&self) -> usize {
         2
+    }
+    fn more(&self) -> Listeners {
+        Listeners::default()
     }
     fn cut_by(&self, policy: &Compiled) -> Vec<String> {
         let name = "example.org".parse().expect("a name");
@@ -124,8 +131,8 @@ fn running(container: &str, sandbox: &str) -> Running {
         identity: Identity { container: container.into(), pid: 7, started_at: 1 },
         project: "acme".into(),
         sandbox: sandbox.into(),
-        place: Place::Closed,
         gated: true,
+        peers: BTreeMap::new(),
     }
 }
 
@@ -181,6 +188,12 @@ async fn what_runs_is_attached_once_and_another_policy_is_swapped_in() {
         let secrets = &generations["api"][0].secrets;
         assert_eq!(secrets.values().next().expect("the token").expose_secret(), b"hunter2");
     }
+    let mut met = running("c1", "api");
+    met.peers.insert("db".into(), vec!["10.0.0.2".parse().expect("an address")]);
+    fake.says(world(vec![met.clone()], &[("api", stored("b", &["example.net"]))]));
+    daemon.look().await.expect("looked");
+    assert_eq!(*fake.peers.lock().expect("not poisoned"), met.peers);
+    assert_eq!(Fake::count(&fake.attached), 1);
     // Started anew: attached anew, though it is the same container.
     let mut again = running("c1", "api");
     again.identity.pid = 8;

@@ -1,6 +1,7 @@
 //! What the daemon is told, and what it needs of the outside.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -22,19 +23,10 @@ pub struct Running {
     pub project: String,
     /// Sandbox.
     pub sandbox: String,
-    /// What attaching to it has to know.
-    pub place: Place,
     /// Whether its PID 1 waits to be let in at each start.
     pub gated: bool,
-}
-
-/// How the network of a container is laid out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Place {
-    /// No interface leads out; everything comes to us.
-    Closed,
-    /// The engine's network behind a packet filter of ours.
-    Direct,
+    /// Names and addresses of others on its internal networks.
+    pub peers: BTreeMap<String, Vec<IpAddr>>,
 }
 
 /// The policy of a sandbox as the engine keeps it.
@@ -91,15 +83,20 @@ pub trait Gate: Send {
 /// Serves connections.
 pub trait Serve: Send + Sync {
     /// Begins to serve `sandbox` on `listeners`; ends with the value returned.
-    fn serve(&self, sandbox: Arc<Sandbox>, listeners: Listeners) -> Result<Box<dyn Serving>, String>;
+    fn serve(&self, running: &Running, sandbox: Arc<Sandbox>, listeners: Listeners)
+    -> Result<Box<dyn Serving>, String>;
 }
 
 /// What serves one sandbox. Dropping it closes its sockets and its flows.
 pub trait Serving: Send + Sync {
     /// Puts another generation in force and ends the flows it does not allow.
     fn swap(&self, generation: Generation);
+    /// Others are on its internal networks by now.
+    fn set_peers(&self, running: &Running);
     /// Open flows.
     fn flows(&self) -> usize;
     /// Open flows that `policy` would end, as people write them.
     fn cut_by(&self, policy: &Compiled) -> Vec<String>;
+    /// Takes other descriptors of sockets that were made since it is served.
+    fn more(&self) -> Listeners;
 }

@@ -19,6 +19,7 @@ mod live;
 mod loss;
 mod mounts;
 
+pub use build::DEFAULT_NETWORK;
 pub use mounts::INIT;
 
 /// The kind.
@@ -247,8 +248,9 @@ impl<'a> Comparison<'a> {
     /// The replacement, when something asks for one.
     fn replacement(&self, context: &mut PlanContext<'_>, current: &ContainerFacts) -> Option<Change> {
         let applied = applied_spec(current);
-        let (mut fields, unchanged) =
-            diff::fields(&applied, &self.desired.spec, |path| !live::is_live(path, &context.snapshot.engine));
+        let (mut fields, unchanged) = diff::fields(&applied, &self.desired.spec, |path| {
+            !live::is_live(path, &self.spec, &context.snapshot.engine)
+        });
         // Called otherwise, as by a lockfile that pins what is there, it is the same image still.
         if image::find(context.snapshot, &self.spec.image.reference) == Some(current.image_id.as_str()) {
             fields.retain(|field| !field.path.starts_with("image."));

@@ -331,7 +331,7 @@ impl Podman {
         failure: BackendError,
     ) -> Result<(), BackendError> {
         let inspected = self.reader().inspect(container).await?;
-        let member = inspected.network_settings.networks.contains(network);
+        let member = inspected.network_settings.networks.contains_key(network);
         if member == wanted { Ok(()) } else { Err(failure) }
     }
 

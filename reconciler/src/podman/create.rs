@@ -235,6 +235,12 @@ fn swap_accounting(engine: &EngineFacts) -> bool {
             || Path::new("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes").exists())
 }
 
+/// What runs as PID 1, before the command's own words.
+fn entrypoint(gate: bool) -> Vec<String> {
+    let gate = gate.then(|| "--gate".to_owned());
+    std::iter::once(INIT.to_owned()).chain(gate).chain(["--".to_owned()]).collect()
+}
+
 impl CreateBody {
     /// The body for `spec`.
     pub(crate) fn new(name: &str, labels: &Labels, spec: &ContainerSpec, engine: &EngineFacts) -> Self {
@@ -259,6 +265,7 @@ impl CreateBody {
             devices,
             cdi_devices,
             groups,
+            gate,
         } = spec;
         let home = user.home.display().to_string();
         let (userns, idmappings) = user_namespace(*userns, user.uid, user.gid);
@@ -291,7 +298,7 @@ impl CreateBody {
         Self {
             name: name.to_owned(),
             image: image.reference.clone(),
-            entrypoint: vec![INIT.to_owned(), "--".to_owned()],
+            entrypoint: entrypoint(*gate),
             command: command.clone(),
             hostname: hostname.clone(),
             user: format!("{}:{}", user.uid, user.gid),

@@ -1,6 +1,7 @@
 //! What the daemon needs of an engine: sandboxes that run, their policies, and word when something has changed.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use hyper::Method;
 use serde::Deserialize;
@@ -8,8 +9,9 @@ use serde::Deserialize;
 use super::client::{JSON, Pieces, full, with_query};
 use super::wire::{ListedContainer, ListedImage};
 use super::{Reader, patiently};
-use crate::backend::BackendError;
+use crate::backend::{BackendError, ErrorKind};
 use crate::facts::ObjectFacts;
+use crate::kinds::container::DEFAULT_NETWORK;
 use crate::kinds::policy::{NOUN, serial};
 use crate::ownership::is_ours;
 use crate::resource::{Labels, Naming, label};
@@ -30,12 +32,12 @@ pub struct RunningSandbox {
     pub pid: u32,
     /// Seconds since the epoch of its start.
     pub started_at: i64,
-    /// Mode of egress it was made for: `allowlist`, `direct`, or something that nobody serves.
-    pub egress: String,
+    /// Whether it is on the engine's network that leads out.
+    pub open: bool,
     /// Whether it waits to be let in at each start.
     pub gated: bool,
-    /// Networks of the engine it is on.
-    pub networks: Vec<String>,
+    /// Names and addresses of other sandboxes on its networks.
+    pub peers: BTreeMap<String, Vec<IpAddr>>,
 }
 
 /// The newest policy of a sandbox.
@@ -75,7 +77,7 @@ impl Changes {
     pub async fn next(&mut self) -> Result<(), BackendError> {
         match self.pieces.next().await? {
             Some(_) => Ok(()),
-            None => Err(BackendError::new(crate::backend::ErrorKind::Unreachable, "the engine told its last event")),
+            None => Err(BackendError::new(ErrorKind::Unreachable, "the engine told its last event")),
         }
     }
 }
@@ -84,7 +86,6 @@ impl Changes {
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct Spec {
-    egress: String,
     gate: bool,
 }
 
@@ -93,17 +94,59 @@ impl Reader {
     pub async fn served(&self) -> Result<Served, BackendError> {
         patiently(async || {
             let (rows, images, volumes) = tokio::try_join!(self.rows(), self.labelled_images(), self.volumes())?;
-            Ok(served(rows, &images, &volumes))
+            let networked: BTreeMap<String, Vec<String>> = rows
+                .iter()
+                .filter(|row| row.networks.iter().any(|network| network != DEFAULT_NETWORK))
+                .map(|row| (row.id.clone(), row.networks.clone()))
+                .collect();
+            let mut served = served(rows, &images, &volumes);
+            self.introduce(&mut served.running, &networked).await?;
+            Ok(served)
         })
         .await
     }
 
     /// Listens to what changes. What happened before this returns is not told: look after it.
     pub async fn changes(&self) -> Result<Changes, BackendError> {
-        let filters = r#"{"type":["container","volume"],"event":["start","died","remove","create"]}"#;
+        let filters = r#"{"type":["container","volume","network"],"event":["start","died","remove","create","connect","disconnect"]}"#;
         let path = with_query("/events", &[("stream", "true"), ("filters", filters)]);
         let pieces = self.client().stream(Method::GET, &path, JSON, full(""), QUIET).await?;
         Ok(Changes { pieces })
+    }
+
+    /// Finds the peers of sandboxes: others on the same networks, but for the one that leads out. Those on networks
+    /// only are looked at closely; most are on none.
+    async fn introduce(
+        &self,
+        running: &mut [RunningSandbox],
+        networked: &BTreeMap<String, Vec<String>>,
+    ) -> Result<(), BackendError> {
+        let looks = networked.keys().map(async |id| match self.inspect(id).await {
+            Ok(inspected) => Ok(Some((id.clone(), inspected.addresses()))),
+            Err(error) if error.kind == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        });
+        let found: Result<Vec<_>, _> = futures_util::future::join_all(looks).await.into_iter().collect();
+        let addresses: BTreeMap<String, BTreeMap<String, Vec<IpAddr>>> = found?.into_iter().flatten().collect();
+        let names: Vec<(String, String, String)> = running
+            .iter()
+            .map(|sandbox| (sandbox.container.clone(), sandbox.project.clone(), sandbox.sandbox.clone()))
+            .collect();
+        for sandbox in running.iter_mut() {
+            let Some(own) = networked.get(&sandbox.container) else { continue };
+            for (container, project, name) in &names {
+                if *container == sandbox.container || *project != sandbox.project {
+                    continue;
+                }
+                let Some(theirs) = addresses.get(container) else { continue };
+                let shared = own.iter().filter(|network| *network != DEFAULT_NETWORK);
+                let shared: Vec<IpAddr> = shared.filter_map(|network| theirs.get(network)).flatten().copied().collect();
+                if !shared.is_empty() {
+                    sandbox.peers.entry(name.clone()).or_default().extend(shared);
+                }
+            }
+        }
+        Ok(())
     }
 
     async fn rows(&self) -> Result<Vec<ListedContainer>, BackendError> {
@@ -159,17 +202,16 @@ fn running(row: ListedContainer, images: &[ListedImage]) -> Option<RunningSandbo
         return None;
     }
     let spec: Spec = serde_json::from_str(row.labels.get(label::SPEC)?).ok()?;
-    let mut networks = row.networks;
-    networks.sort();
+    let networks = row.networks;
     Some(RunningSandbox {
         container: row.id,
         project,
         sandbox,
         pid: row.pid,
         started_at: row.started_at.max(0),
-        egress: spec.egress,
+        open: networks.iter().any(|network| network == DEFAULT_NETWORK),
         gated: spec.gate,
-        networks,
+        peers: BTreeMap::new(),
     })
 }
 
@@ -187,7 +229,7 @@ mod tests {
             (label::NAME, "api"),
             (label::KIND, "container"),
             (label::UID, "1"),
-            (label::SPEC, r#"{"egress":"allowlist","gate":true}"#),
+            (label::SPEC, r#"{"gate":true}"#),
         ]);
         ListedContainer {
             id: "c1".into(),
@@ -205,7 +247,7 @@ mod tests {
             |uid: &str| ListedImage { id: "i1".into(), labels: labels(&[(label::UID, uid)]), ..ListedImage::default() };
         let found = |row, images: &[ListedImage]| served(vec![row], images, &[]).running;
         let ours = found(row("acme_api"), &[]);
-        assert_eq!((ours.len(), ours[0].gated, ours[0].egress.as_str()), (1, true, "allowlist"));
+        assert_eq!((ours.len(), ours[0].gated, ours[0].open), (1, true, false));
         assert_eq!(found(row("acme_api.next"), &[image("2")]).len(), 1);
         assert!(found(row("acme_api"), &[image("1")]).is_empty(), "labels of its image");
         assert!(found(row("experiment"), &[]).is_empty(), "a clone");

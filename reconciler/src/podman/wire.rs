@@ -2,21 +2,14 @@
 //! what a Go program writes for an empty list or map.
 
 use super::create::INIT;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Deserializer};
 
 /// `null` as the default value.
 fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
-}
-
-/// The keys of a map whose values do not matter.
-fn keys<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeSet<String>, D::Error> {
-    #[derive(Deserialize)]
-    struct Skipped {}
-    let map: Option<BTreeMap<String, Option<Skipped>>> = Option::deserialize(deserializer)?;
-    Ok(map.unwrap_or_default().into_keys().collect())
 }
 
 /// One row of `containers/json`.
@@ -120,8 +113,29 @@ pub(crate) struct InspectedMount {
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct InspectedNetworks {
-    #[serde(deserialize_with = "keys")]
-    pub networks: BTreeSet<String>,
+    #[serde(deserialize_with = "nullable")]
+    pub networks: BTreeMap<String, Option<InspectedEndpoint>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(crate) struct InspectedEndpoint {
+    #[serde(rename = "IPAddress")]
+    pub v4: String,
+    #[serde(rename = "GlobalIPv6Address")]
+    pub v6: String,
+}
+
+impl InspectedContainer {
+    /// Its addresses by network.
+    pub(crate) fn addresses(&self) -> BTreeMap<String, Vec<IpAddr>> {
+        let addresses = |endpoint: &Option<InspectedEndpoint>| {
+            let Some(InspectedEndpoint { v4, v6 }) = endpoint else { return Vec::new() };
+            // What is not there is an empty text.
+            [v4, v6].into_iter().filter_map(|text| text.parse().ok()).collect()
+        };
+        self.network_settings.networks.iter().map(|(name, endpoint)| (name.clone(), addresses(endpoint))).collect()
+    }
 }
 
 #[derive(Deserialize, Default)]

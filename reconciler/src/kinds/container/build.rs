@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use schema::config::{EgressMode, EnvValue, Restart, Sandbox, Userns};
+use schema::config::{Egress, EgressMode, EnvValue, Restart, Sandbox, Userns};
 
 use super::mounts::Mounts;
 use crate::desired::DesireContext;
@@ -14,7 +14,7 @@ use crate::resource::label;
 use crate::spec::{ContainerSpec, ImageUse, LimitSpec, NetworkSpec, UserSpec, UsernsSpec};
 
 /// The engine's network for `egress: open`.
-const DEFAULT_NETWORK: &str = "podman";
+pub const DEFAULT_NETWORK: &str = "podman";
 
 /// Builds the specification; what stands in the way goes to `notices`.
 pub fn container(context: &DesireContext<'_>, sandbox: &Sandbox, notices: &mut Vec<Notice>) -> ContainerSpec {
@@ -107,6 +107,15 @@ pub fn container(context: &DesireContext<'_>, sandbox: &Sandbox, notices: &mut V
         } else {
             Vec::new()
         },
+        gate: is_gated(egress),
+    }
+}
+
+/// Whether somebody has to let it in: where nothing is allowed there is no way out, and nobody who would.
+fn is_gated(egress: &Egress) -> bool {
+    match egress.mode {
+        EgressMode::Allowlist | EgressMode::Direct => !egress.policy.is_empty(),
+        EgressMode::None | EgressMode::Open => false,
     }
 }
 

@@ -10,8 +10,14 @@ use crate::plan::{Change, FieldChange};
 use crate::spec::{ContainerSpec, LimitSpec, NetworkSpec};
 
 /// Whether a field of the specification changes in place.
-pub fn is_live(path: &str, engine: &EngineFacts) -> bool {
-    path.starts_with("limits") || path == "network.networks" || (path == "restart" && engine.updates_restart)
+///
+/// A gate is for its next container, and is worth none by itself: without a network there is nothing to be reached before
+/// somebody attaches, gate or no gate. With one, whoever else is on it is.
+pub fn is_live(path: &str, spec: &ContainerSpec, engine: &EngineFacts) -> bool {
+    (path == "gate" && spec.network == NetworkSpec::None)
+        || path.starts_with("limits")
+        || path == "network.networks"
+        || (path == "restart" && engine.updates_restart)
 }
 
 /// The specification without what changes in place; its hash decides nothing else.
@@ -20,6 +26,7 @@ pub fn frozen(spec: &Value) -> Value {
     if let Some(fields) = spec.as_object_mut() {
         fields.remove("limits");
         fields.remove("restart");
+        fields.remove("gate");
         if let Some(network) = fields.get_mut("network").and_then(Value::as_object_mut) {
             network.remove("networks");
         }

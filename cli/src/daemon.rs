@@ -1,0 +1,116 @@
+//! The daemon from the side of the command line: where it is, how it is started, what it runs on.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use reconciler::resource::{sha256, short};
+
+use crate::args::Global;
+use crate::caller::{Directories, Person, variable};
+
+pub mod data_path;
+pub mod engine;
+pub mod facts;
+pub mod namespaces;
+pub mod run;
+pub mod start;
+pub mod unit;
+
+/// Version of this program, as daemons tell it to each other.
+pub fn version() -> String {
+    #[cfg(feature = "failpoints")]
+    if let Some(version) = variable("SBX_DAEMON_VERSION") {
+        return version;
+    }
+    env!("CARGO_PKG_VERSION").to_owned()
+}
+
+/// Where the daemon of one user and engine keeps its things.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Its runtime directory, its user's alone.
+    pub directory: PathBuf,
+    /// Its log, when it was started in the background.
+    pub log: PathBuf,
+    /// Its records.
+    pub records: PathBuf,
+    /// State directory of its user.
+    pub state: PathBuf,
+    /// The engine it serves, when that is not the user's own.
+    pub engine_url: Option<String>,
+}
+
+impl Place {
+    /// The one for the engine that `global` names.
+    pub fn find(global: &Global, person: &Person, directories: &Directories) -> Self {
+        let named = global.engine_url.clone().or_else(|| variable("CONTAINER_HOST"));
+        // The same engine under another name is the same: whoever listens on a usual socket serves the user's own
+        // storage, and so does a service that is started for a run.
+        let usual = |url: &String| {
+            let path = url.strip_prefix("unix://").map(Path::new);
+            path.is_some_and(|path| usual_sockets(directories).iter().any(|socket| socket == path))
+        };
+        let own = named.as_ref().is_none_or(usual);
+        let key = match &named {
+            Some(url) if !own => url.clone(),
+            _ => format!("user:{}", rustix::process::geteuid().as_raw()),
+        };
+        let key = sha256(key.as_bytes());
+        // With sudo the daemon is root's, and so is what it writes: nothing of root's is written below a home of others.
+        let state = match &global.state_dir {
+            None if person.through_sudo => PathBuf::from("/root/.local/state/sbx"),
+            _ => directories.state.clone(),
+        };
+        Self {
+            directory: runtime(directories, &state).join(short(&key)),
+            log: state.join("daemon").join(format!("{}.log", short(&key))),
+            records: state.join("egress").join(short(&key)),
+            state,
+            engine_url: named,
+        }
+    }
+
+    /// The control socket.
+    pub fn socket(&self) -> PathBuf {
+        self.directory.join("daemon.sock")
+    }
+
+    /// The lock that one daemon holds.
+    pub fn lock(&self) -> PathBuf {
+        self.directory.join("daemon.lock")
+    }
+
+    /// Values of secrets.
+    pub fn secrets(&self) -> PathBuf {
+        self.directory.join("secrets")
+    }
+
+    /// Where metrics are served.
+    pub fn metrics(&self) -> PathBuf {
+        self.directory.join("metrics.sock")
+    }
+}
+
+/// Where this user's own engine listens, if it does.
+fn usual_sockets(directories: &Directories) -> Vec<PathBuf> {
+    let uid = rustix::process::geteuid().as_raw();
+    let runtimes: Vec<PathBuf> = if uid == 0 {
+        ["/run", "/var/run"].map(PathBuf::from).into()
+    } else {
+        directories.runtime.iter().cloned().chain([PathBuf::from(format!("/run/user/{uid}"))]).collect()
+    };
+    runtimes.into_iter().map(|runtime| runtime.join("podman/podman.sock")).collect()
+}
+
+/// The directory for sockets: in memory, gone with the user's last session, where the system has such a thing.
+fn runtime(directories: &Directories, state: &Path) -> PathBuf {
+    let uid = rustix::process::geteuid().as_raw();
+    if uid == 0 {
+        // Not that of a session: with sudo and without it is the same daemon.
+        return PathBuf::from("/run/sbx");
+    }
+    let usual = PathBuf::from(format!("/run/user/{uid}"));
+    let ours = |directory: &PathBuf| directory.metadata().is_ok_and(|found| found.is_dir() && found.uid() == uid);
+    let found = directories.runtime.iter().chain([&usual]).find(|directory| ours(directory));
+    found.map_or_else(|| state.join("run"), |directory| directory.join("sbx"))
+}

@@ -1,0 +1,90 @@
+//! Attaching to sandboxes, as the daemon asks for it.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::Path;
+
+use async_trait::async_trait;
+use egress::attach::{self, AttachError, Plan, Target};
+use egress::daemon::world::{Attach, Attached, Gate, Running};
+use schema::policy::{Policy, Protocol};
+
+/// This program, whatever stands at its path by now.
+pub const PROGRAM: &str = "/proc/self/exe";
+
+/// Goes into the namespaces of sandboxes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Namespaces;
+
+#[async_trait]
+impl Attach for Namespaces {
+    async fn attach(&self, running: &Running, policy: &Policy) -> Result<Attached, String> {
+        let target = hold(running)?;
+        let peers = addresses(running);
+        let plan = Plan { udp: udp_ports(policy), peers, gate: running.gated };
+        let attached = attach::attach(Path::new(PROGRAM), &target, &plan).await.map_err(|error| told(&error))?;
+        let attach::Attached { listeners, gate, report } = attached;
+        for problem in report.problems {
+            tracing::info!(project = running.project, sandbox = running.sandbox, problem);
+        }
+        let gate = gate.map(|gate| Box::new(Door(gate)) as Box<dyn Gate>);
+        Ok(Attached { listeners, gate })
+    }
+}
+
+struct Door(attach::Gate);
+
+impl Gate for Door {
+    fn open(self: Box<Self>) -> Result<(), String> {
+        self.0.open().map_err(|error| format!("its gate could not be opened: {error}"))
+    }
+}
+
+/// Takes hold of PID 1 of a sandbox, and sees that it is that: a number alone may be somebody else's by now.
+pub fn hold(running: &Running) -> Result<Target, String> {
+    let pid = running.identity.pid;
+    let target = Target::hold(pid).map_err(|error| told(&error))?;
+    let ours = belongs(pid, &running.identity.container);
+    // What was read was read of this process only if it is still there.
+    if ours && target.is_alive() {
+        Ok(target)
+    } else {
+        Err(format!("process {pid} is not (any more) that of its container"))
+    }
+}
+
+/// Whether `pid` is a process of the container `id`: by its control group, or, where ordinary users have none of their
+/// own, by the monitor that watches it.
+fn belongs(pid: u32, id: &str) -> bool {
+    let read = |pid: &str, file: &str| std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    let contains = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).contains(id);
+    let own = pid.to_string();
+    if contains(read(&own, "cgroup")) {
+        return true;
+    }
+    let status = String::from_utf8_lossy(&read(&own, "status")).into_owned();
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).map(str::trim);
+    parent.is_some_and(|parent| contains(read(parent, "cmdline")))
+}
+
+/// Ports for datagrams that a policy speaks of.
+pub fn udp_ports(policy: &Policy) -> BTreeSet<u16> {
+    let udp = policy.allow.iter().filter(|rule| rule.protocol == Protocol::Udp);
+    udp.flat_map(|rule| rule.ports.iter().flat_map(|range| range.first..=range.last)).collect()
+}
+
+/// Addresses of the peers of a sandbox.
+pub fn addresses(running: &Running) -> BTreeSet<IpAddr> {
+    running.peers.values().flatten().copied().collect()
+}
+
+/// An error with what led to it, on one line.
+pub fn told(error: &AttachError) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,228 @@
+//! The daemon itself: one per user and engine.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use egress::control::client::{Client, Inheritance, take_over};
+use egress::control::{ControlError, server};
+use egress::daemon::{Daemon, Parts};
+use egress::recorder::Recorder;
+use rustix::fs::{FlockOperation, flock};
+use sd_notify::NotifyState;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+
+use super::engine::Engine;
+use super::{Place, start, version};
+use crate::exit::Exit;
+use crate::failure::Failure;
+
+/// How long a predecessor may take to end after it has handed over.
+const LEAVE: Duration = Duration::from_secs(10);
+/// How often what failed is looked at again, and whether anybody needs this daemon.
+const TICK: Duration = Duration::from_secs(1);
+/// How long nobody needs a daemon in the background until it ends.
+const IDLE: Duration = Duration::from_mins(5);
+/// Threads that serve connections, at most.
+const THREADS: usize = 4;
+
+/// How it runs.
+#[derive(Debug, Clone)]
+pub struct Manner {
+    /// Started by `sbx` rather than by a person or a service manager: it ends when nobody needs it.
+    pub background: bool,
+    /// Takes the place of an older daemon.
+    pub replace: bool,
+    /// Where metrics are served: a loopback address, or the socket in the runtime directory.
+    pub metrics: Option<std::net::SocketAddr>,
+}
+
+/// Runs until it is told to end.
+pub fn run(place: &Place, connect: reconciler::podman::Connect, manner: &Manner) -> Result<Exit, Failure> {
+    if manner.background {
+        // A session of its own: the terminal of whoever started it says nothing to it. It may be one's own already.
+        let _ = rustix::process::setsid();
+    }
+    server::private_directory(&place.directory)
+        .map_err(|error| Failure::io(format!("runtime directory {}", place.directory.display()), &error))?;
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .max_blocking_threads(16)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::io("cannot start threads", &error))?;
+    let ended = runtime.block_on(serve(place, connect, manner));
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    ended
+}
+
+async fn serve(place: &Place, connect: reconciler::podman::Connect, manner: &Manner) -> Result<Exit, Failure> {
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut hangup = listen(SignalKind::hangup())?;
+    let (lock, inheritance) = take(place, manner.replace).await?;
+    let recorder = Recorder::open(place.records.clone())
+        .map_err(|error| Failure::io(format!("records {}", place.records.display()), &error))?;
+    let recorder = Arc::new(recorder);
+    let engine = Engine::new(connect);
+    let Inheritance { sandboxes, secrets } = inheritance;
+    let daemon = Daemon::new(Parts {
+        engine: Box::new(engine.clone()),
+        attach: Box::new(super::namespaces::Namespaces),
+        serve: Box::new(super::data_path::DataPath::default()),
+        recorder: Arc::clone(&recorder),
+        secrets: Some(place.secrets()),
+        passed: sandboxes,
+        version: version(),
+    });
+    daemon.inherit(secrets).map_err(|error| Failure::io("secrets", &error))?;
+
+    let over = Arc::new(Notify::new());
+    let socket = server::listen(&place.socket())
+        .map_err(|error| Failure::io(format!("control socket {}", place.socket().display()), &error))?;
+    tokio::spawn(server::serve(socket, daemon.clone(), version(), Arc::clone(&over)));
+    metrics(place, manner, &daemon, &recorder).await?;
+    let watched = daemon.clone();
+    tokio::spawn(async move { engine.watch(&watched).await });
+    tracing::info!(version = version(), socket = %place.socket().display(), "the daemon runs");
+    ready(manner.background);
+
+    let mut tick = interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut needed = Instant::now();
+    let why = loop {
+        tokio::select! {
+            _ = terminate.recv() => break "terminated",
+            _ = interrupt.recv() => break "interrupted",
+            () = over.notified() => break "asked to",
+            _ = hangup.recv() => drop(daemon.look().await),
+            _ = tick.tick() => {
+                tell(&[NotifyState::Watchdog]);
+                if daemon.is_due() {
+                    // What stands in the way is in `status`.
+                    let _ = daemon.look().await;
+                }
+                if !daemon.is_idle() {
+                    needed = Instant::now();
+                }
+                if manner.background && needed.elapsed().min(daemon.quiet_for()) > IDLE {
+                    break "nobody needs it";
+                }
+            }
+        }
+    };
+    tracing::info!(why, "the daemon ends");
+    tell(&[NotifyState::Stopping]);
+    // After a handover the socket at this path is the successor's.
+    if !daemon.is_frozen() {
+        let _ = std::fs::remove_file(place.socket());
+        let _ = std::fs::remove_file(place.metrics());
+    }
+    drop(daemon.freeze());
+    drop(lock);
+    Ok(Exit::Done)
+}
+
+fn listen(kind: SignalKind) -> Result<tokio::signal::unix::Signal, Failure> {
+    signal(kind).map_err(|error| Failure::io("cannot listen for signals", &error))
+}
+
+/// The lock, and what an older daemon had.
+async fn take(place: &Place, replace: bool) -> Result<(File, Inheritance), Failure> {
+    let lock = open(&place.lock())?;
+    let nothing = || Inheritance { sandboxes: Vec::new(), secrets: std::collections::BTreeMap::new() };
+    if try_lock(&lock, &place.lock())? {
+        return Ok((lock, nothing()));
+    }
+    let mut inheritance = nothing();
+    match Client::connect(&place.socket(), &version()).await {
+        Ok(client) if replace && client.daemon.version != version() => {
+            tracing::info!(older = client.daemon.version, "taking over");
+            match take_over(client).await {
+                Ok(taken) => inheritance = taken,
+                // What was not handed over is attached anew once the other has ended.
+                Err(error) => tracing::warn!(%error, "not all was handed over"),
+            }
+        }
+        Ok(client) => return Err(runs_already(client.daemon.pid)),
+        // It has just begun, or is about to end.
+        Err(ControlError::Absent(_)) => {}
+        Err(error) => return Err(start::failure(&error)),
+    }
+    let deadline = Instant::now() + LEAVE;
+    while !try_lock(&lock, &place.lock())? {
+        if Instant::now() > deadline {
+            return Err(Failure::new(Exit::TryAgain, "sbx::daemon", "another daemon runs, and does not answer")
+                .with_help(format!("end whatever holds {}", place.lock().display())));
+        }
+        sleep(Duration::from_millis(5)).await;
+    }
+    Ok((lock, inheritance))
+}
+
+fn runs_already(pid: u32) -> Failure {
+    Failure::new(Exit::TryAgain, "sbx::daemon", format!("a daemon runs already: process {pid}"))
+        .with_help("stop it with `sbx daemon stop`")
+}
+
+fn open(path: &Path) -> Result<File, Failure> {
+    let mut options = std::fs::OpenOptions::new();
+    let opened = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
+    opened.map_err(|error| Failure::io(format!("lock {}", path.display()), &error))
+}
+
+fn try_lock(lock: &File, path: &Path) -> Result<bool, Failure> {
+    match flock(lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => Ok(false),
+        Err(error) => Err(Failure::io(format!("lock {}", path.display()), &error.into())),
+    }
+}
+
+async fn metrics(place: &Place, manner: &Manner, daemon: &Daemon, recorder: &Arc<Recorder>) -> Result<(), Failure> {
+    use egress::metrics::endpoint;
+    let (daemon, recorder) = (daemon.clone(), Arc::clone(recorder));
+    let text = move || recorder.metrics().text(&daemon.flows(), recorder.lost()).unwrap_or_default();
+    match manner.metrics {
+        Some(address) => {
+            let listener = tokio::net::TcpListener::bind(address).await;
+            let listener = listener.map_err(|error| Failure::io(format!("metrics on {address}"), &error))?;
+            tokio::spawn(endpoint::serve_tcp(listener, text));
+        }
+        None => {
+            let path = place.metrics();
+            let listener = server::listen(&path);
+            let listener = listener.map_err(|error| Failure::io(format!("metrics on {}", path.display()), &error))?;
+            tokio::spawn(endpoint::serve_unix(listener, text));
+        }
+    }
+    Ok(())
+}
+
+/// Says that it answers: to a service manager, and to the `sbx` that started it.
+fn ready(background: bool) {
+    tell(&[NotifyState::Ready]);
+    if background {
+        // Whoever started it may have gone; then nobody needs to know.
+        let mut out = std::io::stdout().lock();
+        let _ = writeln!(out, "{}", start::READY).and_then(|()| out.flush());
+        drop(out);
+        // The pipe ends here, or whoever waits for its end would wait for the end of the daemon.
+        if let Ok(null) = std::fs::OpenOptions::new().write(true).open("/dev/null") {
+            let _ = rustix::stdio::dup2_stdout(null);
+        }
+    }
+}
+
+/// Tells a service manager, if there is one.
+fn tell(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, "the service manager was not told");
+    }
+}

@@ -1,0 +1,331 @@
+//! Policies in force, from the file to the wire: real engines, real namespaces, a server beyond the engine's uplink.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::engine::Engine;
+use crate::invocation::{Finished, Running};
+use crate::on_every_engine;
+use crate::project::text;
+use crate::wait::wait_for;
+
+/// The far end of the engine's uplink.
+const FAR: &str = "198.51.100.1";
+const KEPT: u16 = 7001;
+const CUT: u16 = 7002;
+
+/// A server beyond the uplink: greets, and notices when its client has gone.
+struct Far {
+    streams: Arc<Mutex<Vec<TcpStream>>>,
+    accepted: Arc<AtomicUsize>,
+    ended: Arc<AtomicUsize>,
+}
+
+impl Far {
+    fn at(engine: &Engine, port: u16) -> Self {
+        let listener =
+            engine.namespaces().within_network(|| TcpListener::bind((FAR, port))).expect("the far end is ours");
+        let far = Self { streams: Arc::default(), accepted: Arc::default(), ended: Arc::default() };
+        let (streams, accepted, ended) = (Arc::clone(&far.streams), Arc::clone(&far.accepted), Arc::clone(&far.ended));
+        std::thread::spawn(move || {
+            while let Ok((mut stream, _)) = listener.accept() {
+                accepted.fetch_add(1, Ordering::SeqCst);
+                let _ = stream.write_all(b"hello\n");
+                streams.lock().unwrap().push(stream.try_clone().unwrap());
+                let ended = Arc::clone(&ended);
+                std::thread::spawn(move || {
+                    let mut bytes = [0; 64];
+                    while stream.read(&mut bytes).is_ok_and(|read| read > 0) {}
+                    ended.fetch_add(1, Ordering::SeqCst);
+                });
+            }
+        });
+        far
+    }
+
+    fn accepted(&self) -> usize {
+        self.accepted.load(Ordering::SeqCst)
+    }
+
+    fn ended(&self) -> usize {
+        self.ended.load(Ordering::SeqCst)
+    }
+
+    /// Says something to everybody who is still there.
+    fn say(&self, line: &str) {
+        for stream in self.streams.lock().unwrap().iter_mut() {
+            let _ = writeln!(stream, "{line}");
+        }
+    }
+}
+
+/// A configuration that allows these names, each at one port of the far end.
+fn allowing(rest: &str, names: &[(&str, u16)]) -> String {
+    let rules: Vec<String> =
+        names.iter().map(|(name, port)| format!("{{ host: {name}, ports: [{port}], protocol: tcp }}")).collect();
+    format!(
+        "sandboxes:\n  dev:\n    image: host\n{rest}    egress:\n      allow: [{}]\n      hosts: {{ kept.test: [{FAR}], cut.test: [{FAR}], other.test: [{FAR}] }}",
+        rules.join(", ")
+    )
+}
+
+const BOTH: [(&str, u16); 2] = [("kept.test", KEPT), ("cut.test", CUT)];
+
+/// What a client inside reads first; fails when it is not let out.
+fn dial(engine: &Engine, host: &str, port: u16) -> Finished {
+    let script = format!("exec 3<>/dev/tcp/{host}/{port} && IFS= read -r -t 5 line <&3 && echo \"$line\"");
+    engine.sbx(&["exec", "-T", "dev", "--", "bash", "-c", &script]).run()
+}
+
+#[track_caller]
+fn reaches(engine: &Engine, host: &str, port: u16) {
+    let finished = dial(engine, host, port);
+    if finished.code != 0 || finished.stdout != "hello\n" {
+        let log = engine.sbx(&["egress", "log"]).run();
+        let status = engine.sbx(&["daemon", "status"]).run();
+        panic!("{host}:{port} is not reached: {finished:?}\n{}\n{}\n{}", log.stdout, status.stdout, daemon_log(engine));
+    }
+}
+
+#[track_caller]
+fn does_not_reach(engine: &Engine, host: &str, port: u16) {
+    let finished = dial(engine, host, port);
+    assert!(finished.code != 0 && finished.stdout.is_empty(), "{host}:{port} is reached: {finished:?}");
+}
+
+fn daemon_log(engine: &Engine) -> String {
+    let directory = engine.home().join(".local/state/sbx/daemon");
+    let logs = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    logs.map(|log| std::fs::read_to_string(log.path()).unwrap_or_default()).collect()
+}
+
+fn daemon(engine: &Engine) -> Value {
+    engine.sbx(&["daemon", "status", "--json"]).run().json()["daemon"].clone()
+}
+
+/// The control socket, as seen from outside too.
+fn socket(engine: &Engine) -> PathBuf {
+    let runtime = engine.socket().parent().unwrap().parent().unwrap().join("sbx");
+    let places = std::fs::read_dir(&runtime).into_iter().flatten().flatten();
+    places.map(|place| place.path().join("daemon.sock")).find(|socket| socket.exists()).unwrap_or(runtime)
+}
+
+/// A client inside that stays, line by line.
+struct Client<'e> {
+    _running: Running<'e>,
+    lines: BufReader<std::process::ChildStdout>,
+}
+
+impl<'e> Client<'e> {
+    fn of(engine: &'e Engine, host: &str, port: u16) -> Self {
+        let script = format!("exec 3<>/dev/tcp/{host}/{port}; cat <&3");
+        let mut running = engine.sbx(&["exec", "-T", "dev", "--", "bash", "-c", &script]).start();
+        let lines = BufReader::new(running.child.stdout.take().expect("stdout is piped"));
+        let mut client = Self { _running: running, lines };
+        assert_eq!(client.line(), "hello\n");
+        client
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.lines.read_line(&mut line).unwrap();
+        line
+    }
+}
+
+fn volumes(engine: &Engine) -> Vec<String> {
+    let rows = engine.get("/volumes/json");
+    rows.as_array().unwrap_or(&Vec::new()).iter().map(|row| text(&row["Name"]).to_owned()).collect()
+}
+
+on_every_engine! {
+    /// What is named is reached, nothing else is, and a change of the policy is live.
+    fn an_allowlist(engine) {
+        let (kept, cut) = (Far::at(engine, KEPT), Far::at(engine, CUT));
+        engine.configure(&allowing("", &BOTH));
+        let planned = engine.planned();
+        assert!(planned.contains(&"create policy/dev".to_owned()), "{planned:?}");
+        engine.converge();
+        reaches(engine, "kept.test", KEPT);
+        reaches(engine, "cut.test", CUT);
+        let before = (kept.accepted(), cut.accepted());
+        does_not_reach(engine, "kept.test", CUT);
+        does_not_reach(engine, "other.test", KEPT);
+        does_not_reach(engine, "nowhere.test", KEPT);
+        does_not_reach(engine, FAR, KEPT);
+        does_not_reach(engine, "127.0.0.1", 22);
+        assert_eq!((kept.accepted(), cut.accepted()), before, "nothing arrived that should not");
+
+        let log = engine.sbx(&["egress", "log", "--json", "--denied"]).ok();
+        let denied: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert!(denied.iter().any(|record| record["host"] == "nowhere.test"), "{log}");
+        assert!(denied.iter().all(|record| record["allowed"] == false && record["sandbox"] == "dev"), "{log}");
+        let all = engine.sbx(&["egress", "log", "dev"]).ok();
+        assert!(all.contains(&format!("allowed tcp kept.test:{KEPT}")), "{all}");
+        let status = engine.sbx(&["status", "--json"]).run().json();
+        assert_eq!(status["sandboxes"][0]["egress"]["attached"], true, "{status}");
+        assert!(!status["sandboxes"][0]["egress"]["denied"].as_array().unwrap().is_empty(), "{status}");
+
+        // Live: same container, one flow goes on, the other is cut.
+        let id = engine.id("dev");
+        let mut stays = Client::of(engine, "kept.test", KEPT);
+        let _goes = Client::of(engine, "cut.test", CUT);
+        let ended = (kept.ended(), cut.ended());
+        engine.configure(&allowing("", &BOTH[..1]));
+        let change = engine.planned_for("policy/dev");
+        assert_eq!((text(&change["action"]), &change["cuts"][0]), ("update", &format!("cut.test:{CUT}").into()), "{change}");
+        assert_eq!(change["fields"][0]["path"], format!("allow[cut.test:{CUT}]"), "{change}");
+        assert_eq!(engine.planned(), ["update policy/dev"]);
+        engine.apply();
+        wait_for("the revoked flow to be cut", Duration::from_secs(1), || (cut.ended() > ended.1).then_some(()));
+        kept.say("still here");
+        assert_eq!(stays.line(), "still here\n");
+        assert_eq!(kept.ended(), ended.0, "no flow that is still allowed was reset");
+        assert_eq!(engine.id("dev"), id);
+        does_not_reach(engine, "cut.test", CUT);
+        engine.expect_nothing_to_do();
+        assert_eq!(volumes(engine).iter().filter(|name| name.contains(".policy.")).count(), 1, "the old one is gone");
+
+        // Nothing is allowed any more.
+        drop(stays);
+        engine.configure("sandboxes: { dev: { image: host } }");
+        engine.converge();
+        assert_eq!(engine.id("dev"), id);
+        does_not_reach(engine, "kept.test", KEPT);
+
+        engine.sbx(&["destroy", "--auto-approve"]).run().expect_code(0);
+        assert!(!volumes(engine).iter().any(|name| name.contains(".policy.")));
+        assert_eq!(daemon(engine)["sandboxes"], serde_json::json!([]));
+        let control = socket(engine);
+        assert!(control.exists());
+        engine.sbx(&["daemon", "stop"]).run().expect_code(0);
+        assert!(!control.exists());
+        engine.sbx(&["daemon", "status"]).run().expect_code(1);
+        let left = engine.as_root("sh").args(["-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -c 'sbx daemon run'"]).run();
+        assert_eq!(left.stdout.trim(), "0", "no process is left");
+    }
+
+    /// Killed: refused at once, and back as soon as there is a daemon, with the same container.
+    fn the_daemon_killed(engine) {
+        let kept = Far::at(engine, KEPT);
+        engine.configure(&allowing("", &BOTH[..1]));
+        engine.converge();
+        reaches(engine, "kept.test", KEPT);
+        let (id, pid) = (engine.id("dev"), engine.pid("dev"));
+        let killed = daemon(engine)["pid"].to_string();
+        engine.as_root("kill").args(["-9", &killed]).ok();
+        wait_for("its end", Duration::from_secs(5), || engine.sbx(&["daemon", "status"]).run().stdout.contains("No daemon").then_some(()));
+        let arrived = kept.accepted();
+        does_not_reach(engine, "kept.test", KEPT);
+        does_not_reach(engine, FAR, KEPT);
+        assert_eq!(kept.accepted(), arrived, "nothing leaves without a daemon");
+        let script = format!(
+            "for i in 1 2 3 4 5; do s=${{EPOCHREALTIME/./}}; (exec 3<>/dev/tcp/{FAR}/{KEPT}) 2>/dev/null; e=${{EPOCHREALTIME/./}}; echo $(( (e - s) / 1000 )); done"
+        );
+        let times = engine.inside("dev", &["bash", "-c", &script]);
+        let fastest = times.lines().map(|line| line.parse::<u64>().unwrap()).min().unwrap();
+        assert!(fastest <= 100, "refused within {times} ms");
+
+        let change = engine.planned_for("policy/dev");
+        assert_eq!((text(&change["action"]), change["drift"].as_bool()), ("update", Some(true)), "{change}");
+        let begun = Instant::now();
+        engine.sbx(&["daemon", "start"]).run().expect_code(0);
+        wait_for("the sandbox to be served again", Duration::from_secs(2).saturating_sub(begun.elapsed()), || {
+            let status = daemon(engine);
+            status["sandboxes"][0]["policy"].is_string().then_some(())
+        });
+        reaches(engine, "kept.test", KEPT);
+        engine.expect_nothing_to_do();
+        assert_eq!((engine.id("dev"), engine.pid("dev")), (id, pid));
+    }
+
+    /// Whoever starts it: nothing of the sandbox's own runs before its policy is in force.
+    fn the_gate(engine) {
+        let _kept = Far::at(engine, KEPT);
+        let command = "    command: [bash, -c, 'date +%s%N >>/tmp/starts; exec sleep 1000']\n";
+        engine.configure(&allowing(command, &BOTH[..1]));
+        engine.converge();
+        let starts = || engine.inside("dev", &["wc", "-l", "/tmp/starts"]).split(' ').next().unwrap().to_owned();
+        assert_eq!(starts(), "1");
+        // With a daemon it is let in by itself.
+        engine.podman(&["restart", "--time", "1", "demo_dev"]);
+        wait_for("the daemon to let it in", Duration::from_secs(5), || {
+            (engine.sbx(&["exec", "dev", "--", "true"]).run().code == 0).then_some(())
+        });
+        assert_eq!(starts(), "2");
+        reaches(engine, "kept.test", KEPT);
+
+        engine.sbx(&["daemon", "stop"]).run().expect_code(0);
+        engine.podman(&["stop", "--time", "1", "demo_dev"]);
+        engine.podman(&["start", "demo_dev"]);
+        let refused = engine.sbx(&["exec", "dev", "--", "true"]).run().expect_code(1);
+        assert!(refused.told().contains("waits at its gate"), "{}", refused.stderr);
+        let inside = engine.podman(&["exec", "demo_dev", "wc", "-l", "/tmp/starts"]);
+        assert!(inside.starts_with("2 "), "nothing ran: {inside}");
+        engine.sbx(&["daemon", "start"]).run().expect_code(0);
+        wait_for("the daemon to let it in", Duration::from_secs(5), || {
+            (engine.sbx(&["exec", "dev", "--", "true"]).run().code == 0).then_some(())
+        });
+        assert_eq!(starts(), "3");
+        reaches(engine, "kept.test", KEPT);
+    }
+
+    /// The control socket is its owner's alone, by its mode and by who is at the other end.
+    fn other_users(engine) {
+        let _kept = Far::at(engine, KEPT);
+        engine.configure(&allowing("", &BOTH[..1]));
+        engine.converge();
+        let socket = socket(engine);
+        let mode = |path: &std::path::Path| {
+            use std::os::unix::fs::PermissionsExt as _;
+            std::fs::symlink_metadata(path).unwrap().permissions().mode() & 0o777
+        };
+        assert_eq!((mode(&socket), mode(socket.parent().unwrap())), (0o600, 0o700));
+        let ask = |uid: u32| {
+            let script = format!(
+                "use Socket; socket(S, PF_UNIX, SOCK_STREAM, 0); connect(S, sockaddr_un('{}')) or die \"$!\"; \
+                 syswrite S, qq({{\"ask\":\"hello\",\"protocol\":1,\"version\":\"1\"}}\\n); print scalar <S>;",
+                socket.display()
+            );
+            use std::os::unix::process::CommandExt as _;
+            let mut asked = engine.as_root("perl").args(["-e", &script]);
+            asked.command.uid(uid).gid(uid);
+            asked.run()
+        };
+        assert!(ask(engine.uid()).stdout.contains(r#""answer":"hello""#));
+        assert_ne!(ask(4242).code, 0, "the directory is closed");
+        // Opened by mistake, it still listens to its owner only.
+        for directory in socket.ancestors().skip(1).take_while(|path| path.starts_with(engine.dir())) {
+            engine.as_root("chmod").arg("a+x").arg(directory).ok();
+        }
+        engine.as_root("chmod").arg("666").arg(&socket).ok();
+        let answer = ask(4242);
+        assert!(answer.stdout.contains("may not give orders"), "{answer:?}");
+    }
+
+    /// A newer program's daemon takes the place of an older one without the sandboxes losing their sockets.
+    fn a_newer_daemon(engine) {
+        let kept = Far::at(engine, KEPT);
+        engine.configure(&allowing("", &BOTH[..1]));
+        engine.converge();
+        let old = daemon(engine);
+        engine.expect_nothing_to_do();
+        let newer = engine.sbx(&["daemon", "start"]).env("SBX_DAEMON_VERSION", "99.0.0").run().expect_code(0);
+        assert!(newer.stderr.contains("99.0.0"), "{}", newer.stderr);
+        let new = daemon(engine);
+        assert_ne!(new["pid"], old["pid"]);
+        wait_for("the sandbox to be served", Duration::from_secs(2), || daemon(engine)["sandboxes"][0]["policy"].is_string().then_some(()));
+        reaches(engine, "kept.test", KEPT);
+        assert!(daemon_log(engine).contains("taking over"), "{}", daemon_log(engine));
+        // An older program is content with a newer daemon.
+        engine.sbx(&["daemon", "start"]).run().expect_code(0);
+        assert_eq!(daemon(engine)["pid"], new["pid"]);
+        let _ = kept;
+    }
+}
