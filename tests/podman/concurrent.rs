@@ -78,7 +78,8 @@ fn inner_pid(engine: &Engine) -> String {
 #[test]
 fn two_projects_at_once() {
     let engine = Engine::start(Kind::Rootless5);
-    let sandboxes = ["a", "b", "c", "d", "e", "f"].map(|name| format!("\x20 {name}: {{ image: host }}\n")).concat();
+    let sandboxes =
+        ["one", "two", "three", "four", "five", "six"].map(|name| format!("\x20 {name}: {{ image: host }}\n")).concat();
     for project in ["left", "right"] {
         let quotas = "quotas: { perOwner: 20, total: 20 }\n";
         engine.write(

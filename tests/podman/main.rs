@@ -9,6 +9,7 @@ mod collisions;
 mod concurrent;
 mod contract;
 mod converge;
+mod devices;
 mod drift;
 #[cfg(feature = "failpoints")]
 mod egress;

@@ -121,6 +121,16 @@ on_every_engine! {
         let host_map = engine.command("cat").arg("/proc/self/uid_map").ok();
         assert_ne!(map, host_map, "a user namespace of its own");
 
+        // Swap is no way around a ceiling on memory.
+        let memsw = "/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes";
+        if !engine.kind().is_rootless() && std::path::Path::new(memsw).exists() {
+            let pid = inspect(engine, "readback_box")["State"]["Pid"].to_string();
+            let groups = engine.as_root("cat").arg(format!("/proc/{pid}/cgroup")).ok();
+            let group = groups.lines().find_map(|line| line.split_once(":memory:")).expect("a memory group").1;
+            let file = format!("/sys/fs/cgroup/memory{group}/memory.memsw.limit_in_bytes");
+            assert_eq!(engine.as_root("cat").arg(file).ok(), (256_u64 << 20).to_string());
+        }
+
         // Read-only where it should be, and only there.
         for place in ["/x", "/etc/x", "/srv/ro/file", "/run/sbx/init"] {
             let said = inside(engine, "box", &format!("touch {place} 2>&1 && echo written || true"));
