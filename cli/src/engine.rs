@@ -171,7 +171,7 @@ impl Acting<'_> {
                 .with_help("run sbx there, or write `egress: { mode: none }`"));
         }
         let _alone = self.daemon.lock().await;
-        start::ensure(&self.engine.daemon).await.map(drop).map_err(facts::backend)
+        start::ensure(&self.engine.daemon).await.map(drop).map_err(|failure| facts::backend(&failure))
     }
 
     /// The same that waits at most so long for a registry that says nothing.

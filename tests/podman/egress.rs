@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -293,7 +294,6 @@ on_every_engine! {
                  syswrite S, qq({{\"ask\":\"hello\",\"protocol\":1,\"version\":\"1\"}}\\n); print scalar <S>;",
                 socket.display()
             );
-            use std::os::unix::process::CommandExt as _;
             let mut asked = engine.as_root("perl").args(["-e", &script]);
             asked.command.uid(uid).gid(uid);
             asked.run()

@@ -80,12 +80,12 @@ pub async fn enforce(
         values.insert(key, SecretValue { hash: hash.clone(), value: value.expose_secret().to_vec() });
     }
     let mut client = match policy {
-        Some(_) => start::ensure(place).await.map_err(backend)?,
+        Some(_) => start::ensure(place).await.map_err(|failure| backend(&failure))?,
         // Nobody runs, nobody serves it.
         None => match Client::connect(&place.socket(), &super::version()).await {
             Ok(client) => client,
             Err(ControlError::Absent(_)) => return Ok(()),
-            Err(error) => return Err(backend(start::failure(&error))),
+            Err(error) => return Err(backend(&start::failure(&error))),
         },
     };
     let request = Request::Enforce {
@@ -94,11 +94,11 @@ pub async fn enforce(
         policy: policy.map(str::to_owned),
         secrets: values,
     };
-    client.order(&request).await.map_err(|error| backend(start::failure(&error)))
+    client.order(&request).await.map_err(|error| backend(&start::failure(&error)))
 }
 
 /// A failure to have the daemon do something, as a step that failed.
-pub fn backend(failure: crate::failure::Failure) -> BackendError {
+pub fn backend(failure: &crate::failure::Failure) -> BackendError {
     let mut message = failure.message.clone();
     for detail in &failure.details {
         message = format!("{message}\n{detail}");

@@ -189,18 +189,15 @@ async fn metrics(place: &Place, manner: &Manner, daemon: &Daemon, recorder: &Arc
     use egress::metrics::endpoint;
     let (daemon, recorder) = (daemon.clone(), Arc::clone(recorder));
     let text = move || recorder.metrics().text(&daemon.flows(), recorder.lost()).unwrap_or_default();
-    match manner.metrics {
-        Some(address) => {
-            let listener = tokio::net::TcpListener::bind(address).await;
-            let listener = listener.map_err(|error| Failure::io(format!("metrics on {address}"), &error))?;
-            tokio::spawn(endpoint::serve_tcp(listener, text));
-        }
-        None => {
-            let path = place.metrics();
-            let listener = server::listen(&path);
-            let listener = listener.map_err(|error| Failure::io(format!("metrics on {}", path.display()), &error))?;
-            tokio::spawn(endpoint::serve_unix(listener, text));
-        }
+    if let Some(address) = manner.metrics {
+        let listener = tokio::net::TcpListener::bind(address).await;
+        let listener = listener.map_err(|error| Failure::io(format!("metrics on {address}"), &error))?;
+        tokio::spawn(endpoint::serve_tcp(listener, text));
+    } else {
+        let path = place.metrics();
+        let listener = server::listen(&path);
+        let listener = listener.map_err(|error| Failure::io(format!("metrics on {}", path.display()), &error))?;
+        tokio::spawn(endpoint::serve_unix(listener, text));
     }
     Ok(())
 }

@@ -96,6 +96,7 @@ pub(crate) fn fleet(sandboxes: &[&str]) -> schema::Config {
         gid: 1000,
         data_dir: "/data".into(),
         engine_sockets: Vec::new(),
+        today: jiff::civil::date(2026, 11, 25),
     };
     let loaded = schema::load(&[source], &caller);
     loaded.config.unwrap_or_else(|| panic!("{:#?}", loaded.diagnostics))
