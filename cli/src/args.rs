@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use clap::{ArgMatches, Args as _, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    apply, completion, daemon, destroy, diff, doctor, egress, exec, init, list, lock, logs, man, plan, power, schema,
-    shell, status, validate, version,
+    apply, completion, daemon, destroy, diff, doctor, egress, exec, explain, init, list, lock, logs, man, plan, power,
+    schema, shell, status, test, validate, version,
 };
 
 /// Sandboxes from one YAML file, converged on Podman
@@ -68,6 +68,10 @@ pub enum Command {
     Shell(shell::Args),
     /// Show the output of a sandbox's main process
     Logs(logs::Args),
+    /// Say whether a sandbox may reach something, and why
+    Explain(explain::Args),
+    /// Run the tests and assertions of the configuration, without an engine
+    Test(test::Args),
     /// Pin the digests of registry images in sandboxes.lock
     Lock(lock::Args),
     /// Show what sandboxes reach

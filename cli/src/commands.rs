@@ -8,6 +8,7 @@ pub mod diff;
 pub mod doctor;
 pub mod egress;
 pub mod exec;
+pub mod explain;
 pub mod init;
 pub mod list;
 pub mod lock;
@@ -19,6 +20,7 @@ pub mod schema;
 mod selection;
 pub mod shell;
 pub mod status;
+pub mod test;
 pub mod validate;
 pub mod version;
 
@@ -54,6 +56,8 @@ pub fn run(command: Command, run: &Run<'_>) -> Result<Exit, Failure> {
         Command::Exec(args) => exec::run(&args, run),
         Command::Shell(args) => shell::run(&args, run),
         Command::Logs(args) => logs::run(&args, run),
+        Command::Explain(args) => explain::run(&args, run),
+        Command::Test(args) => test::run(&args, run),
         Command::Lock(args) => lock::run(&args, run),
         Command::Egress(args) => egress::run(&args, run),
         Command::Daemon(args) => daemon::run(&args, run),

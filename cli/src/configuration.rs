@@ -60,9 +60,34 @@ pub fn check(run: &Run<'_>, surroundings: &Surroundings) -> Result<Checked, Fail
     Ok(Checked { sources, config: loaded.config, diagnostics: loaded.diagnostics })
 }
 
+impl Checked {
+    /// Looks at the policies too: what is unwise in rules, and which assertions do not hold.
+    pub fn judge_policies(&mut self) {
+        let Some(config) = &self.config else { return };
+        self.diagnostics.extend(egress::lint::diagnostics(config, &self.sources));
+        self.diagnostics.extend(egress::assertion::diagnostics(config, &self.sources, today()));
+        report::sort(&mut self.diagnostics);
+    }
+}
+
+/// Today (UTC), by which rules expire.
+pub fn today() -> jiff::civil::Date {
+    jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date()
+}
+
+/// As [`load`], for what is about to be put in place: policies are looked at as well.
+pub fn load_judged(run: &Run<'_>, surroundings: &Surroundings) -> Result<Config, Failure> {
+    let mut checked = check(run, surroundings)?;
+    checked.judge_policies();
+    take(run, checked)
+}
+
 /// Reads and checks; what is wrong ends the run, what is unwise is told.
 pub fn load(run: &Run<'_>, surroundings: &Surroundings) -> Result<Config, Failure> {
-    let mut checked = check(run, surroundings)?;
+    take(run, check(run, surroundings)?)
+}
+
+fn take(run: &Run<'_>, mut checked: Checked) -> Result<Config, Failure> {
     let errors = checked.diagnostics.iter().filter(|problem| problem.severity == Severity::Error).count();
     match checked.config.take() {
         Some(config) if errors == 0 => {

@@ -4,6 +4,7 @@ pub mod creation;
 pub mod daemon;
 pub mod diagnostics;
 pub mod diff;
+pub mod explanation;
 pub mod field;
 pub mod json;
 pub mod outcome;
@@ -13,4 +14,5 @@ pub mod record;
 #[cfg(test)]
 pub mod sample;
 pub mod status;
+pub mod tests;
 pub mod text;

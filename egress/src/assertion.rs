@@ -10,13 +10,15 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt;
 
 use jiff::civil::Date;
+use schema::codes::ASSERTION_FAILED;
 use schema::config::{Assertion, EgressMode, Location, Reach, Sandbox};
 use schema::policy::{DnsName, Host, HostPattern, Policy, Protocol, Rule};
-use schema::{Config, Name};
+use schema::{Config, Diagnostic, Name, Sources};
 use serde::Serialize;
 
 use crate::compiled::Compiled;
 use crate::cover;
+use crate::place::Places;
 use crate::verdict::{ConnectVerdict, Denial, Question, Transport};
 use crate::written;
 
@@ -73,8 +75,10 @@ pub enum End {
         udp: bool,
         /// The rule as people write it.
         rule: String,
-        /// Where it is written.
-        place: String,
+        /// Where it is written: `sandboxes.yaml:12:9`.
+        at: String,
+        /// The allowlist it comes from.
+        list: Option<String>,
     },
     /// The last sandbox is `open`.
     Open {
@@ -112,6 +116,29 @@ pub fn prove(config: &Config, today: Date) -> Vec<Breach> {
         }
     }
     breaches
+}
+
+/// What does not hold, as problems of the texts that the configuration was read from.
+pub fn diagnostics(config: &Config, sources: &Sources, today: Date) -> Vec<Diagnostic> {
+    let places = Places::new(sources);
+    let diagnostic = |breach: &Breach| {
+        let Breach { at, sandbox, ways, .. } = breach;
+        let reached: Vec<String> = ways.iter().map(|way| format!("`{}`", way.reaches)).collect();
+        let message = format!("`{sandbox}` reaches {}", reached.join(" and "));
+        let shown: Vec<String> = ways.iter().map(|way| way.shown_from(sandbox)).collect();
+        let problem = match places.all_of(at) {
+            Some(span) => ASSERTION_FAILED.at(span, message),
+            None => ASSERTION_FAILED.nowhere(format!("{message} ({at})")),
+        };
+        let rules = ways.iter().filter_map(|way| match &way.end {
+            End::Rule { at, .. } => places.span(at),
+            End::Network { .. } | End::Open { .. } | End::Sandbox => None,
+        });
+        rules.fold(problem.with_help(shown.join("; ")), |problem, span| {
+            problem.with_related(span, "this rule allows it")
+        })
+    };
+    prove(config, today).iter().map(diagnostic).collect()
 }
 
 /// All sandboxes, with what was found out about them so far.
@@ -207,7 +234,8 @@ fn witness(policy: &Policy, compiled: &Compiled, pattern: &HostPattern, today: D
                     port,
                     udp: transport == Transport::Udp,
                     rule: written::allow(rule),
-                    place: rule.place.to_string(),
+                    at: rule.place.at.clone(),
+                    list: rule.place.list.clone(),
                 });
             }
         }
@@ -287,7 +315,8 @@ fn example(hosts: &HostPattern) -> String {
     examples(hosts, &[]).into_iter().next().map_or_else(|| hosts.to_string(), |host| host.to_string())
 }
 
-fn written_reach(reach: &Reach) -> String {
+/// What must not be reached, as it is written.
+pub fn written_reach(reach: &Reach) -> String {
     match reach {
         Reach::Network(network) => network.to_string(),
         Reach::Host(pattern) => pattern.to_string(),
@@ -314,10 +343,11 @@ impl Way {
         }
         match &self.end {
             End::Network { network } => text.push_str(&format!(" → network {network}")),
-            End::Rule { host, port, udp, rule, place } => {
+            End::Rule { host, port, udp, rule, at, list } => {
                 let udp = if *udp { "udp " } else { "" };
                 let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
-                text.push_str(&format!(" → {udp}{host}:{port}, by {rule} at {place}"));
+                let list = list.as_ref().map(|list| format!(" (allowlist {list})")).unwrap_or_default();
+                text.push_str(&format!(" → {udp}{host}:{port}, by {rule} at {at}{list}"));
             }
             End::Open { host } => text.push_str(&format!(" → {host}, by `mode: open`")),
             End::Sandbox => {}

@@ -34,6 +34,8 @@ pub mod lint;
 pub mod listeners;
 pub mod metrics;
 mod nft;
+mod place;
+pub mod policy_test;
 pub mod pool;
 pub mod recorder;
 mod refusals;

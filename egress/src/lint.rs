@@ -5,7 +5,6 @@
 mod lookalike;
 mod never;
 mod overlap;
-mod place;
 #[cfg(test)]
 mod tests;
 mod width;
@@ -17,6 +16,8 @@ use schema::codes::{
 };
 use schema::policy::{Policy, Rule};
 use schema::{Config, Diagnostic, Sources};
+
+use crate::place::Places;
 
 /// Something unwise about a rule.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -69,6 +70,19 @@ impl Finding {
         Self { kind, message: message.into(), help: help.into(), at: rule.place.at.clone(), related: None }
     }
 
+    fn diagnostic(&self, places: &Places<'_>) -> Diagnostic {
+        let Self { kind, message, help, at, related } = self;
+        let problem = match places.span(at) {
+            Some(span) => kind.code().at(span, message),
+            None => kind.code().nowhere(format!("{message} ({at})")),
+        };
+        let problem = problem.with_help(help);
+        match related.as_ref().and_then(|(at, label)| Some((places.span(at)?, *label))) {
+            Some((span, label)) => problem.with_related(span, label),
+            None => problem,
+        }
+    }
+
     fn beside(mut self, rule: &Rule, label: &'static str) -> Self {
         self.related = Some((rule.place.at.clone(), label));
         self
@@ -109,8 +123,8 @@ pub fn config(config: &Config) -> Vec<Finding> {
 
 /// The same as problems of the texts that the configuration was read from.
 pub fn diagnostics(config: &Config, sources: &Sources) -> Vec<Diagnostic> {
-    let places = place::Places::new(sources);
-    self::config(config).iter().map(|finding| place::diagnostic(finding, &places)).collect()
+    let places = Places::new(sources);
+    self::config(config).iter().map(|finding| finding.diagnostic(&places)).collect()
 }
 
 fn fingerprint(policy: &Policy) -> u64 {

@@ -84,7 +84,9 @@ pub fn run(args: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
         global.file = crate::input::relative(&saved.files);
     }
     let run = &Run { global, screen: run.screen };
-    let config = configuration::load(run, &surroundings)?;
+    let destroys = saved.as_ref().is_some_and(|saved| saved.wishes.destroy);
+    let load = if destroys { configuration::load } else { configuration::load_judged };
+    let config = load(run, &surroundings)?;
     args.selection.check(&config, false)?;
     let wishes = saved.as_ref().map_or_else(|| args.selection.wishes(), |saved| saved.wishes.clone());
     refuse_other_project(saved.as_ref(), &config)?;

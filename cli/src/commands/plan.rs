@@ -47,7 +47,9 @@ pub struct Args {
 /// Plans and shows.
 pub fn run(args: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
     let surroundings = Surroundings::find(run)?;
-    let config = configuration::load(run, &surroundings)?;
+    // What is removed may be what is wrong.
+    let load = if args.destroy { configuration::load } else { configuration::load_judged };
+    let config = load(run, &surroundings)?;
     args.selection.check(&config, args.destroy)?;
     let wishes = Wishes { destroy: args.destroy, refresh_only: args.refresh_only, ..args.selection.wishes() };
     let plan = crate::runtime::block_on(async {

@@ -42,7 +42,7 @@ enum Format {
 /// Checks the files.
 pub fn run(args: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
     let format = args.format.unwrap_or(if run.screen.json { Format::Json } else { Format::Human });
-    let checked = match configuration::check(run, &Surroundings::find(run)?) {
+    let mut checked = match configuration::check(run, &Surroundings::find(run)?) {
         // A program that asked for a document gets one, whatever is wrong.
         Err(failure) if failure.exit == Exit::Invalid && format != Format::Human => {
             run.screen.result(&document(format, &[unreadable(&failure)], args.strict))?;
@@ -50,6 +50,7 @@ pub fn run(args: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
         }
         checked => checked?,
     };
+    checked.judge_policies();
     let located = checked.located();
     let valid = checked.config.is_some() && report::is_valid(&located, args.strict);
     let text =

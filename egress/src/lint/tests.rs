@@ -158,7 +158,7 @@ fn findings_underline_the_rule_they_are_about() {
     let text = "sandboxes:\n  api: { egress: { allow: [{ host: \"*.com\", ports: [443] }, { host: '**' }] } }\n    - host: a.test # x\n";
     let source = schema::Source { name: "a.yaml".into(), directory: "/".into(), text: text.into() };
     let sources = [source];
-    let places = place::Places::new(&sources);
+    let places = Places::new(&sources);
     let column = |part: &str| text.lines().nth(1).and_then(|line| line.find(part)).unwrap() + 1;
     let (first, second) = (column("host: \"*"), column("host: '"));
     for (at, underlined) in [

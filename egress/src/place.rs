@@ -1,18 +1,16 @@
-//! From where a rule is written to what is underlined.
+//! From where something is written, as messages say it, to what is underlined.
 
 use std::collections::HashMap;
 
-use schema::{Diagnostic, Sources, Span};
-
-use super::Finding;
+use schema::{Location, Sources, Span};
 
 /// Where lines begin, by name of the text.
-pub(super) struct Places<'a> {
+pub(crate) struct Places<'a> {
     sources: HashMap<&'a str, (usize, &'a str, Vec<usize>)>,
 }
 
 impl<'a> Places<'a> {
-    pub(super) fn new(sources: &'a Sources) -> Self {
+    pub(crate) fn new(sources: &'a Sources) -> Self {
         let lines = |text: &str| -> Vec<usize> {
             let after = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(index, _)| index + 1);
             std::iter::once(0).chain(after).collect()
@@ -23,18 +21,33 @@ impl<'a> Places<'a> {
         Self { sources: sources.collect() }
     }
 
+    /// All of `location`.
+    pub(crate) fn all_of(&self, location: &Location) -> Option<Span> {
+        let Location { file, line, column, end_line, end_column } = location;
+        let start = self.offset(file, *line, *column)?;
+        let (_, end) = self.offset(file, *end_line, *end_column)?;
+        Some(Span { source: start.0, start: start.1, end: end.max(start.1) })
+    }
+
     /// The key at `FILE:LINE:COLUMN` with its value, as far as it is on that line.
-    pub(super) fn span(&self, at: &str) -> Option<Span> {
+    pub(crate) fn span(&self, at: &str) -> Option<Span> {
         let (rest, column) = at.rsplit_once(':')?;
         let (file, line) = rest.rsplit_once(':')?;
         let (column, line): (usize, usize) = (column.parse().ok()?, line.parse().ok()?);
+        let (source, start) = self.offset(file, line, column)?;
+        let (_, text, _) = self.sources.get(file)?;
+        let end = start + extent(text.get(start..)?.lines().next()?);
+        Some(Span { source, start, end })
+    }
+
+    /// Source and byte of a place; the place after the last character of a line is one too.
+    fn offset(&self, file: &str, line: usize, column: usize) -> Option<(usize, usize)> {
         let (source, text, lines) = self.sources.get(file)?;
         let begin = *lines.get(line.checked_sub(1)?)?;
-        let line = text.get(begin..)?.lines().next()?;
-        let mark = line.strip_prefix('\u{feff}').map_or(0, |_| 1);
-        let start = line.char_indices().nth(column.checked_sub(1)? + mark).map(|(offset, _)| offset)?;
-        let end = start + extent(line.get(start..)?);
-        Some(Span { source: *source, start: begin + start, end: begin + end })
+        let line = text.get(begin..)?.lines().next().unwrap_or_default();
+        let mark = usize::from(begin == 0 && line.starts_with('\u{feff}'));
+        let mut places = line.char_indices().map(|(offset, _)| offset).chain([line.len()]);
+        Some((*source, begin + places.nth(column.checked_sub(1)? + mark)?))
     }
 }
 
@@ -53,20 +66,4 @@ fn extent(line: &str) -> usize {
         before = c;
     }
     line.trim_end().len()
-}
-
-/// The finding as a problem of the texts.
-pub(super) fn diagnostic(finding: &Finding, places: &Places<'_>) -> Diagnostic {
-    let Finding { kind, message, help, at, related } = finding;
-    let code = kind.code();
-    let problem = match places.span(at) {
-        Some(span) => code.at(span, message),
-        // From a text that is not among these: an allowlist of somewhere else.
-        None => code.nowhere(format!("{message} ({at})")),
-    };
-    let problem = problem.with_help(help);
-    match related.as_ref().and_then(|(at, label)| Some((places.span(at)?, *label))) {
-        Some((span, label)) => problem.with_related(span, label),
-        None => problem,
-    }
 }
