@@ -26,6 +26,8 @@ pub struct Desired {
     pub after: Vec<ResourceId>,
     /// Its specification, the JSON form of the kind's own type.
     pub spec: Value,
+    /// The same as text.
+    pub text: String,
     /// Hash of the part of the specification that cannot change in place.
     pub hash: String,
 }

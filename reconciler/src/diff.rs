@@ -35,6 +35,14 @@ pub fn deleted(before: &Value) -> Vec<FieldChange> {
     fields(before, &Value::Null, |_| false).0
 }
 
+/// How many leaves a specification has: as many as [`created`] would list.
+pub fn leaves(spec: &Value) -> usize {
+    match spec {
+        Value::Object(entries) => entries.values().map(leaves).sum(),
+        _ => usize::from(!is_nothing(spec)),
+    }
+}
+
 fn walk(path: &str, before: &Value, after: &Value, visit: &mut dyn FnMut(&str, &Value, &Value)) {
     let empty = Map::new();
     let (old, new) = match (before, after) {
@@ -91,6 +99,18 @@ mod tests {
             ]
         );
         assert_eq!(same, 2);
+    }
+
+    #[test]
+    fn leaves_are_those_that_a_creation_lists() {
+        for spec in [
+            json!({"a": 1, "b": {"c": [1], "d": "", "e": {}}, "f": null, "g": [], "h": false}),
+            json!({}),
+            json!(null),
+            json!("x"),
+        ] {
+            assert_eq!(leaves(&spec), created(&spec).len(), "{spec}");
+        }
     }
 
     #[test]

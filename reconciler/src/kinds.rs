@@ -9,7 +9,7 @@ use crate::facts::{ProbeQuery, Probes, Snapshot};
 use crate::options::PlanOptions;
 use crate::ownership::OwnedContainers;
 use crate::plan::{Action, Basis, Change, Notice, Step};
-use crate::resource::{Naming, ResourceId};
+use crate::resource::{Naming, ResourceId, sha256};
 
 pub mod container;
 pub mod image;
@@ -96,7 +96,7 @@ impl<'a> PlanContext<'a> {
             id.clone(),
             Basis {
                 resource: id.clone(),
-                desired: desired.map(|desired| spec_hash(&desired.spec)),
+                desired: desired.map(|desired| sha256(desired.text.as_bytes())),
                 observed: observed.map(|value| spec_hash(&value)),
             },
         );
@@ -182,12 +182,14 @@ pub(crate) fn fixed<T: serde::Serialize>(
     spec: &T,
 ) -> Desired {
     let spec = to_spec(spec);
+    let text = spec.to_string();
     Desired {
         id: ResourceId::new(noun, name),
         sandbox: None,
         origin: context.origin(origin),
         after: Vec::new(),
-        hash: spec_hash(&spec),
+        hash: sha256(text.as_bytes()),
         spec,
+        text,
     }
 }

@@ -1,6 +1,6 @@
 //! Which objects of the engine are ours. A label alone proves nothing: an image can carry it, a clone copies it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::facts::{ContainerFacts, ObjectFacts, Snapshot};
 use crate::resource::{Labels, Naming, label};
@@ -14,6 +14,8 @@ pub struct OwnedContainers<'a> {
     pub successor: BTreeMap<&'a str, &'a ContainerFacts>,
     /// Builders left by a run that was cut short.
     pub builders: Vec<&'a ContainerFacts>,
+    /// Sandboxes that are stopped on purpose.
+    pub stopped: BTreeSet<&'a str>,
 }
 
 /// Kind label of the throw-away container that runs setup commands.
@@ -34,7 +36,11 @@ pub fn is_labelled(snapshot: &Snapshot, container: &ContainerFacts) -> bool {
 /// A container whose labels come from its image is in none of the groups, nor is one that copies the labels of a
 /// container that has the proper name.
 pub fn containers<'a>(snapshot: &'a Snapshot, naming: &Naming) -> OwnedContainers<'a> {
-    let mut owned = OwnedContainers::default();
+    let markers = snapshot.volumes.iter().filter(|volume| is_ours(volume, naming, STOP_MARKER));
+    let mut owned = OwnedContainers {
+        stopped: markers.filter_map(|volume| volume.labels.get(label::NAME)).map(String::as_str).collect(),
+        ..OwnedContainers::default()
+    };
     let mut strays = Vec::new();
     for container in &snapshot.containers {
         if container.labels.get(label::PROJECT).map(String::as_str) != Some(naming.project())

@@ -1,5 +1,8 @@
 //! Containers: one per sandbox.
 
+use std::borrow::Cow;
+
+use serde::Deserialize as _;
 use serde_json::Value;
 
 use super::volume::held;
@@ -34,9 +37,11 @@ impl Kind for Containers {
     }
 
     fn desire(&self, context: &DesireContext<'_>, state: &mut DesiredState) {
+        let mut images = build::Images::default();
         for sandbox in context.config.sandboxes.values() {
-            let spec = build::container(context, sandbox, &mut state.notices);
-            let mut after = vec![image::id(context, &sandbox.image, Some(&sandbox.user))];
+            let image = images.of(context, &sandbox.image, &sandbox.user);
+            let mut after = vec![image.id.clone()];
+            let spec = build::container(context, sandbox, image.used.clone(), &mut state.notices);
             let ours = |object: &str| {
                 let prefix = context.naming.object("");
                 object.strip_prefix(&prefix).map(str::to_owned)
@@ -52,6 +57,7 @@ impl Kind for Containers {
             after.extend(sandbox.worktrees.iter().map(|tree| worktree::id(&tree.path)));
             after.extend(sandbox.secrets().map(|name| ResourceId::new(secret::NOUN, name.as_str())));
             let spec = to_spec(&spec);
+            let text = spec.to_string();
             state.resources.push(Desired {
                 id: ResourceId::new(NOUN, sandbox.name.as_str()),
                 sandbox: Some(sandbox.name.to_string()),
@@ -59,6 +65,7 @@ impl Kind for Containers {
                 after,
                 hash: spec_hash(&live::frozen(&spec)),
                 spec,
+                text,
             });
         }
     }
@@ -79,6 +86,8 @@ struct Comparison<'a> {
     object: String,
     current: Option<&'a ContainerFacts>,
     successor: Option<&'a ContainerFacts>,
+    /// What [`Self::current`] was made from; null when it cannot be read, or nothing is there.
+    applied: Cow<'a, Value>,
     marked: bool,
     wanted: Intent,
 }
@@ -86,7 +95,7 @@ struct Comparison<'a> {
 impl<'a> Comparison<'a> {
     fn of(context: &mut PlanContext<'a>, desired: &'a Desired) -> Self {
         let name = desired.id.name.as_str();
-        let marked = is_marked(context, name);
+        let marked = context.containers.stopped.contains(name);
         let current = context.containers.current.get(name).copied();
         let successor = context.containers.successor.get(name).copied();
         let observed = [current, successor].into_iter().flatten().map(summary).collect::<Vec<_>>();
@@ -97,11 +106,17 @@ impl<'a> Comparison<'a> {
         );
         Self {
             desired,
-            spec: serde_json::from_value(desired.spec.clone()).expect("made by `desire` of this kind"),
+            spec: ContainerSpec::deserialize(&desired.spec).expect("made by `desire` of this kind"),
             name,
             object: context.naming.object(name),
             current,
             successor,
+            applied: match current {
+                // Nearly always: there is nothing to read then.
+                Some(current) if current.labels.get(label::SPEC) == Some(&desired.text) => Cow::Borrowed(&desired.spec),
+                Some(current) => Cow::Owned(applied_spec(current)),
+                None => Cow::Owned(Value::Null),
+            },
             marked,
             wanted: context.options.intents.get(name).copied().unwrap_or(if marked {
                 Intent::Stopped
@@ -210,7 +225,7 @@ impl<'a> Comparison<'a> {
 
     fn labels(&self, context: &mut PlanContext<'_>) -> Labels {
         let mut labels = ownership::labels(context.naming, NOUN, self.name, (context.new_uid)(), &self.desired.hash);
-        labels.insert(label::SPEC.to_owned(), self.desired.spec.to_string());
+        labels.insert(label::SPEC.to_owned(), self.desired.text.clone());
         let owner = context.desired.owners.get(self.name).cloned().unwrap_or_default();
         labels.extend([build::owner_label(&owner)]);
         labels
@@ -247,15 +262,19 @@ impl<'a> Comparison<'a> {
 
     /// The replacement, when something asks for one.
     fn replacement(&self, context: &mut PlanContext<'_>, current: &ContainerFacts) -> Option<Change> {
-        let applied = applied_spec(current);
-        let (mut fields, unchanged) = diff::fields(&applied, &self.desired.spec, |path| {
-            !live::is_live(path, &self.spec, &context.snapshot.engine)
-        });
+        let (mut fields, unchanged) = match &self.applied {
+            Cow::Borrowed(same) => (Vec::new(), diff::leaves(same)),
+            Cow::Owned(applied) => diff::fields(applied, &self.desired.spec, |path| {
+                !live::is_live(path, &self.spec, &context.snapshot.engine)
+            }),
+        };
         // Called otherwise, as by a lockfile that pins what is there, it is the same image still.
-        if image::find(context.snapshot, &self.spec.image.reference) == Some(current.image_id.as_str()) {
+        if fields.iter().any(|field| field.path.starts_with("image."))
+            && image::find(context.snapshot, &self.spec.image.reference) == Some(current.image_id.as_str())
+        {
             fields.retain(|field| !field.path.starts_with("image."));
         }
-        let mut because: Vec<String> = if applied.is_null() {
+        let mut because: Vec<String> = if self.applied.is_null() {
             vec!["its last-applied specification cannot be read".to_owned()]
         } else {
             fields
@@ -347,7 +366,7 @@ impl<'a> Comparison<'a> {
     /// Everything that can be put right without a new container.
     fn in_place(&self, context: &mut PlanContext<'_>, current: &ContainerFacts) -> Change {
         let mut change = Change::of(self.desired, Action::Noop);
-        change.unchanged = diff::created(&self.desired.spec).len();
+        change.unchanged = diff::leaves(&self.desired.spec);
         let id = current.id.clone();
         if current.name != self.object {
             change.drift = true;
@@ -356,9 +375,9 @@ impl<'a> Comparison<'a> {
                 Op::RenameContainer { container: id.clone(), to: self.object.clone() },
             );
         }
-        change = live::networks(&self.spec, current, change);
+        change = live::networks(&self.spec, &self.applied, current, change);
         change = self.state(context, current, change);
-        change = live::restart(context, &self.spec, current, change);
+        change = live::restart(context, &self.spec, &self.applied, current, change);
         with_action(change)
     }
 
@@ -372,7 +391,7 @@ impl<'a> Comparison<'a> {
                 change.loses = loss::of_stop(context, &self.desired.id, current);
                 change = change.step(format!("stop {}", self.object), Op::StopContainer { container: id.clone() });
                 change = self.started(context, change, &id);
-                change = live::ceilings(context, &self.spec, current, change, true);
+                change = live::ceilings(context, &self.spec, &self.applied, current, change, true);
             }
             (Intent::Running, State::Running) if !current.replaced_binds.is_empty() => {
                 // A mount shows the file that was there at the start; only a new start shows its successor.
@@ -383,9 +402,11 @@ impl<'a> Comparison<'a> {
                 change.loses = loss::of_stop(context, &self.desired.id, current);
                 change = change.step(format!("stop {}", self.object), Op::StopContainer { container: id.clone() });
                 change = self.started(context, change, &id);
-                change = live::ceilings(context, &self.spec, current, change, true);
+                change = live::ceilings(context, &self.spec, &self.applied, current, change, true);
             }
-            (Intent::Running, State::Running) => change = live::ceilings(context, &self.spec, current, change, false),
+            (Intent::Running, State::Running) => {
+                change = live::ceilings(context, &self.spec, &self.applied, current, change, false);
+            }
             (Intent::Running, state) => {
                 change.drift |= !asked && state != State::Created;
                 change = change.because(match state {
@@ -399,7 +420,7 @@ impl<'a> Comparison<'a> {
                     change = change.step(format!("stop {}", self.object), Op::StopContainer { container: id.clone() });
                 }
                 change = self.started(context, change, &id);
-                change = live::ceilings(context, &self.spec, current, change, true);
+                change = live::ceilings(context, &self.spec, &self.applied, current, change, true);
             }
             (Intent::Stopped, State::Created | State::Exited) => {}
             (Intent::Stopped, _) => {
@@ -421,16 +442,6 @@ fn with_action(mut change: Change) -> Change {
         change.unchanged = change.unchanged.saturating_sub(change.fields.len());
     }
     change
-}
-
-/// Whether a sandbox is stopped on purpose.
-pub fn is_marked(context: &PlanContext<'_>, name: &str) -> bool {
-    let marker = context.naming.stop_marker(name);
-    context
-        .snapshot
-        .volumes
-        .iter()
-        .any(|volume| volume.name == marker && ownership::is_ours(volume, context.naming, ownership::STOP_MARKER))
 }
 
 /// The specification a container was made from; null when it cannot be read.

@@ -256,7 +256,7 @@ fn compare(
 ) -> Change {
     if present {
         let mut change = Change::of(desired, Action::Noop);
-        change.unchanged = diff::created(&desired.spec).len();
+        change.unchanged = diff::leaves(&desired.spec);
         return change;
     }
     if matches!(&spec, ImageSpec::Ref { pull, .. } if pull == "never") {

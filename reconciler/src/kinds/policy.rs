@@ -10,7 +10,7 @@ use schema::policy::{Place, Policy, Rule};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::container::{self, applied_spec};
+use super::container;
 use super::volume::held;
 use super::{Change, Kind, PlanContext};
 use crate::desired::{DesireContext, Desired, DesiredState, spec_hash, to_spec};
@@ -60,10 +60,13 @@ impl Kind for Policies {
     /// One for each sandbox that has something to reach. Where nothing is allowed, nobody has to serve it, unless its
     /// container already waits to be let in at every start.
     fn desire(&self, context: &DesireContext<'_>, state: &mut DesiredState) {
+        let gated = gated(context);
         for sandbox in context.config.sandboxes.values() {
             let Sandbox { name, egress, .. } = sandbox;
             let served = match egress.mode {
-                EgressMode::Allowlist | EgressMode::Direct => !egress.policy.is_empty() || is_gated(context, sandbox),
+                EgressMode::Allowlist | EgressMode::Direct => {
+                    !egress.policy.is_empty() || gated.contains(context.naming.object(name.as_str()).as_str())
+                }
                 EgressMode::None | EgressMode::Open => false,
             };
             if !served {
@@ -88,21 +91,26 @@ impl Kind for Policies {
                     )),
                 }
             }
-            let spec = PolicySpec { policy: egress.policy.clone(), secrets };
+            let policy = PolicySpec { policy: egress.policy.clone(), secrets };
+            let spec = to_spec(&policy);
             state.resources.push(Desired {
                 id: id(name.as_str()),
                 sandbox: Some(name.to_string()),
                 origin: context.origin(&place).or_else(|| context.origin(&format!("sandboxes.{name}"))),
                 after: Vec::new(),
-                hash: spec_hash(&spec.canonical()),
-                spec: to_spec(&spec),
+                hash: spec_hash(&policy.canonical()),
+                text: spec.to_string(),
+                spec,
             });
         }
     }
 
     fn compare(&self, context: &mut PlanContext<'_>) -> Vec<Change> {
-        let mut changes: Vec<_> = context.desired_of(NOUN).map(|desired| compare(context, desired)).collect();
-        changes.extend(leftovers(context));
+        let objects = by_sandbox(&context.snapshot.volumes, context.naming);
+        let ours = |desired: &Desired| objects.get(desired.id.name.as_str()).map_or(&[][..], Vec::as_slice);
+        let mut changes: Vec<_> =
+            context.desired_of(NOUN).map(|desired| compare(context, desired, ours(desired))).collect();
+        changes.extend(leftovers(context, &objects));
         changes
     }
 }
@@ -112,24 +120,33 @@ pub fn id(sandbox: &str) -> ResourceId {
     ResourceId::new(NOUN, sandbox)
 }
 
-/// Whether the container that is there holds its main process until somebody serves it.
-fn is_gated(context: &DesireContext<'_>, sandbox: &Sandbox) -> bool {
-    let object = context.naming.object(sandbox.name.as_str());
-    let ours = |container: &&ContainerFacts| {
-        container.name == object
-            && container.labels.get(label::PROJECT).is_some_and(|project| project == context.naming.project())
+/// Names of the project's containers that hold their main process until somebody serves them.
+fn gated<'a>(context: &DesireContext<'a>) -> BTreeSet<&'a str> {
+    /// Nothing else of the specification is read.
+    #[derive(Deserialize)]
+    struct Gate {
+        #[serde(default)]
+        gate: bool,
+    }
+    let is_gated = |container: &&ContainerFacts| {
+        let label = |key| container.labels.get(key).map_or("", String::as_str);
+        label(label::PROJECT) == context.naming.project()
+            && serde_json::from_str::<Gate>(label(label::SPEC)).is_ok_and(|spec| spec.gate)
     };
-    let there = context.snapshot.containers.iter().find(ours);
-    there.is_some_and(|container| applied_spec(container)["gate"].as_bool() == Some(true))
+    context.snapshot.containers.iter().filter(is_gated).map(|container| container.name.as_str()).collect()
 }
 
-/// The objects that hold policies of `sandbox`, the newest last.
-fn objects<'a>(volumes: &'a [ObjectFacts], naming: &Naming, sandbox: &str) -> Vec<&'a ObjectFacts> {
-    let of = |volume: &&ObjectFacts| {
-        volume.labels.get(label::NAME).is_some_and(|name| name == sandbox) && ownership::is_ours(volume, naming, NOUN)
-    };
-    let mut found: Vec<&ObjectFacts> = volumes.iter().filter(of).collect();
-    found.sort_by_key(|volume| (serial(volume), volume.name.clone()));
+/// The objects that hold policies, by sandbox, the newest last.
+fn by_sandbox<'a>(volumes: &'a [ObjectFacts], naming: &Naming) -> BTreeMap<&'a str, Vec<&'a ObjectFacts>> {
+    let mut found: BTreeMap<&str, Vec<&ObjectFacts>> = BTreeMap::new();
+    for volume in volumes.iter().filter(|volume| ownership::is_ours(volume, naming, NOUN)) {
+        if let Some(name) = volume.labels.get(label::NAME) {
+            found.entry(name).or_default().push(volume);
+        }
+    }
+    for of_one in found.values_mut() {
+        of_one.sort_by_key(|volume| (serial(volume), volume.name.clone()));
+    }
     found
 }
 
@@ -147,12 +164,12 @@ fn stored(volume: &ObjectFacts) -> PolicySpec {
     }
 }
 
-fn compare(context: &mut PlanContext<'_>, desired: &Desired) -> Change {
+fn compare(context: &mut PlanContext<'_>, desired: &Desired, ours: &[&ObjectFacts]) -> Change {
     let name = desired.id.name.as_str();
     let spec: PolicySpec = serde_json::from_value(desired.spec.clone()).expect("made by `desire` of this kind");
     let object = context.naming.policy(name, &desired.hash);
-    let ours = objects(&context.snapshot.volumes, context.naming, name);
-    let canonical = Desired { spec: spec.canonical(), ..desired.clone() };
+    let canonical = spec.canonical();
+    let canonical = Desired { text: canonical.to_string(), spec: canonical, ..desired.clone() };
     let names: Vec<&str> = ours.iter().map(|volume| volume.name.as_str()).collect();
     context.rests_on(&desired.id, Some(&canonical), (!names.is_empty()).then(|| json!(names)));
     let foreign = |volume: &&ObjectFacts| volume.name == object && !names.contains(&object.as_str());
@@ -254,7 +271,7 @@ pub(super) fn at_start(context: &PlanContext<'_>, name: &str) -> Option<Op> {
         return Some(enforce(context, name, &desired.hash, &spec));
     }
     // Whatever the file says by now: the policy that was applied last.
-    let newest = objects(&context.snapshot.volumes, context.naming, name).pop()?;
+    let newest = by_sandbox(&context.snapshot.volumes, context.naming).remove(name)?.pop()?;
     let hash = newest.labels.get(label::HASH)?;
     Some(enforce(context, name, hash, &stored(newest)))
 }
@@ -283,21 +300,11 @@ fn not_in_force(context: &PlanContext<'_>, name: &str, hash: &str) -> Option<Str
 }
 
 /// Policies of ours that nothing asks for.
-fn leftovers(context: &mut PlanContext<'_>) -> Vec<Change> {
+fn leftovers(context: &mut PlanContext<'_>, objects: &BTreeMap<&str, Vec<&ObjectFacts>>) -> Vec<Change> {
     let desired = context.desired_names(NOUN);
     let sandboxes = context.desired_names(container::NOUN);
-    let of_ours = |volume: &&ObjectFacts| ownership::is_ours(volume, context.naming, NOUN);
-    let names: BTreeSet<&str> = context
-        .snapshot
-        .volumes
-        .iter()
-        .filter(of_ours)
-        .filter_map(|volume| volume.labels.get(label::NAME).map(String::as_str))
-        .filter(|name| !desired.contains(name))
-        .collect();
     let mut changes = Vec::new();
-    for name in names {
-        let ours = objects(&context.snapshot.volumes, context.naming, name);
+    for (&name, ours) in objects.iter().filter(|(name, _)| !desired.contains(*name)) {
         let id = id(name);
         context.rests_on(&id, None, Some(json!(ours.iter().map(|volume| &volume.name).collect::<Vec<_>>())));
         let because = if sandboxes.contains(name) { "nothing is allowed any more" } else { context.why_gone() };
@@ -308,7 +315,7 @@ fn leftovers(context: &mut PlanContext<'_>) -> Vec<Change> {
         }
         // As long as a container is there that a policy holds for, it has one.
         change.after = vec![ResourceId::new(container::NOUN, name)];
-        for volume in &ours {
+        for volume in ours {
             change =
                 change.step(format!("remove policy {}", volume.name), Op::RemoveVolume { volume: volume.name.clone() });
         }

@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use super::{Change, Kind, PlanContext, container, repository};
-use crate::desired::{DesireContext, Desired, DesiredState, spec_hash, to_spec};
+use crate::desired::{DesireContext, Desired, DesiredState, to_spec};
 use crate::diff;
 use crate::facts::{Observed, WorktreeFacts, WorktreePlace};
 use crate::git;
 use crate::op::Op;
 use crate::plan::{Action, Loss};
-use crate::resource::ResourceId;
+use crate::resource::{ResourceId, sha256};
 use crate::spec::WorktreeSpec;
 
 /// The kind.
@@ -44,13 +44,15 @@ impl Kind for Worktrees {
         for sandbox in context.config.sandboxes.values() {
             for (index, worktree) in sandbox.worktrees.iter().enumerate() {
                 let spec = to_spec(&spec(worktree));
+                let text = spec.to_string();
                 state.resources.push(Desired {
                     id: id(&worktree.path),
                     sandbox: Some(sandbox.name.to_string()),
                     origin: context.origin(&format!("sandboxes.{}.worktrees.{index}", sandbox.name)),
                     after: vec![repository::id(&worktree.clone)],
-                    hash: spec_hash(&spec),
+                    hash: sha256(text.as_bytes()),
                     spec,
+                    text,
                 });
             }
         }

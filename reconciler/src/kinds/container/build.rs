@@ -1,27 +1,61 @@
 //! From a configured sandbox to the specification of its container.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
 
-use schema::config::{Egress, EgressMode, EnvValue, Restart, Sandbox, Userns};
+use schema::Name;
+use schema::config::{Egress, EgressMode, EnvValue, Restart, Sandbox, User, Userns};
 
 use super::mounts::Mounts;
 use crate::desired::DesireContext;
 use crate::host_facts::PathKind;
 use crate::kinds::image;
 use crate::plan::Notice;
-use crate::resource::label;
+use crate::resource::{ResourceId, label};
 use crate::spec::{ContainerSpec, ImageUse, LimitSpec, NetworkSpec, UserSpec, UsernsSpec};
 
 /// The engine's network for `egress: open`.
 pub const DEFAULT_NETWORK: &str = "podman";
 
+/// The image of a sandbox.
+pub struct Image {
+    /// The resource that makes it.
+    pub id: ResourceId,
+    /// How a container uses it.
+    pub used: ImageUse,
+}
+
+/// Images of sandboxes, each worked out once for however many use it: by name and, since an empty root holds a home, by
+/// user.
+#[derive(Default)]
+pub struct Images<'a>(HashMap<(&'a Name, u32, u32, &'a Path), Image>);
+
+impl<'a> Images<'a> {
+    /// The image of a sandbox of `user` whose configuration says `name`.
+    pub fn of(&mut self, context: &DesireContext<'_>, name: &'a Name, user: &'a User) -> &Image {
+        self.0.entry((name, user.uid, user.gid, &user.home)).or_insert_with(|| Image {
+            id: image::id(context, name, Some(user)),
+            used: image::image_use(context, name, Some(user)).unwrap_or_else(|_| ImageUse {
+                // The image's own notice says why; an error in the plan keeps this from being used.
+                name: name.to_string(),
+                reference: String::new(),
+                key: String::new(),
+            }),
+        })
+    }
+}
+
 /// Builds the specification; what stands in the way goes to `notices`.
-pub fn container(context: &DesireContext<'_>, sandbox: &Sandbox, notices: &mut Vec<Notice>) -> ContainerSpec {
+pub fn container(
+    context: &DesireContext<'_>,
+    sandbox: &Sandbox,
+    image: ImageUse,
+    notices: &mut Vec<Notice>,
+) -> ContainerSpec {
     let Sandbox {
         name,
         owner: _,
-        image,
+        image: _,
         user,
         home: _,
         command,
@@ -44,12 +78,6 @@ pub fn container(context: &DesireContext<'_>, sandbox: &Sandbox, notices: &mut V
     let place = |field: &str| format!("sandboxes.{name}.{field}");
     let (mounts, problems, desktop) = Mounts::of(context, sandbox);
     notices.extend(problems);
-    let image = image::image_use(context, image, Some(user)).unwrap_or_else(|_| ImageUse {
-        // The image's own notice says why; an error in the plan keeps this from being used.
-        name: image.to_string(),
-        reference: String::new(),
-        key: String::new(),
-    });
     let (device_paths, cdi_devices) = devices(context, sandbox, notices);
     let mut variables: BTreeMap<String, String> =
         [("HOME", user.home.display().to_string()), ("USER", user.name.clone()), ("LOGNAME", user.name.clone())]

@@ -1,8 +1,8 @@
 //! What changes in a running container without a new one: ceilings, restart policy, networks.
 
+use serde::Deserialize as _;
 use serde_json::{Value, json};
 
-use super::applied_spec;
 use crate::facts::{ContainerFacts, EngineFacts, Observed};
 use crate::kinds::PlanContext;
 use crate::op::Op;
@@ -39,12 +39,11 @@ fn field(path: &str, before: Value, after: Value) -> FieldChange {
 }
 
 /// Attaches and detaches. What the engine says is compared, not what was last applied.
-pub fn networks(spec: &ContainerSpec, current: &ContainerFacts, mut change: Change) -> Change {
+pub fn networks(spec: &ContainerSpec, applied: &Value, current: &ContainerFacts, mut change: Change) -> Change {
     let NetworkSpec::Bridge { networks, alias } = &spec.network else { return change };
     if *networks == current.networks {
         return change;
     }
-    let applied = applied_spec(current);
     change.drift |= applied["network"]["networks"] == json!(networks);
     change.fields.push(field("network.networks", json!(current.networks), json!(networks)));
     change = change.because("networks differ");
@@ -70,6 +69,7 @@ pub fn networks(spec: &ContainerSpec, current: &ContainerFacts, mut change: Chan
 pub fn ceilings(
     context: &PlanContext<'_>,
     spec: &ContainerSpec,
+    applied: &Value,
     current: &ContainerFacts,
     mut change: Change,
     fresh: bool,
@@ -77,7 +77,7 @@ pub fn ceilings(
     if context.snapshot.engine.limits.is_empty() || (context.options.state_only && !fresh) {
         return change;
     }
-    let applied: LimitSpec = serde_json::from_value(applied_spec(current)["limits"].clone()).unwrap_or_default();
+    let applied = LimitSpec::deserialize(&applied["limits"]).unwrap_or_default();
     let in_force = match &current.limits {
         Observed::Present(limits) if !fresh => *limits,
         _ => applied,
@@ -113,10 +113,10 @@ pub fn ceilings(
 pub fn restart(
     context: &mut PlanContext<'_>,
     spec: &ContainerSpec,
+    applied: &Value,
     current: &ContainerFacts,
     mut change: Change,
 ) -> Change {
-    let applied = applied_spec(current);
     let applied = applied["restart"].as_str().unwrap_or_default();
     if applied == spec.restart || !context.snapshot.engine.updates_restart {
         return change;
