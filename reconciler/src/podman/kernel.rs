@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::io::Read as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -15,20 +16,21 @@ use crate::spec::LimitSpec;
 
 /// The ceilings in force for the container `id` whose PID 1 is `pid`.
 pub(crate) fn limits(pid: u32, id: &str) -> Observed<LimitSpec> {
-    let groups = match fs::read_to_string(format!("/proc/{pid}/cgroup")) {
+    let mut buffer = [0; 16 * 1024];
+    let path = format!("/proc/{pid}/cgroup");
+    let groups = match read_whole(Path::new(&path), &mut buffer) {
         Ok(text) => text,
         Err(error) => return Observed::Unknown(format!("control group of process {pid}: {error}")),
     };
     if !groups.contains(id) {
         return Observed::Unknown("its control group is not named after it".to_owned());
     }
-    let read = |controller: &str, v1: &str, v2: &str| read_control(&groups, controller, v1, v2);
-    let memory =
-        read("memory", "memory.limit_in_bytes", "memory.max").map(|text| number(&text).filter(|n| *n < UNLIMITED));
-    let pids = read("pids", "pids.max", "pids.max").map(|text| number(&text));
-    let cpus_milli = cpu(&groups);
-    match (cpus_milli, memory, pids) {
-        (Ok(cpus_milli), Ok(memory), Ok(pids)) => Observed::Present(LimitSpec { cpus_milli, memory, pids }),
+    let memory = read_control(groups, "memory", "memory.limit_in_bytes", "memory.max");
+    let pids = read_control(groups, "pids", "pids.max", "pids.max");
+    match (cpu(groups), memory, pids) {
+        (Ok(cpus_milli), Ok(memory), Ok(pids)) => {
+            Observed::Present(LimitSpec { cpus_milli, memory: memory.filter(|bytes| *bytes < UNLIMITED), pids })
+        }
         (Err(why), ..) | (_, Err(why), _) | (_, _, Err(why)) => Observed::Unknown(why),
     }
 }
@@ -42,29 +44,50 @@ fn number(text: &str) -> Option<u64> {
 
 fn cpu(groups: &str) -> Result<Option<u64>, String> {
     if let Some(dir) = v1_dir(groups, "cpu") {
-        let quota = read_file(&dir.join("cpu.cfs_quota_us"))?;
-        let period = read_file(&dir.join("cpu.cfs_period_us"))?;
-        return Ok(milli(&quota, &period));
+        let quota = read_line(&dir.join("cpu.cfs_quota_us"), number)?;
+        let period = read_line(&dir.join("cpu.cfs_period_us"), number)?;
+        return Ok(quota.zip(period).and_then(|(quota, period)| milli(quota, period)));
     }
-    let max = read_file(&v2_dir(groups)?.join("cpu.max"))?;
-    Ok(max.split_once(' ').and_then(|(quota, period)| milli(quota, period)))
+    read_line(&v2_dir(groups)?.join("cpu.max"), |text| {
+        let (quota, period) = text.split_once(' ')?;
+        milli(number(quota)?, number(period)?)
+    })
 }
 
-/// `-1` and `max` are no numbers, hence no ceiling.
-fn milli(quota: &str, period: &str) -> Option<u64> {
-    let (quota, period) = (number(quota)?, number(period).filter(|period| *period > 0)?);
-    Some((quota * 1000 + period / 2) / period)
+/// Thousandths of a CPU. `-1` and `max`, which say that there is no ceiling, are no numbers and do not come here.
+fn milli(quota: u64, period: u64) -> Option<u64> {
+    (period > 0).then(|| (quota * 1000 + period / 2) / period)
 }
 
-fn read_control(groups: &str, controller: &str, v1: &str, v2: &str) -> Result<String, String> {
+fn read_control(groups: &str, controller: &str, v1: &str, v2: &str) -> Result<Option<u64>, String> {
     match v1_dir(groups, controller) {
-        Some(dir) => read_file(&dir.join(v1)),
-        None => read_file(&v2_dir(groups)?.join(v2)),
+        Some(dir) => read_line(&dir.join(v1), number),
+        None => read_line(&v2_dir(groups)?.join(v2), number),
     }
 }
 
-fn read_file(path: &Path) -> Result<String, String> {
-    fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
+/// What `parse` makes of a file of the kernel that is one short line: it comes whole with the first read.
+fn read_line<T>(path: &Path, parse: impl FnOnce(&str) -> Option<T>) -> Result<Option<T>, String> {
+    let mut buffer = [0; 128];
+    let failed = |error: std::io::Error| format!("{}: {error}", path.display());
+    let read = fs::File::open(path).and_then(|mut file| file.read(&mut buffer)).map_err(failed)?;
+    Ok(std::str::from_utf8(&buffer[..read]).ok().and_then(parse))
+}
+
+/// The text of a file of the kernel that may be any number of lines, which come in any number of reads.
+///
+/// One that does not fit is an error: what is cut off could be the line that matters.
+fn read_whole<'b>(path: &Path, buffer: &'b mut [u8]) -> std::io::Result<&'b str> {
+    let mut file = fs::File::open(path)?;
+    let mut length = 0;
+    loop {
+        match file.read(&mut buffer[length..])? {
+            0 if length == buffer.len() => return Err(std::io::Error::other("it is longer than expected")),
+            0 => break,
+            read => length += read,
+        }
+    }
+    std::str::from_utf8(&buffer[..length]).map_err(std::io::Error::other)
 }
 
 /// Directory of a v1 controller, when the process is in one of its own there.
@@ -237,10 +260,9 @@ mod tests {
 
     #[test]
     fn cpu_ceilings_in_thousandths() {
-        assert_eq!(milli("150000", "100000"), Some(1500));
-        assert_eq!(milli("-1", "100000"), None);
-        assert_eq!(milli("max", "100000"), None);
-        assert_eq!(milli("1000", "0"), None);
+        assert_eq!(milli(150_000, 100_000), Some(1500));
+        assert_eq!(milli(1000, 0), None);
+        assert_eq!(["4096\n", "-1\n", "max\n"].map(number), [Some(4096), None, None]);
     }
 
     #[test]
