@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::commands::Run;
 use crate::configuration::Surroundings;
 use crate::consent;
-use crate::engine::Engine;
+use crate::engine::{Engine, Reached, refuse_unlocked};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
@@ -81,12 +81,17 @@ pub async fn converge(
     run: &Run<'_>,
     surroundings: &Surroundings,
     config: &Config,
-    engine: &Engine,
+    locked: bool,
     approach: &Approach,
 ) -> Result<Exit, Failure> {
     let begun = Instant::now();
+    refuse_unlocked(run, config, locked)?;
+    let reached = Reached::find(run, surroundings).await?;
+    let address = reached.address().to_owned();
     // With nobody to wait for, one look under the lock is enough.
-    let mut lock = if approach.approved { Some(take(surroundings, config, engine, approach).await?) } else { None };
+    let mut lock = if approach.approved { Some(take(surroundings, config, &address, approach).await?) } else { None };
+    reached.look_ahead();
+    let engine = &reached.gather(run, surroundings, config).await?;
     if approach.saved.is_none() {
         pull(run, config, engine, &approach.options, left(approach, begun)).await?;
     }
@@ -104,7 +109,7 @@ pub async fn converge(
     }
     if lock.is_none() {
         consent::ask(run.screen, &approach.question, "--auto-approve")?;
-        lock = Some(take(surroundings, config, engine, approach).await?);
+        lock = Some(take(surroundings, config, &address, approach).await?);
         let Prepared { plan: shown, .. } = prepared;
         prepared = engine.prepare(config, &approach.options).await?;
         refuse_stale(&shown, &prepared.plan)?;
@@ -181,10 +186,10 @@ fn mortal<B>(backend: B) -> Result<reconciler::failpoint::Mortal<B>, Failure> {
 async fn take(
     surroundings: &Surroundings,
     config: &Config,
-    engine: &Engine,
+    address: &str,
     approach: &Approach,
 ) -> Result<ProjectLock, Failure> {
-    let (state, address) = (surroundings.directories.state.clone(), engine.address().to_owned());
+    let (state, address) = (surroundings.directories.state.clone(), address.to_owned());
     let (project, timeout) = (config.project.to_string(), approach.lock_timeout);
     // Waiting blocks a thread, and signals must still end it.
     let person = surroundings.person.clone();

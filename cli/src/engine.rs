@@ -1,6 +1,5 @@
 //! The engine and the host's git behind one value: one that looks, and one that does.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,7 +34,6 @@ pub struct Engine {
     git: Git,
     host: HostFacts,
     env: HostEnv,
-    address: String,
     history: History,
     daemon: Place,
     project: String,
@@ -50,27 +48,18 @@ pub struct Acting<'a> {
     daemon: tokio::sync::Mutex<()>,
 }
 
-impl Engine {
-    /// Finds the engine, and gathers what of the host matters to `config`.
-    pub async fn connect(
-        run: &Run<'_>,
-        surroundings: &Surroundings,
-        config: &Config,
-        locked: bool,
-    ) -> Result<Self, Failure> {
-        let locks = lockfile::path(&run.global.file);
-        if locked {
-            refuse_unlocked(config, &lockfile::read(&locks)?)?;
-        }
+/// An engine that answers.
+pub struct Reached {
+    reader: Reader,
+    address: String,
+}
+
+impl Reached {
+    /// Finds the engine.
+    pub async fn find(run: &Run<'_>, surroundings: &Surroundings) -> Result<Self, Failure> {
         let Surroundings { person, directories } = surroundings;
         let options = connect_options(&run.global, person, directories);
         let reader = Reader::connect(&options).await.map_err(unreachable)?;
-        let init = person.act(&directories.data, || placed_init::place(&directories.data))?;
-        let env = host::env(surroundings, init, locks);
-        let host = host::gather(config, &env).await?;
-        let mut git = GitOptions::new(env.env.clone(), crate::caller::scratch(person, directories));
-        git.identity.clone_from(&env.identity);
-        git.interactive = crate::attach::is_interactive() && !run.screen.json;
         let address = match reader.origin() {
             Origin::Named(url) => url.clone(),
             Origin::Found(path) => format!("unix://{}", path.display()),
@@ -78,23 +67,48 @@ impl Engine {
             Origin::Started => format!("user:{}", rustix::process::geteuid().as_raw()),
         };
         tracing::debug!(address, version = reader.facts().version, "connected");
-        let daemon = Place::find(&run.global, person, directories);
-        let history = History::of(&directories.state, &address, config.project.as_str(), person);
-        Ok(Self {
-            reader,
-            git: Git::new(git),
-            host,
-            env,
-            address,
-            history,
-            daemon,
-            project: config.project.to_string(),
-        })
+        Ok(Self { reader, address })
     }
 
     /// What tells this engine from others, for the project lock.
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// Lets the engine list its containers while the host is looked at. Whoever is going to change something holds the
+    /// project lock by now.
+    pub fn look_ahead(&self) {
+        self.reader.look_ahead();
+    }
+
+    /// Gathers what of the host matters to `config`.
+    pub async fn gather(self, run: &Run<'_>, surroundings: &Surroundings, config: &Config) -> Result<Engine, Failure> {
+        let Surroundings { person, directories } = surroundings;
+        let init = person.act(&directories.data, || placed_init::place(&directories.data))?;
+        let env = host::env(surroundings, init, lockfile::path(&run.global.file));
+        let host = host::gather(config, &env).await?;
+        let mut git = GitOptions::new(env.env.clone(), crate::caller::scratch(person, directories));
+        git.identity.clone_from(&env.identity);
+        git.interactive = crate::attach::is_interactive() && !run.screen.json;
+        let history = History::of(&directories.state, &self.address, config.project.as_str(), person);
+        let daemon = Place::find(&run.global, person, directories);
+        let (reader, project) = (self.reader, config.project.to_string());
+        Ok(Engine { reader, git: Git::new(git), host, env, history, daemon, project })
+    }
+}
+
+impl Engine {
+    /// Finds the engine, and gathers what of the host matters to `config`. For commands that only look.
+    pub async fn connect(
+        run: &Run<'_>,
+        surroundings: &Surroundings,
+        config: &Config,
+        locked: bool,
+    ) -> Result<Self, Failure> {
+        refuse_unlocked(run, config, locked)?;
+        let reached = Reached::find(run, surroundings).await?;
+        reached.look_ahead();
+        reached.gather(run, surroundings, config).await
     }
 
     /// What was there after the last apply.
@@ -235,7 +249,12 @@ fn unreachable(error: BackendError) -> Failure {
     failure.with_help(help)
 }
 
-fn refuse_unlocked(config: &Config, locks: &BTreeMap<String, String>) -> Result<(), Failure> {
+/// Refuses images that are not pinned, when the run is to be `locked`.
+pub fn refuse_unlocked(run: &Run<'_>, config: &Config, locked: bool) -> Result<(), Failure> {
+    if !locked {
+        return Ok(());
+    }
+    let locks = lockfile::read(&lockfile::path(&run.global.file))?;
     let missing: Vec<String> = config
         .images
         .iter()

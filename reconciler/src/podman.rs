@@ -1,7 +1,8 @@
 //! Podman: looking through [`Reader`], doing through [`Podman`].
 //!
-//! `podman-api` carries lists, volumes, networks, pulls and logs; a small client of our own does what it gets wrong or
-//! lacks: create (it would lose `no_new_privileges`), inspect, update, hijacked streams and uploads.
+//! `podman-api` makes and removes volumes and networks, and carries pulls and logs; a small client of our own does what it
+//! gets wrong or lacks, create (it would lose `no_new_privileges`), inspect, update, hijacked streams and uploads, and the
+//! lists, for which every no-op waits: only what is used of an answer is read.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -57,6 +58,8 @@ struct Shared {
     keep_id: Turn,
     /// Held while an archive is loaded: for that time its own names stand for it, and two archives may share one.
     load: tokio::sync::Mutex<()>,
+    /// A list of containers that was begun before anybody asked.
+    ahead: std::sync::Mutex<Option<snapshot::Ahead>>,
 }
 
 impl fmt::Debug for Shared {
@@ -75,7 +78,8 @@ impl Reader {
         let facts = engine_facts(&connection).await?;
         let api = podman_api::Podman::unix(connection.client.socket());
         let keep_id = Turn::before(&connection.address(), &options.runtime_dir);
-        Ok(Self { shared: Arc::new(Shared { connection, api, facts, keep_id, load: tokio::sync::Mutex::default() }) })
+        let (load, ahead) = Default::default();
+        Ok(Self { shared: Arc::new(Shared { connection, api, facts, keep_id, load, ahead }) })
     }
 
     /// What is known of the engine itself.

@@ -9,7 +9,6 @@ use super::Run;
 use super::selection::Selection;
 use crate::configuration::{self, Surroundings};
 use crate::converge::{Approach, converge};
-use crate::engine::Engine;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::saved_plan::SavedPlan;
@@ -98,10 +97,7 @@ pub fn run(args: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
     approach.approved |= saved.is_some();
     approach.saved = saved.map(|saved| saved.plan);
     ask_early(run, &approach)?;
-    crate::runtime::block_on(async {
-        let engine = Engine::connect(run, &surroundings, &config, args.selection.locked).await?;
-        converge(run, &surroundings, &config, &engine, &approach).await
-    })
+    crate::runtime::block_on(async { converge(run, &surroundings, &config, args.selection.locked, &approach).await })
 }
 
 fn refuse_other_project(saved: Option<&SavedPlan>, config: &schema::Config) -> Result<(), Failure> {

@@ -4,7 +4,6 @@ use super::Run;
 use super::apply::Pace;
 use crate::configuration::{self, Surroundings};
 use crate::converge::converge;
-use crate::engine::Engine;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::render::text::count;
@@ -56,8 +55,7 @@ pub fn run(args: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
     let approach = args.pace.approach(wishes.options(), format!("Destroy {what}?"), "Destroyed");
     super::apply::ask_early(run, &approach)?;
     crate::runtime::block_on(async {
-        let engine = Engine::connect(run, &surroundings, &config, false).await?;
-        let exit = converge(run, &surroundings, &config, &engine, &approach).await?;
+        let exit = converge(run, &surroundings, &config, false, &approach).await?;
         if exit == Exit::Done && args.target.is_empty() {
             kept(args, run, &config);
         }

@@ -9,7 +9,6 @@ use super::Run;
 use super::selection::known;
 use crate::configuration::{self, Surroundings};
 use crate::converge::{Approach, converge};
-use crate::engine::Engine;
 use crate::exit::Exit;
 use crate::failure::Failure;
 
@@ -88,8 +87,5 @@ fn intend(power: &Power, run: &Run<'_>, intent: Intent, restart: bool, did: &'st
         ..PlanOptions::default()
     };
     let approach = Approach { lock_timeout: power.lock_timeout, ..Approach::quiet(options, did) };
-    crate::runtime::block_on(async {
-        let engine = Engine::connect(run, &surroundings, &config, false).await?;
-        converge(run, &surroundings, &config, &engine, &approach).await
-    })
+    crate::runtime::block_on(async { converge(run, &surroundings, &config, false, &approach).await })
 }

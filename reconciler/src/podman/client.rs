@@ -5,13 +5,15 @@
 //! less than keeping a pool honest.
 
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::{Either, select};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
+use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderValue, UPGRADE};
 use hyper::upgrade::Upgraded;
 use hyper::{Method, Request, Response, StatusCode};
@@ -35,6 +37,9 @@ pub(crate) const LONG_SILENCE: Duration = Duration::from_mins(30);
 
 /// Body of a request.
 pub(crate) type Body = UnsyncBoxBody<Bytes, std::io::Error>;
+
+/// What carries the requests of one [`SendRequest`].
+type Connection = http1::Connection<TokioIo<UnixStream>, Body>;
 
 /// A body held in memory.
 pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
@@ -77,11 +82,14 @@ impl Client {
         &self.socket
     }
 
-    async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, BackendError> {
+    async fn open(&self) -> Result<(SendRequest<Body>, Connection), BackendError> {
         let stream =
             UnixStream::connect(&self.socket).await.map_err(|error| error::from_connect(&self.socket, &error))?;
-        let (mut sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(|error| error::from_hyper(&error))?;
+        http1::handshake(TokioIo::new(stream)).await.map_err(|error| error::from_hyper(&error))
+    }
+
+    async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, BackendError> {
+        let (mut sender, connection) = self.open().await?;
         // Ends with the exchange; an error in it reaches the sender as well.
         tokio::spawn(connection.with_upgrades());
         sender.send_request(request).await.map_err(|error| error::from_hyper(&error))
@@ -98,10 +106,19 @@ impl Client {
     ) -> Result<Reply, BackendError> {
         let request = request(method, path, content_type, body)?;
         timeout(deadline, async {
-            let response = self.send(request).await?;
-            let (head, body) = response.into_parts();
-            let body = body.collect().await.map_err(|error| error::from_hyper(&error))?.to_bytes();
-            Ok(Reply { status: head.status, headers: head.headers, body })
+            let (mut sender, connection) = self.open().await?;
+            let talk = pin!(async {
+                let response = sender.send_request(request).await.map_err(|error| error::from_hyper(&error))?;
+                let (head, body) = response.into_parts();
+                let body = body.collect().await.map_err(|error| error::from_hyper(&error))?.to_bytes();
+                Ok(Reply { status: head.status, headers: head.headers, body })
+            });
+            // Both in this task: another one would have to be woken for every piece.
+            match select(talk, pin!(connection)).await {
+                Either::Left((reply, _)) => reply,
+                // An error in it reaches the sender as well.
+                Either::Right((_, talk)) => talk.await,
+            }
         })
         .await
         .map_err(|_| error::timed_out(what(path), deadline))?

@@ -1,14 +1,16 @@
 //! One look at everything of ours on the engine: five list calls at once, nothing inspected that a list tells.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::time::{Duration, Instant};
 
-use podman_api::opts::{NetworkListFilter, NetworkListOpts, VolumeListFilter, VolumeListOpts};
 use serde::Deserialize;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::client::{QUICK, encode_name, with_query};
-use super::wire::{InspectedImage, ListedContainer, ListedImage};
+use super::client::{Client, QUICK, encode_name, with_query};
+use super::wire::{InspectedImage, ListedContainer, ListedImage, ListedNetwork, ListedVolume};
 use super::{Reader, error, kernel};
 use crate::backend::{BackendError, ErrorKind};
 use crate::facts::{ContainerFacts, ImageFacts, ObjectFacts, Observed, Query, State};
@@ -18,6 +20,13 @@ use crate::resource::label;
 const MOST_THREADS: usize = 4;
 /// Containers that are not worth a thread of their own.
 const SMALL_SHARE: usize = 16;
+
+/// How old a list may be that was begun ahead: what came between took unusually long, or asked somebody, and much may
+/// have happened meanwhile.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// A list under way: what it brought, and when.
+pub(crate) type Ahead = JoinHandle<(Result<Vec<ContainerFacts>, BackendError>, Instant)>;
 
 /// What the look brings of the engine's objects.
 pub(crate) struct Objects {
@@ -40,20 +49,28 @@ impl Reader {
         Ok(Objects { containers, images, volumes, networks, secrets })
     }
 
+    /// Begins to list the containers: it is what a look waits for longest. The next [`Self::containers`] takes the answer.
+    pub fn look_ahead(&self) {
+        // Not of this value, which ends what was started for it when its last clone is dropped.
+        let (client, local) = (self.client().clone(), self.facts().local);
+        let ahead = tokio::spawn(async move { (list_containers(&client, local).await, Instant::now()) });
+        *self.ahead() = Some(ahead);
+    }
+
+    fn ahead(&self) -> std::sync::MutexGuard<'_, Option<Ahead>> {
+        self.shared.ahead.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
     /// All containers with a project label, of any project.
     pub(crate) async fn containers(&self) -> Result<Vec<ContainerFacts>, BackendError> {
-        let filters = format!(r#"{{"label":["{}"]}}"#, label::PROJECT);
-        let path = with_query("/containers/json", &[("all", "true"), ("filters", &filters)]);
-        let body = self.client().call(hyper::Method::GET, &path, QUICK).await?;
-        let local = self.facts().local;
-        // Reading what the kernel knows of a thousand containers takes milliseconds: not on the reactor's thread.
-        tokio::task::spawn_blocking(move || {
-            let rows: Vec<ListedContainer> =
-                serde_json::from_slice(&body).map_err(|error| error::malformed("containers/json", &error))?;
-            Ok(facts(rows, local))
-        })
-        .await
-        .map_err(|error| BackendError::new(ErrorKind::Failed, error.to_string()))?
+        let ahead = self.ahead().take();
+        if let Some(ahead) = ahead
+            && let Ok((Ok(containers), at)) = ahead.await
+            && at.elapsed() < FRESH
+        {
+            return Ok(containers);
+        }
+        list_containers(self.client(), self.facts().local).await
     }
 
     async fn images(&self, wanted: &BTreeSet<String>) -> Result<Vec<ImageFacts>, BackendError> {
@@ -110,27 +127,15 @@ impl Reader {
     }
 
     pub(crate) async fn volumes(&self) -> Result<Vec<ObjectFacts>, BackendError> {
-        let filter = [VolumeListFilter::LabelKey(label::PROJECT.to_owned())];
-        let options = VolumeListOpts::builder().filter(filter).build();
-        let rows = within("volumes", self.api().volumes().list(&options)).await?;
-        Ok(rows
-            .into_iter()
-            .map(|row| ObjectFacts { name: row.name, labels: row.labels.into_iter().collect(), internal: false })
-            .collect())
+        let rows: Option<Vec<ListedVolume>> = self.client().get(&ours("/volumes/json")).await?;
+        let facts = |row: ListedVolume| ObjectFacts { name: row.name, labels: row.labels, internal: false };
+        Ok(rows.unwrap_or_default().into_iter().map(facts).collect())
     }
 
     async fn networks(&self) -> Result<Vec<ObjectFacts>, BackendError> {
-        let filter = [NetworkListFilter::LabelKey(label::PROJECT.to_owned())];
-        let options = NetworkListOpts::builder().filter(filter).build();
-        let rows = within("networks", self.api().networks().list(&options)).await?;
-        Ok(rows
-            .into_iter()
-            .map(|row| ObjectFacts {
-                name: row.name.unwrap_or_default(),
-                labels: row.labels.unwrap_or_default().into_iter().collect(),
-                internal: row.internal.unwrap_or_default(),
-            })
-            .collect())
+        let rows: Option<Vec<ListedNetwork>> = self.client().get(&ours("/networks/json")).await?;
+        let facts = |row: ListedNetwork| ObjectFacts { name: row.name, labels: row.labels, internal: row.internal };
+        Ok(rows.unwrap_or_default().into_iter().map(facts).collect())
     }
 
     /// Secrets cannot be listed by label, and Podman 4 lists them without: those named like ours are looked at closely.
@@ -171,6 +176,25 @@ struct SecretSpec {
     name: String,
     #[serde(default)]
     labels: Option<crate::resource::Labels>,
+}
+
+async fn list_containers(client: &Client, local: bool) -> Result<Vec<ContainerFacts>, BackendError> {
+    let path = format!("{}&all=true", ours("/containers/json"));
+    let body = client.call(hyper::Method::GET, &path, QUICK).await?;
+    // Reading what the kernel knows of a thousand containers takes milliseconds: not on the reactor's thread.
+    tokio::task::spawn_blocking(move || {
+        let rows: Vec<ListedContainer> =
+            serde_json::from_slice(&body).map_err(|error| error::malformed("containers/json", &error))?;
+        Ok(facts(rows, local))
+    })
+    .await
+    .map_err(|error| BackendError::new(ErrorKind::Failed, error.to_string()))?
+}
+
+/// The address of a list, of what carries the label of any project.
+fn ours(list: &str) -> String {
+    let filters = format!(r#"{{"label":["{}"]}}"#, label::PROJECT);
+    with_query(list, &[("filters", &filters)])
 }
 
 /// A call of `podman-api` with a deadline.
@@ -221,7 +245,7 @@ fn container(row: ListedContainer, local: bool, sources: &mut kernel::Sources) -
     mount_targets.sort();
     let (limits, replaced_binds) = if running {
         let binds = bind_mounts(row.labels.get(label::SPEC).map_or("", String::as_str));
-        let binds = binds.iter().map(|(source, target)| (source.as_path(), target.as_path()));
+        let binds = binds.iter().map(|(source, target)| (Path::new(&**source), Path::new(&**target)));
         (kernel::limits(row.pid, &row.id), kernel::replaced_binds(row.pid, binds, sources))
     } else {
         let why = if state == State::Running { "the engine is on another machine" } else { "not running" };
@@ -245,28 +269,79 @@ fn container(row: ListedContainer, local: bool, sources: &mut kernel::Sources) -
 }
 
 /// Sources and targets of the binds in a last-applied specification; of nothing else in it.
-fn bind_mounts(spec: &str) -> Vec<(PathBuf, PathBuf)> {
+fn bind_mounts(spec: &str) -> Vec<(Cow<'_, str>, Cow<'_, str>)> {
     #[derive(Deserialize)]
-    struct Spec {
-        #[serde(default)]
-        mounts: Vec<Mount>,
+    struct Spec<'a> {
+        #[serde(default, borrow)]
+        mounts: Vec<Mount<'a>>,
     }
     #[derive(Deserialize)]
-    struct Mount {
-        source: Option<PathBuf>,
-        target: PathBuf,
+    struct Mount<'a> {
+        #[serde(default, borrow)]
+        source: Option<Borrowed<'a>>,
+        #[serde(borrow)]
+        target: Borrowed<'a>,
     }
-    let Ok(spec) = serde_json::from_str::<Spec>(spec) else { return Vec::new() };
+    /// Serde borrows into an `Option<Cow>` only through a type of its own.
+    #[derive(Deserialize)]
+    struct Borrowed<'a>(#[serde(borrow)] Cow<'a, str>);
+    let Ok(spec) = serde_json::from_str::<Spec<'_>>(spec) else { return Vec::new() };
     spec.mounts
         .into_iter()
-        .filter(|mount| mount.target != Path::new(super::create::INIT))
-        .filter_map(|mount| mount.source.map(|source| (source, mount.target)))
+        .filter(|mount| mount.target.0 != super::create::INIT)
+        .filter_map(|mount| mount.source.map(|source| (source.0, mount.target.0)))
         .collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::fake::{Fake, failed};
     use super::*;
+
+    /// An engine whose lists are numbered by the name of their only container; those in `failing` fail for good.
+    async fn numbered(failing: &'static [u32]) -> Fake {
+        let mut lists = 0;
+        Fake::start(move |asked| {
+            assert!(asked.starts_with("GET /containers/json"), "{asked}");
+            lists += 1;
+            if failing.contains(&lists) {
+                return failed(500, "no");
+            }
+            Some((200, format!(r#"[{{"Id":"i","Names":["list {lists}"],"State":"exited"}}]"#)))
+        })
+        .await
+    }
+
+    async fn listed(reader: &Reader) -> String {
+        let containers = reader.containers().await.expect("lists");
+        containers.into_iter().map(|container| container.name).collect()
+    }
+
+    #[tokio::test]
+    async fn a_list_begun_ahead_is_used_once() {
+        let fake = numbered(&[]).await;
+        let reader = fake.podman.reader();
+        reader.look_ahead();
+        assert_eq!(listed(reader).await, "list 1", "the one under way");
+        assert_eq!(listed(reader).await, "list 2", "what it brought is not kept");
+    }
+
+    #[tokio::test]
+    async fn a_list_begun_ahead_that_failed_or_is_old_is_taken_again() {
+        let fake = numbered(&[1]).await;
+        let reader = fake.podman.reader();
+        reader.look_ahead();
+        assert_eq!(listed(reader).await, "list 2", "the first failed");
+
+        reader.look_ahead();
+        let (brought, at) = reader.ahead().take().expect("begun").await.expect("ends");
+        assert_eq!(brought.expect("lists")[0].name, "list 3");
+        for (age, expected) in [(FRESH, "list 4"), (FRESH / 2, "")] {
+            let at = at.checked_sub(age).expect("the machine runs longer than that");
+            *reader.ahead() = Some(tokio::spawn(async move { (Ok(Vec::new()), at) }));
+            assert_eq!(listed(reader).await, expected, "{age:?} old");
+        }
+    }
 
     #[test]
     fn lists_of_both_engines_read_the_same() {
@@ -276,6 +351,34 @@ mod tests {
             let rows: Vec<ListedContainer> = serde_json::from_str(&text).expect("reads");
             let facts: Vec<_> = facts(rows, false);
             insta::assert_json_snapshot!(format!("containers-{version}"), facts);
+        }
+    }
+
+    #[test]
+    fn binds_of_a_specification_are_read_and_nothing_else_of_it() {
+        let spec = r#"{"mounts":[
+            {"type":"bind","source":"/a \"b\"","target":"/x","read_only":true},
+            {"type":"tmpfs","size":1,"mode":448,"target":"/y"},
+            {"type":"volume","volume":"v","target":"/z"},
+            {"type":"bind","source":"/data/init","target":"/run/sbx/init"}
+        ],"other":{"source":1}}"#;
+        assert_eq!(bind_mounts(spec), [(Cow::from("/a \"b\""), Cow::from("/x"))]);
+        assert_eq!(bind_mounts("{}"), []);
+        assert_eq!(bind_mounts("nonsense"), []);
+    }
+
+    #[test]
+    fn lists_of_volumes_and_networks_read_the_same() {
+        for version in ["4.3", "5.x"] {
+            let read = |list| {
+                let directory = format!("{}/../fixtures/observed/podman-{version}", env!("CARGO_MANIFEST_DIR"));
+                std::fs::read(format!("{directory}/{list}.json")).expect("fixture")
+            };
+            let volumes: Vec<ListedVolume> = serde_json::from_slice(&read("volumes")).expect("reads");
+            let volumes: Vec<_> = volumes.into_iter().map(|row| (row.name, row.labels)).collect();
+            let networks: Vec<ListedNetwork> = serde_json::from_slice(&read("networks")).expect("reads");
+            let networks: Vec<_> = networks.into_iter().map(|row| (row.name, row.labels, row.internal)).collect();
+            insta::assert_json_snapshot!(format!("volumes-and-networks-{version}"), (volumes, networks));
         }
     }
 }

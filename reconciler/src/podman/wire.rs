@@ -49,6 +49,25 @@ pub(crate) struct ListedImage {
     pub containers: i64,
 }
 
+/// One row of `volumes/json`.
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct ListedVolume {
+    pub name: String,
+    #[serde(deserialize_with = "nullable")]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// One row of `networks/json`.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(crate) struct ListedNetwork {
+    pub name: String,
+    #[serde(deserialize_with = "nullable")]
+    pub labels: BTreeMap<String, String>,
+    pub internal: bool,
+}
+
 /// `images/{name}/json`.
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "PascalCase", default)]
