@@ -91,7 +91,12 @@ impl Report {
             let compared = row.beside.as_ref().map_or_else(
                 || " | |".to_owned(),
                 |beside| {
-                    let met = if beside.met { "yes" } else { "no" };
+                    // Where there is no goal there is nothing to meet.
+                    let met = match (beside.goal.as_str(), beside.met) {
+                        ("", _) => "",
+                        (_, true) => "yes",
+                        (_, false) => "no",
+                    };
                     format!("{:.2} × {} | {} | {met}", beside.ratio, beside.to, beside.goal)
                 },
             );
