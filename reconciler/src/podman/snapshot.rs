@@ -334,7 +334,8 @@ mod tests {
         assert_eq!(listed(reader).await, "list 2", "the first failed");
 
         reader.look_ahead();
-        let (brought, at) = reader.ahead().take().expect("begun").await.expect("ends");
+        let begun = reader.ahead().take();
+        let (brought, at) = begun.expect("begun").await.expect("ends");
         assert_eq!(brought.expect("lists")[0].name, "list 3");
         for (age, expected) in [(FRESH, "list 4"), (FRESH / 2, "")] {
             let at = at.checked_sub(age).expect("the machine runs longer than that");
