@@ -26,7 +26,7 @@ use crate::daemon::{Place, facts, start};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::history::History;
-use crate::{host, lockfile, placed_init};
+use crate::{host, lockfile, placed_etc, placed_init};
 
 /// Looks, and can do nothing else.
 pub struct Engine {
@@ -85,6 +85,7 @@ impl Reached {
     pub async fn gather(self, run: &Run<'_>, surroundings: &Surroundings, config: &Config) -> Result<Engine, Failure> {
         let Surroundings { person, directories } = surroundings;
         let init = person.act(&directories.data, || placed_init::place(&directories.data))?;
+        person.act(&directories.data, || placed_etc::place(&directories.data, config))?;
         let env = host::env(surroundings, init, lockfile::path(&run.global.file));
         let host = host::gather(config, &env).await?;
         let mut git = GitOptions::new(env.env.clone(), crate::caller::scratch(person, directories));

@@ -27,6 +27,7 @@ pub fn env(surroundings: &Surroundings, init: PathBuf, lockfile: PathBuf) -> Hos
         identity: person.identity(),
         runtime_dir: directories.runtime.clone(),
         lockfile: Some(lockfile),
+        data: directories.data.clone(),
         init,
         cdi_dirs: CDI.map(PathBuf::from).into(),
         engine_sockets: engine_sockets(person, directories),

@@ -17,6 +17,8 @@ mod host;
 mod input;
 mod interrupt;
 mod lockfile;
+mod placed;
+mod placed_etc;
 mod placed_init;
 mod project_lock;
 #[cfg(test)]

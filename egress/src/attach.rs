@@ -19,7 +19,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, UdpSocket};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -86,6 +86,11 @@ pub struct Report {
     pub ipv6: bool,
     /// What is not as it should be and does no harm, in words.
     pub problems: Vec<String>,
+}
+
+/// The `nft` program that rules are given through, if it is installed. It is looked for in fixed places only.
+pub fn nft() -> Option<PathBuf> {
+    crate::nft::program()
 }
 
 /// Attaches to the sandbox whose PID 1 is `target`, by starting `program` (this executable; `/proc/self/exe` stays right

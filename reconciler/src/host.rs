@@ -35,6 +35,8 @@ pub struct HostEnv {
     pub runtime_dir: Option<PathBuf>,
     /// `sandboxes.lock`; it need not be there.
     pub lockfile: Option<PathBuf>,
+    /// Where `sbx` keeps its data.
+    pub data: PathBuf,
     /// Where `sbx-init` is.
     pub init: PathBuf,
     /// Directories of CDI specifications, `/etc/cdi` and `/var/run/cdi`.
@@ -84,6 +86,7 @@ pub async fn gather(config: &Config, env: &HostEnv) -> Result<HostFacts, HostErr
         secrets,
         locked,
         cdi: cdi::devices(&env.cdi_dirs),
+        data: env.data.clone(),
         init: env.init.clone(),
         runtime_dir: env.runtime_dir.clone(),
         desktop: DESKTOP.iter().filter_map(variable).collect(),

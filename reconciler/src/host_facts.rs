@@ -68,6 +68,8 @@ pub struct HostFacts {
     pub locked: BTreeMap<String, String>,
     /// CDI device names the host offers; `None` when no CDI directory exists.
     pub cdi: Option<Vec<String>>,
+    /// Where `sbx` keeps its data; files that sandboxes are shown are placed there by their content.
+    pub data: PathBuf,
     /// Where `sbx-init` is on the host.
     pub init: PathBuf,
     /// The caller's runtime directory, for desktop sockets.

@@ -176,6 +176,7 @@ fn host((_, secret): &Shape) -> HostFacts {
     HostFacts {
         paths: [("/usr".into(), crate::host_facts::PathKind::Directory)].into(),
         secrets: [("token".to_owned(), Ok(secret_hash("acme", "token", &[*secret])))].into(),
+        data: "/data".into(),
         init: "/opt/sbx-init".into(),
         ..HostFacts::default()
     }

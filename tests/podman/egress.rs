@@ -212,6 +212,28 @@ on_every_engine! {
         assert_eq!(left.stdout.trim(), "0", "no process is left");
     }
 
+    /// Names are asked of us, whatever the image says, and nobody inside changes that; a policy that comes or goes is no
+    /// reason for another container.
+    fn files_of_ours(engine) {
+        let _kept = Far::at(engine, KEPT);
+        engine.configure("sandboxes: { dev: { image: host }, open: { image: host, egress: { mode: none } } }");
+        engine.converge();
+        let shows = |sandbox: &str| engine.inside(sandbox, &["cat", "/etc/resolv.conf", "/etc/hostname"]);
+        assert_eq!(shows("dev"), "nameserver 198.18.0.1\nnameserver fd00:5b78::1\ndev");
+        assert!(engine.inside("dev", &["cat", "/etc/hosts"]).contains("127.0.1.1 dev"));
+        assert!(!shows("open").contains("198.18.0.1"), "where nothing is served the engine's own are right");
+        for file in ["resolv.conf", "hosts", "hostname"] {
+            let refused = engine.sbx(&["exec", "dev", "--", "sh", "-c", &format!("echo x >>/etc/{file}")]).run();
+            assert_ne!(refused.code, 0, "/etc/{file} was written");
+        }
+        let id = engine.id("dev");
+        engine.configure(&allowing("", &BOTH[..1]));
+        assert_eq!(engine.planned(), ["create policy/dev", "delete container/open"]);
+        engine.converge();
+        reaches(engine, "kept.test", KEPT);
+        assert_eq!(engine.id("dev"), id);
+    }
+
     /// Killed: refused at once, and back as soon as there is a daemon, with the same container.
     fn the_daemon_killed(engine) {
         let kept = Far::at(engine, KEPT);

@@ -14,6 +14,7 @@ use crate::screen::Look;
 mod binaries;
 mod engine;
 mod kernel;
+mod namespaces;
 mod rootless;
 
 /// Arguments of `doctor`.
@@ -73,6 +74,7 @@ pub fn run(_: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
     let root = rustix::process::geteuid().is_root();
     let mut findings = binaries::check(root);
     findings.extend(kernel::check(root));
+    findings.extend(namespaces::check(root));
     if !root {
         findings.extend(rootless::check(&person, &directories));
     }

@@ -70,7 +70,9 @@ fn is_usual_mount(mount: &Value) -> bool {
     let same = text("type") == "bind" && text("source") == text("target");
     let system = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64"].contains(&text("target"));
     let read_only = mount.get("read_only") == Some(&Value::Bool(true));
-    text("target").starts_with("/run/sbx/") || (same && read_only && (system || text("target").starts_with("/etc/")))
+    let ours = text("target").starts_with("/run/sbx/")
+        || (read_only && ["/etc/resolv.conf", "/etc/hosts", "/etc/hostname"].contains(&text("target")));
+    ours || (same && read_only && (system || text("target").starts_with("/etc/")))
 }
 
 /// Where a mount shows the part of a clone that a worktree's sandbox may see.

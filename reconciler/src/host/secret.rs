@@ -156,6 +156,7 @@ mod tests {
             identity: None,
             runtime_dir: None,
             lockfile: None,
+            data: "/data".into(),
             init: "/init".into(),
             cdi_dirs: Vec::new(),
             engine_sockets: Vec::new(),

@@ -18,6 +18,7 @@ use crate::resource::{Labels, ResourceId, label};
 use crate::spec::{ContainerSpec, MountOrigin, MountSpec, NewObject};
 
 mod build;
+pub mod etc;
 mod live;
 mod loss;
 mod mounts;

@@ -140,7 +140,7 @@ pub fn container(
 }
 
 /// Whether somebody has to let it in: where nothing is allowed there is no way out, and nobody who would.
-fn is_gated(egress: &Egress) -> bool {
+pub fn is_gated(egress: &Egress) -> bool {
     match egress.mode {
         EgressMode::Allowlist | EgressMode::Direct => !egress.policy.is_empty(),
         EgressMode::None | EgressMode::Open => false,

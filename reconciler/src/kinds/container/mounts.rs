@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use schema::config::{Home, Image, Mode, MountSource, Relabel, Sandbox};
 
+use super::etc;
 use crate::desired::DesireContext;
 use crate::host_facts::PathKind;
 use crate::kinds::{image, worktree};
@@ -38,6 +39,7 @@ impl<'a> Mounts<'a> {
         let mut all = Self { context, sandbox, specs: Vec::new(), notices: Vec::new(), env: Vec::new() };
         all.memory();
         all.image();
+        all.etc();
         all.home();
         all.configured();
         all.worktrees();
@@ -112,6 +114,13 @@ impl<'a> Mounts<'a> {
             if self.context.host.paths.contains_key(&path) {
                 self.add(bind(path.clone(), path, true));
             }
+        }
+    }
+
+    /// What is configured comes later and may put something else there: it decides nothing that is enforced.
+    fn etc(&mut self) {
+        for file in etc::files(self.sandbox) {
+            self.add(bind(file.path(&self.context.host.data), file.target.into(), true));
         }
     }
 

@@ -1,0 +1,71 @@
+//! Files below `/etc` that sandboxes have from us, as files on this host.
+
+use std::path::Path;
+
+use reconciler::kinds::container::etc;
+use schema::Config;
+
+use crate::failure::Failure;
+use crate::placed;
+
+/// Those of every sandbox of `config`, under `data`. Sandboxes that run keep theirs: other content has another name.
+pub fn place(data: &Path, config: &Config) -> Result<(), Failure> {
+    for file in config.sandboxes.values().flat_map(etc::files) {
+        placed::place(&file.path(data), file.text.as_bytes(), 0o644)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn config(egress: &str) -> Config {
+        let text =
+            format!("apiVersion: sbx/v1\nproject: acme\nsandboxes:\n  api: {{ image: host, egress: {egress} }}\n");
+        let source = schema::Source { name: "sandboxes.yaml".into(), directory: "/".into(), text };
+        let caller = schema::Caller {
+            env: std::collections::BTreeMap::new(),
+            home: "/home/alice".into(),
+            user: "alice".into(),
+            uid: 1000,
+            gid: 1000,
+            data_dir: "/data".into(),
+            engine_sockets: Vec::new(),
+        };
+        schema::load(&[source], &caller).config.expect("no errors")
+    }
+
+    #[test]
+    fn are_there_for_sandboxes_behind_a_policy() {
+        for (egress, count) in [
+            ("{ mode: allowlist }", 3),
+            ("{ mode: allowlist, allow: [{ host: example.com }] }", 3),
+            ("{ mode: direct }", 3),
+            ("{ mode: none }", 0),
+            ("{ mode: open }", 0),
+        ] {
+            let data = tempfile::tempdir().expect("a directory");
+            let config = config(egress);
+            place(data.path(), &config).expect("placed");
+            let files: Vec<_> = config.sandboxes.values().flat_map(etc::files).collect();
+            assert_eq!(files.len(), count, "{egress}");
+            for file in files {
+                let path = file.path(data.path());
+                assert_eq!(std::fs::read_to_string(&path).expect("there"), file.text);
+                assert_eq!(std::fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o644);
+            }
+        }
+    }
+
+    /// Both crates say the same without knowing of each other.
+    #[test]
+    fn the_resolver_is_the_one_that_answers() {
+        let config = config("{}");
+        let files: Vec<_> = config.sandboxes.values().flat_map(etc::files).collect();
+        let (v4, v6) = (egress::synthetic::RESOLVER_V4, egress::synthetic::RESOLVER_V6);
+        assert_eq!(files[0].text, format!("nameserver {v4}\nnameserver {v6}\n"));
+    }
+}
