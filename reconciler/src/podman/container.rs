@@ -9,9 +9,8 @@ use tokio::time::{Instant, sleep};
 use super::client::{JSON, SLOW, encode_name, full, with_query};
 use super::create::{CreateBody, Endpoint, Resources};
 use super::wire::{InspectedContainer, Made};
-use super::{Podman, entrance, error, kernel};
+use super::{Podman, error, kernel};
 use crate::backend::{BackendError, ErrorKind};
-use crate::op::Entry;
 use crate::resource::{Labels, label};
 use crate::spec::{ContainerSpec, LimitSpec, UsernsSpec};
 
@@ -20,7 +19,7 @@ const READY: &str = "sbx-init:ready";
 /// How long that may take.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 /// Longest pause between two looks.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// How long the last lines of one that ended may take to appear; many say nothing.
 const LAST_WORDS_WITHIN: Duration = Duration::from_millis(500);
 /// What a container gets between TERM and KILL.
@@ -33,7 +32,7 @@ fn program(inspected: &InspectedContainer) -> String {
     spec.and_then(|spec| spec.command.into_iter().next()).map(|program| format!(" {program:?}")).unwrap_or_default()
 }
 
-fn address(container: &str, rest: &str) -> String {
+pub(super) fn address(container: &str, rest: &str) -> String {
     format!("/containers/{}{rest}", encode_name(container))
 }
 
@@ -88,41 +87,6 @@ impl Podman {
             }
             Err(failure) => Err(failure),
         }
-    }
-
-    /// Starts a container, once it is seen that it shows what the plan has looked at.
-    ///
-    /// # Guarantees
-    /// When it is refused nothing has run in it, and it is stopped.
-    ///
-    /// # Caveats
-    /// An engine on another machine, and a start that is not ours, are beyond this.
-    pub(crate) async fn enter_container(&self, container: &str, entries: &[Entry]) -> Result<(), BackendError> {
-        if entries.is_empty() || !self.facts().local {
-            return self.start_container(container).await;
-        }
-        // Everything but the first process; 304, "is so already", is no failure.
-        if let Err(failure) = self.client().call(Method::POST, &address(container, "/init"), SLOW).await {
-            if matches!(failure.kind, ErrorKind::NotFound | ErrorKind::Unreachable) {
-                return Err(failure);
-            }
-            match self.reader().inspect(container).await?.state {
-                state if state.status == "initialized" => {}
-                // It runs, or did: what it sees is no secret to it any more.
-                state if state.running || state.is_paused() => return self.start_container(container).await,
-                _ => return Err(failure),
-            }
-        }
-        let pid = self.reader().inspect(container).await?.state.pid;
-        let entries = entries.to_vec();
-        let checked = tokio::task::spawn_blocking(move || entrance::check(pid, &entries)).await;
-        let checked = checked.unwrap_or_else(|error| Err(BackendError::new(ErrorKind::Failed, error.to_string())));
-        if let Err(refusal) = checked {
-            let path = with_query(&address(container, "/stop"), &[("timeout", "0")]);
-            self.client().call(Method::POST, &path, SLOW).await?;
-            return Err(refusal);
-        }
-        self.start_container(container).await
     }
 
     async fn resume(&self, container: &str) -> Result<(), BackendError> {

@@ -8,19 +8,104 @@
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
+use hyper::Method;
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
+use tokio::time::sleep;
 
-use super::kernel;
+use super::client::{SLOW, with_query};
+use super::container::{LOOK_AGAIN, address};
+use super::{Podman, kernel};
 use crate::backend::{BackendError, ErrorKind};
 use crate::op::Entry;
+
+/// What the engine calls a container whose first process waits.
+const INITIALIZED: &str = "initialized";
+/// How often a container is set up for a look. An engine cleans up once for each run that has ended.
+const SET_UPS: u32 = 5;
+
+impl Podman {
+    /// Starts a container, once it is seen that it shows what the plan has looked at.
+    ///
+    /// # Guarantees
+    /// When it is refused nothing has run in it, and it is stopped.
+    ///
+    /// # Caveats
+    /// An engine on another machine, and a start that is not ours, are beyond this. An engine may be late with cleaning up
+    /// after the last run, and take down what it has just set up: it is set up and looked at again. When that happens in
+    /// the instant before the start, the look comes right after it.
+    pub(crate) async fn enter_container(&self, container: &str, entries: &[Entry]) -> Result<(), BackendError> {
+        if entries.is_empty() || !self.facts().local {
+            return self.start_container(container).await;
+        }
+        for _ in 0..SET_UPS {
+            let Some(pid) = self.set_up_to_wait(container).await? else {
+                // It runs, or did: what it sees is no secret to it any more.
+                return self.start_container(container).await;
+            };
+            let looked = look(pid, entries).await;
+            let now = self.reader().inspect(container).await?.state;
+            if now.pid != pid || now.status != INITIALIZED {
+                sleep(LOOK_AGAIN).await;
+                continue;
+            }
+            if let Err(refusal) = looked {
+                self.stop_at_once(container).await?;
+                return Err(refusal);
+            }
+            self.start_container(container).await?;
+            // The same process, unless the engine had to set it up once more in between.
+            let started = self.reader().inspect(container).await?.state;
+            if started.pid != pid
+                && started.running
+                && let Err(refusal) = look(started.pid, entries).await
+            {
+                self.stop_at_once(container).await?;
+                return Err(refusal);
+            }
+            return Ok(());
+        }
+        Err(BackendError::new(ErrorKind::Transient, "the engine takes down again what it has set up"))
+    }
+
+    /// Has the engine set up everything but the first process, which waits; its number. `None` when it runs already.
+    async fn set_up_to_wait(&self, container: &str) -> Result<Option<u32>, BackendError> {
+        // 304, "is so already", is no failure.
+        let made = self.client().call(Method::POST, &address(container, "/init"), SLOW).await;
+        if let Err(failure) = &made
+            && matches!(failure.kind, ErrorKind::NotFound | ErrorKind::Unreachable)
+        {
+            return Err(failure.clone());
+        }
+        let state = self.reader().inspect(container).await?.state;
+        match made {
+            _ if state.status == INITIALIZED => Ok(Some(state.pid)),
+            _ if state.running || state.is_paused() => Ok(None),
+            // Taken down meanwhile; whoever looks will see.
+            Ok(_) => Ok(Some(0)),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    async fn stop_at_once(&self, container: &str) -> Result<(), BackendError> {
+        let path = with_query(&address(container, "/stop"), &[("timeout", "0")]);
+        self.client().call(Method::POST, &path, SLOW).await.map(drop)
+    }
+}
+
+/// Whether the process `pid` sees what it should. Looking blocks.
+async fn look(pid: u32, entries: &[Entry]) -> Result<(), BackendError> {
+    let entries = entries.to_vec();
+    let looked = tokio::task::spawn_blocking(move || check(pid, &entries)).await;
+    looked.unwrap_or_else(|error| Err(BackendError::new(ErrorKind::Failed, error.to_string())))
+}
 
 /// Compares what the waiting process `pid` sees with `entries`.
 ///
 /// # Errors
 /// `Stale` when a source has been replaced since the plan looked at it, `Conflict` when something mounted below a
 /// read-only source can be written.
-pub(crate) fn check(pid: u32, entries: &[Entry]) -> Result<(), BackendError> {
+fn check(pid: u32, entries: &[Entry]) -> Result<(), BackendError> {
     let root = PathBuf::from(format!("/proc/{pid}/root"));
     let root = open(&root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(|error| {
         BackendError::new(ErrorKind::Failed, format!("what is mounted cannot be looked at: {error}"))
@@ -111,6 +196,7 @@ mod tests {
     use super::*;
     use crate::host_facts::FileId;
     use crate::op::Source;
+    use crate::podman::fake::{Fake, inspected};
 
     fn entry(source: &str, target: &str, read_only: bool) -> Entry {
         let source = Source { path: source.into(), id: FileId { device: 1, inode: 1 } };
@@ -143,5 +229,21 @@ mod tests {
         assert_eq!(writable_below(&asked, &here, &mounts(&[("/srv/new", true)])), None);
         let writable = [entry("/not-there/data", "/srv", false)];
         assert_eq!(writable_below(&writable, &here, &mounts(&[("/srv/new", true)])), None);
+    }
+
+    #[tokio::test]
+    async fn what_was_taken_down_after_a_look_is_looked_at_again() {
+        let id = FileId { device: 0, inode: 0 };
+        let entries =
+            [Entry { target: "/".into(), read_only: false, source: Some(Source { path: "/swapped".into(), id }) }];
+        // It never stays set up: no process to look at, and nothing is started.
+        let fake = Fake::start(|asked| match asked {
+            "POST /containers/c/init" => Some((204, String::new())),
+            _ => inspected("c", "c", "exited", "u"),
+        })
+        .await;
+        let failure = fake.podman.enter_container("c", &entries).await.expect_err("gives up");
+        assert_eq!(failure.kind, crate::backend::ErrorKind::Transient);
+        assert!(fake.changes().iter().all(|asked| asked == "POST /containers/c/init"), "{:?}", fake.changes());
     }
 }
