@@ -63,12 +63,14 @@ mod tests {
              empty: { image: base, egress: { allow: [], deny: [{ host: a.example }] } }\n  \
              none: { image: base, egress: { mode: none } }\n  \
              open: { image: base, egress: { mode: open } }\n  \
-             plain: { image: base }\n",
+             plain: { image: base }\n  \
+             socket: { image: base, egress: { transport: socket } }\n",
         );
         assert_eq!(
             blamed(&config).await,
             [
                 "sandboxes.yaml:9:26 mode `direct` of egress is not available yet",
+                "sandboxes.yaml:15:26 transport `socket` of egress is not available yet",
                 "sandboxes.yaml:5:44 `allow` of egress is not available yet",
             ]
         );
