@@ -43,6 +43,7 @@ impl Far {
                 std::thread::spawn(move || {
                     let mut bytes = [0; 64];
                     while stream.read(&mut bytes).is_ok_and(|read| read > 0) {}
+                    let _ = stream.shutdown(std::net::Shutdown::Both);
                     ended.fetch_add(1, Ordering::SeqCst);
                 });
             }
@@ -67,11 +68,12 @@ impl Far {
 }
 
 /// A configuration that allows these names, each at one port of the far end.
-fn allowing(rest: &str, names: &[(&str, u16)]) -> String {
+fn allowing(engine: &Engine, rest: &str, names: &[(&str, u16)]) -> String {
+    engine.write("resolv.conf", "nameserver 192.0.2.53\n");
     let rules: Vec<String> =
         names.iter().map(|(name, port)| format!("{{ host: {name}, ports: [{port}], protocol: tcp }}")).collect();
     format!(
-        "sandboxes:\n  dev:\n    image: host\n{rest}    egress:\n      allow: [{}]\n      hosts: {{ kept.test: [{FAR}], cut.test: [{FAR}], other.test: [{FAR}] }}",
+        "sandboxes:\n  dev:\n    image: host\n    mounts: [{{ source: ./resolv.conf, target: /etc/resolv.conf }}]\n{rest}    egress:\n      allow: [{}]\n      hosts: {{ kept.test: [{FAR}], cut.test: [{FAR}], other.test: [{FAR}] }}",
         rules.join(", ")
     )
 }
@@ -149,7 +151,7 @@ on_every_engine! {
     /// What is named is reached, nothing else is, and a change of the policy is live.
     fn an_allowlist(engine) {
         let (kept, cut) = (Far::at(engine, KEPT), Far::at(engine, CUT));
-        engine.configure(&allowing("", &BOTH));
+        engine.configure(&allowing(engine, "", &BOTH));
         let planned = engine.planned();
         assert!(planned.contains(&"create policy/dev".to_owned()), "{planned:?}");
         engine.converge();
@@ -167,8 +169,10 @@ on_every_engine! {
         let denied: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert!(denied.iter().any(|record| record["host"] == "nowhere.test"), "{log}");
         assert!(denied.iter().all(|record| record["allowed"] == false && record["sandbox"] == "dev"), "{log}");
-        let all = engine.sbx(&["egress", "log", "dev"]).ok();
-        assert!(all.contains(&format!("allowed tcp kept.test:{KEPT}")), "{all}");
+        wait_for("the record of a connection that has ended", Duration::from_secs(2), || {
+            let all = engine.sbx(&["egress", "log", "dev"]).ok();
+            all.contains(&format!("allowed tcp kept.test:{KEPT}")).then_some(())
+        });
         let status = engine.sbx(&["status", "--json"]).run().json();
         assert_eq!(status["sandboxes"][0]["egress"]["attached"], true, "{status}");
         assert!(!status["sandboxes"][0]["egress"]["denied"].as_array().unwrap().is_empty(), "{status}");
@@ -178,7 +182,7 @@ on_every_engine! {
         let mut stays = Client::of(engine, "kept.test", KEPT);
         let _goes = Client::of(engine, "cut.test", CUT);
         let ended = (kept.ended(), cut.ended());
-        engine.configure(&allowing("", &BOTH[..1]));
+        engine.configure(&allowing(engine, "", &BOTH[..1]));
         let change = engine.planned_for("policy/dev");
         assert_eq!((text(&change["action"]), &change["cuts"][0]), ("update", &format!("cut.test:{CUT}").into()), "{change}");
         assert_eq!(change["fields"][0]["path"], format!("allow[cut.test:{CUT}]"), "{change}");
@@ -237,7 +241,7 @@ on_every_engine! {
     /// Killed: refused at once, and back as soon as there is a daemon, with the same container.
     fn the_daemon_killed(engine) {
         let kept = Far::at(engine, KEPT);
-        engine.configure(&allowing("", &BOTH[..1]));
+        engine.configure(&allowing(engine, "", &BOTH[..1]));
         engine.converge();
         reaches(engine, "kept.test", KEPT);
         let (id, pid) = (engine.id("dev"), engine.pid("dev"));
@@ -272,7 +276,7 @@ on_every_engine! {
     fn the_gate(engine) {
         let _kept = Far::at(engine, KEPT);
         let command = "    command: [bash, -c, 'date +%s%N >>/tmp/starts; exec sleep 1000']\n";
-        engine.configure(&allowing(command, &BOTH[..1]));
+        engine.configure(&allowing(engine, command, &BOTH[..1]));
         engine.converge();
         let starts = || engine.inside("dev", &["wc", "-l", "/tmp/starts"]).split(' ').next().unwrap().to_owned();
         assert_eq!(starts(), "1");
@@ -302,7 +306,7 @@ on_every_engine! {
     /// The control socket is its owner's alone, by its mode and by who is at the other end.
     fn other_users(engine) {
         let _kept = Far::at(engine, KEPT);
-        engine.configure(&allowing("", &BOTH[..1]));
+        engine.configure(&allowing(engine, "", &BOTH[..1]));
         engine.converge();
         let socket = socket(engine);
         let mode = |path: &std::path::Path| {
@@ -334,7 +338,7 @@ on_every_engine! {
     /// A newer program's daemon takes the place of an older one without the sandboxes losing their sockets.
     fn a_newer_daemon(engine) {
         let kept = Far::at(engine, KEPT);
-        engine.configure(&allowing("", &BOTH[..1]));
+        engine.configure(&allowing(engine, "", &BOTH[..1]));
         engine.converge();
         let old = daemon(engine);
         engine.expect_nothing_to_do();
