@@ -34,6 +34,7 @@ mod tests {
             gid: 1000,
             data_dir: "/data".into(),
             engine_sockets: Vec::new(),
+            today: jiff::civil::date(2026, 11, 25),
         };
         schema::load(&[source], &caller).config.expect("no errors")
     }

@@ -231,7 +231,7 @@ on_every_engine! {
             assert_ne!(refused.code, 0, "/etc/{file} was written");
         }
         let id = engine.id("dev");
-        engine.configure(&allowing("", &BOTH[..1]));
+        engine.configure(&allowing(engine, "", &BOTH[..1]));
         assert_eq!(engine.planned(), ["create policy/dev", "delete container/open"]);
         engine.converge();
         reaches(engine, "kept.test", KEPT);
