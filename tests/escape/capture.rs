@@ -1,0 +1,72 @@
+//! Every packet of a network namespace, as the kernel shows it to a packet socket.
+
+use std::io::{self, Read as _};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::engine::Engine;
+
+/// All protocols, in network byte order, as packet sockets want it.
+const EVERYTHING: i32 = 0x0003u16.to_be() as i32;
+
+/// A capture under way. Packets count from its start to the look at them.
+pub struct Capture {
+    seen: Arc<Mutex<Vec<IpAddr>>>,
+    ended: Arc<AtomicBool>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Capture {
+    /// Starts to capture in the network namespace of `engine`.
+    pub fn start(engine: &Engine) -> Self {
+        let open = || -> io::Result<Socket> {
+            let socket = Socket::new(Domain::PACKET, Type::DGRAM, Some(Protocol::from(EVERYTHING)))?;
+            socket.set_read_timeout(Some(Duration::from_millis(50)))?;
+            Ok(socket)
+        };
+        let socket = engine.namespaces().within_network(open).expect("a packet socket");
+        let (seen, ended) = (Arc::default(), Arc::new(AtomicBool::new(false)));
+        let reader = {
+            let (seen, ended) = (Arc::clone(&seen), Arc::clone(&ended));
+            std::thread::spawn(move || read(socket, &seen, &ended))
+        };
+        Self { seen, ended, reader: Some(reader) }
+    }
+
+    /// How many packets were for an address that `of_interest` says yes to.
+    pub fn count(&self, of_interest: impl Fn(IpAddr) -> bool) -> usize {
+        self.seen.lock().unwrap().iter().filter(|address| of_interest(**address)).count()
+    }
+}
+
+impl Drop for Capture {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Relaxed);
+        let _ = self.reader.take().map(JoinHandle::join);
+    }
+}
+
+fn read(mut socket: Socket, seen: &Mutex<Vec<IpAddr>>, ended: &AtomicBool) {
+    let mut packet = [0u8; 65_536];
+    while !ended.load(Ordering::Relaxed) {
+        match socket.read(&mut packet) {
+            Ok(length) => seen.lock().unwrap().extend(destination(&packet[..length])),
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+/// Where an IP packet goes; nothing for other protocols.
+fn destination(packet: &[u8]) -> Option<IpAddr> {
+    match packet.first()? >> 4 {
+        4 => Some(IpAddr::from(<[u8; 4]>::try_from(packet.get(16..20)?).ok()?)),
+        6 => Some(IpAddr::from(<[u8; 16]>::try_from(packet.get(24..40)?).ok()?)),
+        _ => None,
+    }
+}

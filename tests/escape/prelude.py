@@ -1,0 +1,160 @@
+# Runs inside a sandbox: reads a list of attempts, tries each in a process of its own, tells how long it took and how it ended.
+import ctypes, errno, json, os, signal, socket, ssl, struct, sys, time
+
+LIMIT = 5
+
+
+def dial(host, port, family=0, timeout=3):
+    error = OSError("no address")
+    for found in socket.getaddrinfo(host, port, family, socket.SOCK_STREAM):
+        try:
+            made = socket.socket(*found[:3])
+            made.settimeout(timeout)
+            made.connect(found[4])
+            return made
+        except OSError as failed:
+            error = failed
+    raise error
+
+
+def say(stream, data, more=True):
+    stream.sendall(data)
+    return stream.recv(65536) if more else b""
+
+
+def http(host, request, port=80):
+    """Sends raw bytes to the address of a name and gives what comes back until the end or a pause."""
+    with dial(host, port) as stream:
+        stream.sendall(request)
+        return everything(stream)
+
+
+def everything(stream, pause=0.7):
+    stream.settimeout(pause)
+    got = b""
+    try:
+        while part := stream.recv(65536):
+            got += part
+    except (TimeoutError, socket.timeout, ConnectionResetError):
+        pass
+    return got
+
+
+def get(host, path="/", token="-", more="", method="GET"):
+    return f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nX-Token: {token}\r\n{more}\r\n".encode()
+
+
+def demand(got, wanted):
+    if wanted not in got:
+        raise OSError(f"{wanted!r} is not in {got[:300]!r}")
+
+
+class Tls:
+    """A TLS client whose first flight can be sent in any form."""
+
+    def __init__(self, name, alpn=None):
+        context = ssl._create_unverified_context()
+        if alpn:
+            context.set_alpn_protocols(alpn)
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_hostname=name)
+        try:
+            self.tls.do_handshake()
+        except ssl.SSLWantReadError:
+            pass
+        self.hello = self.outgoing.read()
+
+    def finish(self, stream, pieces=None):
+        for piece in pieces or [self.hello]:
+            stream.sendall(piece)
+        while True:
+            try:
+                self.tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                if self.outgoing.pending:
+                    stream.sendall(self.outgoing.read())
+                got = stream.recv(65536)
+                if not got:
+                    raise OSError("closed during the handshake")
+                self.incoming.write(got)
+        stream.sendall(self.outgoing.read())
+        self.stream = stream
+        return self
+
+    def ask(self, request):
+        self.tls.write(request)
+        self.stream.sendall(self.outgoing.read())
+        while True:
+            try:
+                return self.tls.read(65536)
+            except ssl.SSLWantReadError:
+                got = self.stream.recv(65536)
+                if not got:
+                    raise OSError("closed")
+                self.incoming.write(got)
+
+
+def https(address, name, request, port=443, pieces=None, alpn=None):
+    """TLS to an address with the server name `name`, in pieces if `pieces` says how."""
+    client = Tls(name, alpn)
+    with dial(address, port) as stream:
+        client.finish(stream, pieces(client.hello) if pieces else None)
+        return client.ask(request)
+
+
+def record(payload):
+    return b"\x16\x03\x01" + struct.pack(">H", len(payload)) + payload
+
+
+def records(hello, size):
+    payload = hello[5:]
+    return [b"".join(record(payload[at : at + size]) for at in range(0, len(payload), size))]
+
+
+def question(name, kind=1, number=0x1234):
+    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
+    return struct.pack(">HHHHHH", number, 0x0100, 1, 0, 0, 0) + labels + b"\0" + struct.pack(">HH", kind, 1)
+
+
+def ask_dns(server, name, kind=1, tcp=False, raw=None):
+    """(response code, number of answers)."""
+    data = raw or question(name, kind)
+    if tcp:
+        with dial(server, 53) as stream:
+            stream.sendall(struct.pack(">H", len(data)) + data)
+            got = stream.recv(65536)[2:]
+    else:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stream:
+            stream.settimeout(1)
+            stream.sendto(data, (server, 53))
+            got = stream.recv(65536)
+    return got[3] & 15, struct.unpack(">H", got[6:8])[0]
+
+
+def run(script, token):
+    begun = time.monotonic()
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reader)
+        signal.alarm(LIMIT)
+        said = "through"
+        try:
+            exec(script, {**globals(), "T": token})
+        except BaseException as error:
+            said = f"{type(error).__name__}: {error}"
+        os.write(writer, said.encode()[:4000])
+        os._exit(0)
+    os.close(writer)
+    said = b""
+    while part := os.read(reader, 4096):
+        said += part
+    os.waitpid(child, 0)
+    os.close(reader)
+    return {"said": said.decode() or f"killed after {LIMIT} s", "seconds": time.monotonic() - begun}
+
+
+for line in sys.stdin:
+    wanted = json.loads(line)
+    print(json.dumps({"name": wanted["name"], **run(wanted["script"], wanted["token"])}), flush=True)

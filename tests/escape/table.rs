@@ -1,0 +1,170 @@
+//! Runs the table on one engine of each kind.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::IpAddr;
+use std::process::Stdio;
+
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::attempt::{ATTEMPTS, Attempt};
+use crate::capture::Capture;
+use crate::engine::{Engine, Kind};
+use crate::invocation::Running;
+use crate::world::{FOREIGN, World};
+
+/// A refusal that takes longer is a denial of service.
+const QUICK: f64 = 2.0;
+
+/// The sandboxes: the one that tries to get out, one it may talk to, one it may not.
+const CONFIGURATION: &str = "\
+networks: { backend: {}, elsewhere: {} }
+defaults: { image: host }
+sandboxes:
+  inner:
+    networks: [backend]
+    egress:
+      allow:
+        - { host: open.example.org, ports: [80, 443, 9999] }
+        - { host: open.example.org, ports: [5353], protocol: udp }
+        - { host: api.example.org, methods: [GET], paths: ['/v1/**'] }
+        - { host: '*.wild.example.org', upgrade: true }
+        - { host: loopback.example.org }
+        - { host: private.example.org }
+        - { host: metadata.example.org }
+        - { host: alias.example.org }
+  peer: { networks: [backend], command: [python3, -m, http.server, '7000', --directory, /usr/share/doc] }
+  neighbour: { networks: [elsewhere], command: [python3, -m, http.server, '7000', --directory, /usr/share/doc] }
+";
+
+/// What became of one attempt, as the inside tells it.
+#[derive(Deserialize)]
+struct Told {
+    name: String,
+    said: String,
+    seconds: f64,
+}
+
+/// The process inside that makes the attempts.
+struct Inside<'e> {
+    running: Running<'e>,
+    answers: BufReader<std::process::ChildStdout>,
+}
+
+impl<'e> Inside<'e> {
+    fn start(engine: &'e Engine) -> Self {
+        let mut invocation = engine.sbx(&["exec", "-T", "inner", "--", "python3", "-c", include_str!("prelude.py")]);
+        invocation.command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut running = invocation.spawn();
+        let answers = BufReader::new(running.child.stdout.take().expect("stdout is piped"));
+        Self { running, answers }
+    }
+
+    fn try_out(&mut self, name: &str, script: &str, token: &str) -> Told {
+        let script = format!("PROXY = {}\n{script}", egress::attach::TCP_PORT);
+        let line = json!({ "name": name, "script": script, "token": token });
+        writeln!(self.running.child.stdin.as_mut().expect("stdin is piped"), "{line}").expect("it reads");
+        let mut answer = String::new();
+        self.answers.read_line(&mut answer).expect("it answers");
+        serde_json::from_str(&answer).unwrap_or_else(|error| panic!("{name}: {error}: {answer:?}"))
+    }
+}
+
+/// Everything that is wrong with how `attempts` went on `engine`, a line each.
+fn failures(engine: &Engine, attempts: &[&Attempt]) -> Vec<String> {
+    let world = World::start(engine);
+    let trust = engine.write("world.pem", &world.authority);
+    engine.configure(CONFIGURATION);
+    engine.sbx(&["apply", "--auto-approve"]).env("SSL_CERT_FILE", &trust).run().expect_code(0);
+    let capture = Capture::start(engine);
+    let mut inside = Inside::start(engine);
+    let mut failures = Vec::new();
+    for (number, attempt) in attempts.iter().enumerate() {
+        let name = attempt.name;
+        let (attack, control) = (format!("attack-{number}-x"), format!("control-{number}-x"));
+        let told = inside.try_out(name, attempt.attack, &attack);
+        assert_eq!(told.name, name);
+        let mut fail = |what: String| failures.push(format!("{name}: {what}"));
+        if told.said == "through" {
+            fail("the attack got through".to_owned());
+        }
+        let arrived = world.arrivals.with(&attack);
+        if !arrived.is_empty() {
+            fail(format!("the attack arrived: {arrived:?}"));
+        }
+        if told.seconds > QUICK {
+            fail(format!("refused after {:.1} s: {}", told.seconds, told.said));
+        }
+        let told = inside.try_out(name, attempt.control, &control);
+        if told.said != "through" {
+            fail(format!("the control failed: {}", told.said));
+        }
+        if attempt.arrives && world.arrivals.with(&control).is_empty() {
+            fail("the control did not arrive".to_owned());
+        }
+    }
+    let foreign = |address: IpAddr| match address {
+        IpAddr::V4(address) => address.octets()[..3] == FOREIGN.octets()[..3] || address.is_link_local(),
+        IpAddr::V6(address) => address.segments()[..2] == [0x2001, 0xdb8],
+    };
+    let left = capture.count(foreign);
+    if left != 0 {
+        failures.push(format!("{left} packets for addresses that nobody allowed were on the wire"));
+    }
+    if capture.count(|address| address == IpAddr::V4(crate::world::SERVER)) == 0 {
+        failures.push("the capture saw nothing of what was allowed: it sees nothing at all".to_owned());
+    }
+    failures.extend(unasked(&world));
+    failures.extend(unaudited(engine, attempts));
+    failures
+}
+
+/// Names the world's name server was asked for although no rule names them.
+fn unasked(world: &World) -> Vec<String> {
+    let mut names = world.arrivals.with("dns ");
+    names.retain(|arrival| arrival.ends_with(".example.net") || arrival.contains("attack"));
+    names.into_iter().map(|name| format!("asked upstream although not listed: {name}")).collect()
+}
+
+/// Attempts whose refusal the audit log does not have. Refusals are counted by host and port, as attempts share them.
+fn unaudited(engine: &Engine, attempts: &[&Attempt]) -> Vec<String> {
+    let log = engine.sbx(&["egress", "log", "inner", "--denied", "--json"]).ok();
+    let mut denied: BTreeMap<String, usize> = BTreeMap::new();
+    for line in log.lines() {
+        let record: serde_json::Value = serde_json::from_str(line).expect("a record is JSON");
+        *denied.entry(record["host"].to_string()).or_default() += 1;
+    }
+    let expected = attempts.iter().filter(|attempt| attempt.audited).count();
+    let found: usize = denied.values().sum();
+    if found < expected {
+        return vec![format!("{expected} refusals are expected in the audit log, {found} are there: {denied:?}")];
+    }
+    Vec::new()
+}
+
+fn check(kind: Kind) {
+    let engine = Engine::start(kind);
+    let failures = failures(&engine, &ATTEMPTS.iter().collect::<Vec<_>>());
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn nothing_gets_out_rootful_4() {
+    check(Kind::Rootful4);
+}
+
+#[test]
+fn nothing_gets_out_rootless_4() {
+    check(Kind::Rootless4);
+}
+
+#[test]
+fn nothing_gets_out_rootful_5() {
+    check(Kind::Rootful5);
+}
+
+#[test]
+fn nothing_gets_out_rootless_5() {
+    check(Kind::Rootless5);
+}

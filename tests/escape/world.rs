@@ -1,0 +1,193 @@
+//! What is outside: a name server, web servers with and without TLS, and sinks, on addresses of the engine's own network
+//! namespace. Everything that arrives is written down.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufRead as _, BufReader, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream, UdpSocket};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::engine::Engine;
+use crate::name_server;
+
+/// Where the world serves: the far end of the engine's uplink.
+pub const SERVER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+
+/// Addresses nobody serves on and that only the uplink leads to.
+pub const FOREIGN: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 7);
+
+/// Names and what the world's name server says of them.
+pub const NAMES: &[(&str, IpAddr)] = &[
+    ("open.example.org", IpAddr::V4(SERVER)),
+    ("api.example.org", IpAddr::V4(SERVER)),
+    ("a.wild.example.org", IpAddr::V4(SERVER)),
+    ("other.example.net", IpAddr::V4(SERVER)),
+    // Allowed names that lead where nobody may be led.
+    ("loopback.example.org", IpAddr::V4(Ipv4Addr::LOCALHOST)),
+    ("private.example.org", IpAddr::V4(Ipv4Addr::new(10, 88, 0, 1))),
+    ("metadata.example.org", IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254))),
+];
+
+/// Names that are other names.
+pub const ALIASES: &[(&str, &str)] = &[("alias.example.org", "private.example.org")];
+
+/// What arrived: `dns open.example.org`, `http api.example.org GET /v1/x`, `tls open.example.org`, `tcp 9999 text`, `udp 5353 text`.
+#[derive(Clone, Default)]
+pub struct Arrivals(Arc<Mutex<Vec<String>>>);
+
+impl Arrivals {
+    fn add(&self, what: String) {
+        self.0.lock().unwrap().push(what);
+    }
+
+    /// Everything that arrived and holds `text`.
+    pub fn with(&self, text: &str) -> Vec<String> {
+        self.0.lock().unwrap().iter().filter(|arrival| arrival.contains(text)).cloned().collect()
+    }
+}
+
+/// The servers; they end with the test process.
+pub struct World {
+    pub arrivals: Arrivals,
+    /// Who the TLS servers' certificates are signed by, PEM.
+    pub authority: String,
+}
+
+impl World {
+    /// Starts everything in the network namespace of `engine`.
+    pub fn start(engine: &Engine) -> Self {
+        let arrivals = Arrivals::default();
+        let inside = engine.namespaces();
+        let tcp = |port: u16| inside.within_network(|| TcpListener::bind((SERVER, port))).expect("a port of the world");
+        let udp = |port: u16| inside.within_network(|| UdpSocket::bind((SERVER, port))).expect("a port of the world");
+        let (authority, tls) = certificates();
+
+        let (socket, seen) = (udp(53), arrivals.clone());
+        std::thread::spawn(move || name_server::serve(&socket, NAMES, ALIASES, |name| seen.add(format!("dns {name}"))));
+        for port in [80, 8080] {
+            let seen = arrivals.clone();
+            serve(tcp(port), move |stream| http(stream, "http", &seen));
+        }
+        for port in [443, 8443] {
+            let (seen, tls) = (arrivals.clone(), Arc::clone(&tls));
+            serve(tcp(port), move |stream| {
+                stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+                let mut connection = rustls::ServerConnection::new(Arc::clone(&tls)).map_err(io::Error::other)?;
+                let mut socket = stream;
+                connection.complete_io(&mut socket)?;
+                seen.add(format!("tls {}", connection.server_name().unwrap_or("-")));
+                http(rustls::StreamOwned::new(connection, socket), "https", &seen)
+            });
+        }
+        // Speaks first, as ssh does, and then repeats what it is told.
+        for port in [22, 9999] {
+            let seen = arrivals.clone();
+            serve(tcp(port), move |mut stream| {
+                stream.write_all(b"hello from the world\r\n")?;
+                let mut line = String::new();
+                BufReader::new(stream.try_clone()?).read_line(&mut line)?;
+                seen.add(format!("tcp {port} {}", line.trim_end()));
+                stream.write_all(line.as_bytes())
+            });
+        }
+        // On every address of the host.
+        let everywhere = inside.within_network(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, 7777))).expect("a port");
+        let seen = arrivals.clone();
+        serve(everywhere, move |mut stream| {
+            let mut line = String::new();
+            BufReader::new(stream.try_clone()?).read_line(&mut line)?;
+            seen.add(format!("tcp 7777 {}", line.trim_end()));
+            stream.write_all(line.as_bytes())
+        });
+        for port in [443, 5353] {
+            let (socket, seen) = (udp(port), arrivals.clone());
+            std::thread::spawn(move || {
+                let mut datagram = [0; 2048];
+                while let Ok((length, from)) = socket.recv_from(&mut datagram) {
+                    seen.add(format!("udp {port} {}", String::from_utf8_lossy(&datagram[..length])));
+                    let _ = socket.send_to(&datagram[..length], from);
+                }
+            });
+        }
+        Self { arrivals, authority }
+    }
+}
+
+fn serve<F>(listener: TcpListener, each: F)
+where
+    F: Fn(TcpStream) -> io::Result<()> + Clone + Send + 'static,
+{
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let each = each.clone();
+            // What a client does wrong is the client's business.
+            std::thread::spawn(move || drop(each(stream)));
+        }
+    });
+}
+
+/// One certificate for every name of the world, and the authority that signed it.
+fn certificates() -> (String, Arc<rustls::ServerConfig>) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut parameters = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap();
+    parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let authority = parameters.self_signed(&key).unwrap();
+    let pem = authority.pem();
+    let issuer = rcgen::Issuer::new(parameters, key);
+    let names: Vec<String> = NAMES.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let leaf_key = rcgen::KeyPair::generate().unwrap();
+    let leaf = rcgen::CertificateParams::new(names).unwrap().signed_by(&leaf_key, &issuer).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![leaf.der().clone()],
+            rustls::pki_types::PrivateKeyDer::try_from(leaf_key.serialize_der()).unwrap(),
+        )
+        .unwrap();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    (pem, Arc::new(config))
+}
+
+/// Answers one request after the other: `/redirect` leads elsewhere, everything else is told back.
+fn http(stream: impl Read + Write, kind: &str, seen: &Arrivals) -> io::Result<()> {
+    let mut reader = BufReader::new(stream);
+    loop {
+        let mut head = Vec::new();
+        loop {
+            let mut line = String::new();
+            if reader.read_line(&mut line)? == 0 {
+                return Ok(());
+            }
+            if line.trim_end().is_empty() {
+                break;
+            }
+            head.push(line.trim_end().to_owned());
+        }
+        let headers: BTreeMap<String, String> = head
+            .iter()
+            .skip(1)
+            .filter_map(|line| line.split_once(':'))
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
+            .collect();
+        let length = headers.get("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body)?;
+        let host = headers.get("host").map_or("-", String::as_str);
+        let request = head.first().map_or("", String::as_str);
+        let token = headers.get("x-token").map_or("-", String::as_str);
+        seen.add(format!("{kind} {host} {request} token={token} {}", String::from_utf8_lossy(&body)));
+        let answer = if request.contains(" /redirect") {
+            "HTTP/1.1 302 Found\r\nLocation: http://other.example.net/landed\r\nContent-Length: 0\r\n\r\n".to_owned()
+        } else if headers.contains_key("upgrade") {
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n".to_owned()
+        } else {
+            let text = format!("world says {request}\n");
+            format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{text}", text.len())
+        };
+        reader.get_mut().write_all(answer.as_bytes())?;
+        reader.get_mut().flush()?;
+    }
+}
