@@ -14,6 +14,7 @@ use crate::audit::{Record, Spoken};
 use crate::compiled::Compiled;
 use crate::generation::Generation;
 use crate::pool::InUse;
+use crate::requests::Requests;
 use crate::route::Route;
 use crate::sandbox::Sandbox;
 use crate::shared::Shared;
@@ -46,6 +47,8 @@ struct Flow {
     time: Timestamp,
     sent: AtomicU64,
     received: AtomicU64,
+    /// Requests on it, where they are judged one by one.
+    requests: Arc<Requests>,
 }
 
 /// By what it is open.
@@ -105,17 +108,21 @@ impl Flows {
     /// Cuts all that `generation` does not allow; how many.
     pub(crate) fn judge_again(&self, generation: &Generation, today: Date) -> usize {
         let open = self.lock();
-        open.flows
-            .values()
-            .filter(|flow| !flow.judge(&generation.compiled, today))
-            .inspect(|flow| flow.cut.cancel())
-            .count()
+        let (allowed, revoked): (Vec<_>, Vec<_>) =
+            open.flows.values().partition(|flow| flow.judge(&generation.compiled, today));
+        for flow in allowed {
+            flow.requests.judge_again(generation, &flow.host, flow.port, today);
+        }
+        for flow in &revoked {
+            flow.end();
+        }
+        revoked.len()
     }
 
     /// Cuts all: the sandbox is not served any more.
     pub fn cut(&self) {
         for flow in self.lock().flows.values() {
-            flow.cut.cancel();
+            flow.end();
         }
     }
 }
@@ -127,6 +134,11 @@ impl Flow {
 
     fn judged(&self) -> MutexGuard<'_, Judged> {
         self.judged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn end(&self) {
+        self.cut.cancel();
+        self.requests.cut();
     }
 
     /// Whether it may go on.
@@ -183,6 +195,7 @@ impl FlowGuard {
             time: (shared.clock)(),
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
+            requests: Arc::default(),
         });
         open.flows.insert(id, Arc::clone(&flow));
         drop(open);
@@ -214,6 +227,11 @@ impl FlowGuard {
     /// Whether it has to end.
     pub fn is_cancelled(&self) -> bool {
         self.flow.cut.is_cancelled()
+    }
+
+    /// Requests on it.
+    pub(crate) fn requests(&self) -> &Arc<Requests> {
+        &self.flow.requests
     }
 
     /// Counts bytes from the sandbox.

@@ -1,10 +1,13 @@
 //! Where connections are handed to what understands HTTP.
+//!
+//! What that needs is large and kept apart, so that connections that only pass bytes on stay small.
 
 use std::sync::Arc;
 
 use schema::policy::Host;
 use tokio::net::TcpStream;
 
+use crate::http;
 use crate::sandbox::Sandbox;
 use crate::session::{Prefixed, Session};
 use crate::shared::Shared;
@@ -12,27 +15,27 @@ use crate::splice::Channel;
 use crate::verdict::Denial;
 
 /// HTTP of which every request is judged.
-#[expect(clippy::unused_async, reason = "until HTTP is served")]
 pub(crate) async fn requests<C: Channel>(client: Prefixed<C>, session: Session) {
-    client.get_ref().reset();
-    drop(session);
+    Box::pin(http::plain::serve(client, session)).await;
 }
 
 /// TLS that ends here.
-#[expect(clippy::unused_async, reason = "until HTTP is served")]
 pub(crate) async fn intercept<C: Channel>(client: Prefixed<C>, session: Session) {
-    client.get_ref().reset();
-    drop(session);
+    Box::pin(http::intercept::serve(client, session)).await;
 }
 
 /// A client that knows that this is a proxy.
-#[expect(clippy::unused_async, reason = "until HTTP is served")]
-pub(crate) async fn explicit<C: Channel>(client: C, _sandbox: Arc<Sandbox>, _shared: Arc<Shared>) {
-    client.reset();
+pub(crate) async fn explicit<C: Channel>(client: C, sandbox: Arc<Sandbox>, shared: Arc<Shared>) {
+    Box::pin(http::explicit::serve(client, sandbox, shared)).await;
 }
 
 /// A client of plain HTTP that is not to be connected.
-#[expect(clippy::unused_async, reason = "until HTTP is served")]
-pub(crate) async fn denied(client: TcpStream, _: &Arc<Sandbox>, _: &Arc<Shared>, _: &Host, _: &Denial) {
-    client.reset();
+pub(crate) async fn denied(
+    client: TcpStream,
+    sandbox: &Arc<Sandbox>,
+    shared: &Arc<Shared>,
+    host: &Host,
+    denial: &Denial,
+) {
+    http::plain::deny(client, &sandbox.name, &shared.limits, host, denial).await;
 }

@@ -12,6 +12,12 @@ pub struct Limits {
     pub opening: usize,
     /// Time for a client that has to speak first to show what it speaks: a whole `ClientHello`, a whole request head.
     pub handshake: Duration,
+    /// How long a connection of HTTP may rest between requests.
+    pub http_idle: Duration,
+    /// How long a server may take to begin an answer, where the rule says nothing else.
+    pub answer: Duration,
+    /// How long an upgraded connection may rest.
+    pub upgrade_idle: Duration,
     /// How long a client on a port where servers may speak first is given to do so before its destination is dialled.
     pub silence: Duration,
     /// DNS questions in a second; `None` is no bound.
@@ -36,6 +42,9 @@ impl Default for Limits {
             connections: 4096,
             opening: 256,
             handshake: Duration::from_secs(10),
+            http_idle: Duration::from_mins(2),
+            answer: Duration::from_mins(15),
+            upgrade_idle: Duration::from_hours(1),
             silence: Duration::from_millis(20),
             dns_rate: Some(20_000),
             dns_clients: 32,

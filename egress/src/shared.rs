@@ -5,7 +5,9 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
 use crate::dial::{DialSettings, Dialer};
+use crate::http::Web;
 use crate::limits::Limits;
+use crate::tls::outbound::Outbound;
 
 /// Shared by all sandboxes of a daemon.
 #[derive(Debug)]
@@ -14,6 +16,8 @@ pub struct Shared {
     pub limits: Limits,
     /// Makes connections.
     pub dialer: Dialer,
+    /// What HTTP needs.
+    pub web: Web,
     /// What time it is.
     pub clock: fn() -> Timestamp,
 }
@@ -27,6 +31,11 @@ impl Shared {
 
 impl Default for Shared {
     fn default() -> Self {
-        Self { limits: Limits::default(), dialer: Dialer::new(DialSettings::default()), clock: Timestamp::now }
+        Self {
+            limits: Limits::default(),
+            dialer: Dialer::new(DialSettings::default()),
+            web: Web::new(Outbound::default()),
+            clock: Timestamp::now,
+        }
     }
 }

@@ -1,0 +1,30 @@
+//! HTTP: every request judged, written anew, and sent where it was judged to go.
+//!
+//! ```text
+//! client → guard (well-formed?) → serve → exchange (for this host? allowed?) → upstream → server
+//! ```
+
+mod account;
+mod asked;
+mod chunked;
+mod edits;
+mod exchange;
+pub(crate) mod explicit;
+mod gate;
+mod guard;
+pub mod head;
+mod hop;
+pub mod intercept;
+mod payload;
+pub mod plain;
+mod refusal;
+mod serve;
+mod target;
+#[cfg(test)]
+mod testing;
+mod tunnel;
+mod upstream;
+mod web;
+
+pub(crate) use self::asked::Asked;
+pub use self::web::Web;

@@ -1,0 +1,376 @@
+//! What a client is told instead of an answer.
+
+use std::error::Error;
+use std::fmt::Write;
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Response, StatusCode};
+use schema::policy::{Host, Rule};
+use serde::Serialize;
+
+use super::asked::Unfit;
+use super::edits::EditFault;
+use super::head::Malformed;
+use crate::dial::DialError;
+use crate::verdict::Denial;
+
+/// Says why, for programs.
+const REASON: HeaderName = HeaderName::from_static("sbx-refusal");
+
+/// Why there is no answer. Never holds a secret, a query or a header's value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Refusal {
+    #[serde(skip)]
+    pub(super) status: StatusCode,
+    /// Kebab case, stable; as in the record.
+    #[serde(rename = "error")]
+    pub(super) because: &'static str,
+    /// What happened.
+    message: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remedy: Option<String>,
+    /// The rule that decided or came nearest, and where it is written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) rule: Option<String>,
+}
+
+/// What was asked for, as far as a message may say it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct About<'a> {
+    pub(super) sandbox: &'a str,
+    pub(super) host: &'a Host,
+    pub(super) port: u16,
+    pub(super) method: &'a str,
+    pub(super) path: &'a str,
+}
+
+/// What a client reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+impl Form {
+    /// By what the request says it accepts.
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        let json = headers.get_all(header::ACCEPT).iter().any(|value| {
+            let text = value.to_str().unwrap_or_default();
+            text.contains("json") && !text.contains("text/html")
+        });
+        if json { Self::Json } else { Self::Text }
+    }
+}
+
+impl Refusal {
+    fn new(status: StatusCode, because: &'static str, message: impl Into<String>) -> Self {
+        Self { status, because, message: message.into(), remedy: None, rule: None }
+    }
+
+    fn with_remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.remedy = Some(remedy.into());
+        self
+    }
+
+    fn with_rule(mut self, rule: &Rule) -> Self {
+        self.rule = Some(format!("{} at {}", rule.host, rule.place));
+        self
+    }
+
+    /// The policy does not allow it.
+    pub(super) fn denied(denial: &Denial, about: About<'_>) -> Self {
+        let About { sandbox, host, port, method, path } = about;
+        let at = |rule: &Rule| rule.place.to_string();
+        let (message, remedy) = match denial {
+            Denial::NoRule => (
+                format!("no rule of sandbox `{sandbox}` allows {host}"),
+                Some(format!("add `- {{ host: {host}{} }}` to its `egress.allow`", ports(port))),
+            ),
+            Denial::Denied(rule) => (
+                format!("{method} {path} of {host} is denied by the rule at {}", at(rule)),
+                Some("it is denied on purpose: only a change of that rule changes it".to_owned()),
+            ),
+            Denial::Expired(rule) => {
+                let last = rule.expires.map(|last| format!(" on {last}")).unwrap_or_default();
+                (
+                    format!("the rule at {}, which allows {host}, ended{last}", at(rule)),
+                    Some("give it a later `expires`".to_owned()),
+                )
+            }
+            Denial::Port(rule) => (
+                format!("the rules for {host} do not allow port {port}"),
+                Some(format!("add {port} to the `ports` of the rule at {}", at(rule))),
+            ),
+            Denial::Protocol(rule) => (
+                format!("the rule at {} does not allow this to be spoken on port {port} of {host}", at(rule)),
+                Some("ask by https, or say `protocol: http` in the rule".to_owned()),
+            ),
+            Denial::Method(rule) => (
+                format!("the rule at {} allows {} of {host}, not {method}", at(rule), rule.methods.join(", ")),
+                Some(format!("add {method} to its `methods`, or a rule for it")),
+            ),
+            Denial::Path(rule) => {
+                let paths: Vec<_> = rule.paths.iter().map(schema::policy::PathPattern::as_str).collect();
+                (
+                    format!("the rule at {} allows the paths {} of {host}, not {path}", at(rule), paths.join(", ")),
+                    Some(format!("add a pattern that matches {path} to its `paths`")),
+                )
+            }
+            Denial::Header(rule) => {
+                let headers: Vec<_> = rule.headers.iter().map(|wanted| wanted.name.as_str()).collect();
+                (
+                    format!("the rule at {} wants other headers: {}", at(rule), headers.join(", ")),
+                    Some("send them, or change its `headers`".to_owned()),
+                )
+            }
+            Denial::Upgrade(rule) => (
+                format!("the rule at {} does not let connections to {host} be upgraded", at(rule)),
+                Some("say `upgrade: true` in it".to_owned()),
+            ),
+            Denial::EncodedSeparator(rule) => (
+                format!("the path has an encoded `/` or `\\`, which the rule at {} does not take", at(rule)),
+                Some("say `encodedSeparators: true` in it".to_owned()),
+            ),
+        };
+        let refusal = Self::new(StatusCode::FORBIDDEN, denial.because(), message);
+        let refusal = Self { remedy, ..refusal };
+        match denial.rule() {
+            Some(rule) => refusal.with_rule(rule),
+            None => refusal,
+        }
+    }
+
+    /// The request is for another host than the connection.
+    pub(super) fn other_host(asked: &Host, asked_port: Option<u16>, host: &Host, port: u16) -> Self {
+        let asked_port = asked_port.map(|port| format!(" port {port}")).unwrap_or_default();
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "host-mismatch",
+            format!("the request is for {asked}{asked_port}, on a connection to {host} port {port}"),
+        )
+        .with_remedy("connect to the host that is asked for")
+    }
+
+    /// Upgrades to HTTP/2 would carry requests that nobody judges.
+    pub(super) fn h2c() -> Self {
+        let message = "a connection is not upgraded to HTTP/2 without TLS: nobody would see the requests on it";
+        Self::new(StatusCode::FORBIDDEN, "upgrade-h2c", message).with_remedy("ask without an upgrade")
+    }
+
+    /// It cannot be read.
+    pub(super) fn malformed(malformed: Malformed) -> Self {
+        let status = StatusCode::from_u16(malformed.status()).unwrap_or(StatusCode::BAD_REQUEST);
+        Self::new(status, malformed.because(), malformed.to_string())
+    }
+
+    /// It cannot be judged.
+    pub(super) fn unfit(unfit: &Unfit) -> Self {
+        let bad = |message: String| Self::new(StatusCode::BAD_REQUEST, "malformed", message);
+        match unfit {
+            Unfit::TwoHosts => bad("the request's target and its Host name different hosts".to_owned()),
+            Unfit::NoHost => bad("the request names no host".to_owned()),
+            Unfit::NoPort => bad("CONNECT wants host:port".to_owned()),
+            Unfit::Authority(text) => bad(format!("the request's host is none: {}", text.escape_debug())),
+            Unfit::Repeated => bad("the request has a header twice that it may have once".to_owned()),
+            Unfit::Path(why) => Self::new(StatusCode::BAD_REQUEST, "path", format!("the request is refused: {why}")),
+            Unfit::Method => Self::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method",
+                "CONNECT is for proxies, and TRACE and TRACK are not passed on",
+            ),
+        }
+    }
+
+    /// A proxy is asked for something that is not written as for a proxy.
+    pub(super) fn not_for_a_proxy() -> Self {
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "not-for-a-proxy",
+            "this is a proxy: it takes `CONNECT host:port` for TLS and anything else, and requests for `http://host/path`",
+        )
+    }
+
+    /// As many connections are open as may be.
+    pub(super) fn too_many() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too-many-connections",
+            "the sandbox has as many connections as it may",
+        )
+    }
+
+    /// The rule's changes cannot be made.
+    pub(super) fn edit(fault: &EditFault, rule: &Rule) -> Self {
+        Self::new(StatusCode::BAD_GATEWAY, "header-edit", format!("nothing was sent: {fault}")).with_rule(rule)
+    }
+
+    /// It has been here before.
+    pub(super) fn came_back() -> Self {
+        Self::new(StatusCode::LOOP_DETECTED, "loop", "the request has come back to the proxy that sent it: a loop")
+    }
+
+    /// There is no connection.
+    pub(super) fn dial(error: &DialError) -> Self {
+        let (status, because) = match error {
+            DialError::Refused { .. } => (StatusCode::FORBIDDEN, "address-refused"),
+            DialError::Loop { .. } => (StatusCode::LOOP_DETECTED, "loop"),
+            DialError::TimedOut { .. } => (StatusCode::GATEWAY_TIMEOUT, "upstream-timeout"),
+            DialError::NotFound { .. } => (StatusCode::BAD_GATEWAY, "name-not-found"),
+            DialError::Lookup { .. } => (StatusCode::BAD_GATEWAY, "name-lookup-failed"),
+            _ => (StatusCode::BAD_GATEWAY, "upstream-unreachable"),
+        };
+        Self::new(status, because, chain(error))
+    }
+
+    /// TLS to the server failed.
+    pub(super) fn tls(host: &Host, error: &dyn Error) -> Self {
+        Self::new(StatusCode::BAD_GATEWAY, "upstream-tls", format!("no trusted connection to {host}: {}", chain(error)))
+    }
+
+    /// The server broke off, or does not speak HTTP.
+    pub(super) fn upstream(host: &Host, error: &dyn Error) -> Self {
+        Self::new(StatusCode::BAD_GATEWAY, "upstream-failed", format!("{host} gave no answer: {}", chain(error)))
+    }
+
+    /// The server answered with something that has no place here.
+    pub(super) fn odd_answer(host: &Host, what: &str) -> Self {
+        Self::new(StatusCode::BAD_GATEWAY, "upstream-failed", format!("{host} answered with {what}"))
+    }
+
+    /// The server took too long.
+    pub(super) fn too_late(host: &Host, seconds: u64, rule: &Rule) -> Self {
+        let message = format!("{host} did not begin to answer within {seconds} s");
+        Self::new(StatusCode::GATEWAY_TIMEOUT, "upstream-timeout", message).with_rule(rule)
+    }
+
+    /// As an answer.
+    pub(super) fn response(&self, form: Form) -> Response<Bytes> {
+        let (kind, body) = match form {
+            Form::Json => ("application/json", self.json()),
+            Form::Text => ("text/plain; charset=utf-8", self.text()),
+        };
+        let mut response = Response::new(Bytes::from(body));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(REASON, HeaderValue::from_static(self.because));
+        response
+    }
+
+    fn text(&self) -> String {
+        let mut text = format!("sbx: {}\n", self.message);
+        if let Some(remedy) = &self.remedy {
+            let _ = writeln!(text, "To change that: {remedy}");
+        }
+        text
+    }
+
+    fn json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default() + "\n"
+    }
+
+    /// As the bytes of the last answer on a connection.
+    pub(super) fn raw(&self, form: Form) -> Vec<u8> {
+        let response = self.response(form);
+        let mut bytes = format!("HTTP/1.1 {}\r\n", self.status).into_bytes();
+        for (name, value) in response.headers() {
+            bytes.extend_from_slice(name.as_str().as_bytes());
+            bytes.extend_from_slice(b": ");
+            bytes.extend_from_slice(value.as_bytes());
+            bytes.extend_from_slice(b"\r\n");
+        }
+        let body = response.body();
+        bytes.extend_from_slice(format!("content-length: {}\r\nconnection: close\r\n\r\n", body.len()).as_bytes());
+        bytes.extend_from_slice(body);
+        bytes
+    }
+}
+
+fn ports(port: u16) -> String {
+    if matches!(port, 80 | 443) { String::new() } else { format!(", ports: [{port}]") }
+}
+
+/// An error and what caused it, on one line.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let next = error.to_string();
+        // Some repeat what they wrap.
+        if !text.ends_with(&next) {
+            let _ = write!(text, ": {next}");
+        }
+        source = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ABOUT: &str = "/v1/models";
+
+    fn refused(denial: &Denial) -> Refusal {
+        let host = "api.example.org".parse().unwrap();
+        Refusal::denied(denial, About { sandbox: "api", host: &host, port: 8443, method: "PUT", path: ABOUT })
+    }
+
+    fn rule(json: &serde_json::Value) -> std::sync::Arc<Rule> {
+        let mut rule = serde_json::json!({
+            "host": "*.example.org", "ports": [{ "first": 443, "last": 443 }], "place": { "at": "sandboxes.yaml:12:9" },
+        });
+        rule.as_object_mut().unwrap().extend(json.as_object().unwrap().clone());
+        std::sync::Arc::new(serde_json::from_value(rule).unwrap())
+    }
+
+    #[test]
+    fn denials_say_what_decided_and_what_to_change() {
+        let none = || rule(&serde_json::json!({}));
+        let denials = [
+            Denial::NoRule,
+            Denial::Denied(none()),
+            Denial::Expired(rule(&serde_json::json!({ "expires": "2026-01-31" }))),
+            Denial::Port(none()),
+            Denial::Protocol(none()),
+            Denial::Method(rule(&serde_json::json!({ "methods": ["GET", "HEAD"] }))),
+            Denial::Path(rule(&serde_json::json!({ "paths": ["/repos/**"] }))),
+            Denial::Header(rule(&serde_json::json!({ "headers": [{ "name": "x-team", "value": "s3cret" }] }))),
+            Denial::Upgrade(none()),
+            Denial::EncodedSeparator(none()),
+        ];
+        let texts: String = denials.iter().map(|denial| refused(denial).text() + "\n").collect();
+        insta::assert_snapshot!(texts);
+        assert!(!texts.contains("s3cret"));
+    }
+
+    #[test]
+    fn the_form_is_what_the_client_reads() {
+        let refusal = refused(&Denial::NoRule);
+        let accepting = |accept: &'static str| {
+            let headers = [(header::ACCEPT, HeaderValue::from_static(accept))].into_iter().collect();
+            refusal.response(Form::of(&headers))
+        };
+        for (accept, kind) in [
+            ("*/*", "text/plain; charset=utf-8"),
+            ("text/html, application/json", "text/plain; charset=utf-8"),
+            ("application/vnd.github+json", "application/json"),
+        ] {
+            let response = accepting(accept);
+            assert_eq!(response.status(), StatusCode::FORBIDDEN);
+            assert_eq!(response.headers()[header::CONTENT_TYPE], kind);
+            assert_eq!(response.headers()[REASON], "no-rule");
+        }
+        let json: serde_json::Value = serde_json::from_slice(accepting("application/json").body()).unwrap();
+        assert_eq!(json["error"], "no-rule");
+        assert_eq!(json["remedy"], "add `- { host: api.example.org, ports: [8443] }` to its `egress.allow`");
+        let raw = String::from_utf8(Refusal::malformed(Malformed::BothFramings).raw(Form::Text)).unwrap();
+        assert!(raw.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{raw}");
+        assert!(raw.ends_with("\r\n\r\nsbx: the request has both Content-Length and Transfer-Encoding\n"), "{raw}");
+    }
+}

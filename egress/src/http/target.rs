@@ -1,0 +1,73 @@
+//! The one host that requests on a connection are for.
+
+use std::net::IpAddr;
+
+use http::header::{HeaderMap, HeaderValue};
+use http::request::Parts;
+use schema::policy::Host;
+
+use super::asked::{self, Unfit};
+use super::hop::LOOP;
+use super::refusal::{About, Refusal};
+use super::upstream::Upstream;
+use crate::session::Session;
+
+/// Where requests go.
+#[derive(Debug)]
+pub(super) struct Target {
+    pub(super) session: Session,
+    /// Whether TLS is spoken with it, and was with the client.
+    pub(super) tls: bool,
+    pub(super) upstream: Upstream,
+    /// `Host`, in the one spelling that servers get to read.
+    pub(super) authority: HeaderValue,
+    /// Marks requests to it as sent from here.
+    pub(super) mark: HeaderValue,
+}
+
+impl Target {
+    /// What `session` is for. `multiplex` is whether the client asks for several things at once.
+    pub(super) fn new(session: Session, tls: bool, multiplex: bool) -> Self {
+        let authority = authority(&session.host, session.port, tls);
+        let mark = session.shared.web.mark(&session.host);
+        Self { session, tls, upstream: Upstream::new(multiplex), authority, mark }
+    }
+
+    /// Whether a request with this head is for this host.
+    pub(super) fn is_meant(&self, parts: &Parts) -> Result<(), Refusal> {
+        let Session { host, port, .. } = &self.session;
+        match asked::named(&parts.uri, &parts.headers).map_err(|unfit| Refusal::unfit(&unfit))? {
+            // HTTP/1.0, which knew no names.
+            None if parts.version == http::Version::HTTP_10 => Ok(()),
+            None => Err(Refusal::unfit(&Unfit::NoHost)),
+            // Where no port is said, it is the connection's.
+            Some((named, at)) if named == *host && at.is_none_or(|at| at == *port) => Ok(()),
+            Some((named, at)) => Err(Refusal::other_host(&named, at, host, *port)),
+        }
+    }
+
+    /// Whether a request with these headers was sent from here before.
+    pub(super) fn is_marked(&self, headers: &HeaderMap) -> bool {
+        headers.get_all(LOOP).iter().any(|marks| {
+            marks.as_bytes().split(|byte| *byte == b',').any(|mark| mark.trim_ascii() == self.mark.as_bytes())
+        })
+    }
+
+    /// What messages say of a request.
+    pub(super) fn about<'a>(&'a self, method: &'a str, path: &'a str) -> About<'a> {
+        let Session { sandbox, host, port, .. } = &self.session;
+        About { sandbox: &sandbox.name, host, port: *port, method, path }
+    }
+}
+
+/// `host`, or `host:port` where the port is not the usual one.
+fn authority(host: &Host, port: u16, tls: bool) -> HeaderValue {
+    let host = match host {
+        Host::Address(IpAddr::V6(address)) => format!("[{address}]"),
+        host => host.to_string(),
+    };
+    let usual = if tls { 443 } else { 80 };
+    let text = if port == usual { host } else { format!("{host}:{port}") };
+    // Names and addresses are made of characters that headers may have.
+    HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("invalid"))
+}
