@@ -16,6 +16,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
+use schema::policy::Upstream;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
@@ -224,7 +225,15 @@ impl<C: Channel> Opening<C> {
         tokio::select! {
             biased;
             () = flow.cancelled() => Err(NoServer::Revoked),
-            dialled = dialling => dialled.map_err(NoServer::Failed),
+            dialled = dialling => {
+                let server = dialled.map_err(NoServer::Failed)?;
+                if matches!(generation.policy.upstream, Upstream::Direct | Upstream::Netns(_))
+                    && let Ok(address) = server.peer_addr()
+                {
+                    flow.leads_to(shared, address.ip());
+                }
+                Ok(server)
+            }
         }
     }
 

@@ -21,7 +21,6 @@ use schema::policy::Policy;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
-use crate::compiled::Compiled;
 use crate::control::handover::{Identity, Passed};
 use crate::control::{SandboxStatus, SecretValue, Status};
 use crate::generation::Generation;
@@ -354,7 +353,7 @@ impl Daemon {
 
     /// Open flows of a sandbox that `policy` would end.
     pub fn would_cut(&self, project: &str, sandbox: &str, policy: &Policy) -> Vec<String> {
-        let compiled = Compiled::new(policy);
+        let generation = Generation::new(0, policy.clone(), BTreeMap::new());
         let table = self.table();
         let served = table.entries.values().filter_map(|entry| match &entry.phase {
             Phase::Served(served) if entry.running.project == project && entry.running.sandbox == sandbox => {
@@ -362,7 +361,7 @@ impl Daemon {
             }
             _ => None,
         });
-        served.flat_map(|served| served.serving.cut_by(&compiled)).collect()
+        served.flat_map(|served| served.serving.cut_by(&generation)).collect()
     }
 
     /// Whether something that failed is to be tried again by now.

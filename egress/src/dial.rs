@@ -330,6 +330,15 @@ impl std::fmt::Debug for Dialer {
     }
 }
 
+/// Whether a connection for `host` that was made to `address` could be made under `policy` as well.
+pub(crate) fn may_stay(policy: &Policy, host: &Host, port: u16, address: IpAddr) -> bool {
+    let literal = match host {
+        Host::Address(literal) => rules_about(policy, *literal, port),
+        Host::Name(_) => Vec::new(),
+    };
+    judge::judge(address, Consent { ranges: &policy.dial_allow, literal: &literal }).is_ok()
+}
+
 /// Networks of the rules that allow `address` at `port` now. Asked only about address literals.
 fn rules_about(policy: &Policy, address: IpAddr, port: u16) -> Vec<IpNet> {
     let today = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date();

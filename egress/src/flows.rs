@@ -1,6 +1,7 @@
 //! Open connections and flows of datagrams of one sandbox, and what becomes of them when the policy changes.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -11,7 +12,7 @@ use schema::policy::{Host, Rule};
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::{Record, Spoken};
-use crate::compiled::Compiled;
+use crate::dial::may_stay;
 use crate::generation::Generation;
 use crate::pool::InUse;
 use crate::requests::Requests;
@@ -60,6 +61,8 @@ struct Judged {
     speech: Option<Speech>,
     /// Which way it goes; `None` as long as it has not been settled.
     route: Option<Route>,
+    /// Where it leads, if it was dialled without a proxy.
+    dialled: Option<IpAddr>,
 }
 
 /// Why a flow was not opened.
@@ -91,10 +94,10 @@ impl Flows {
         (open.tcp, open.udp)
     }
 
-    /// What `policy` would end, as people write it, sorted.
-    pub fn cut_by(&self, policy: &Compiled, today: Date) -> Vec<String> {
+    /// What `generation` would end, as people write it, sorted.
+    pub fn cut_by(&self, generation: &Generation, today: Date) -> Vec<String> {
         let open = self.lock();
-        let ended = open.flows.values().filter(|flow| !flow.judge(policy, today));
+        let ended = open.flows.values().filter(|flow| !flow.judge(generation, today));
         let mut ended: Vec<String> = ended
             .map(|flow| match (&flow.host, flow.transport) {
                 (Host::Address(std::net::IpAddr::V6(address)), _) => format!("[{address}]:{}", flow.port),
@@ -108,8 +111,7 @@ impl Flows {
     /// Cuts all that `generation` does not allow; how many.
     pub(crate) fn judge_again(&self, generation: &Generation, today: Date) -> usize {
         let open = self.lock();
-        let (allowed, revoked): (Vec<_>, Vec<_>) =
-            open.flows.values().partition(|flow| flow.judge(&generation.compiled, today));
+        let (allowed, revoked): (Vec<_>, Vec<_>) = open.flows.values().partition(|flow| flow.judge(generation, today));
         for flow in allowed {
             flow.requests.judge_again(generation, &flow.host, flow.port, today);
         }
@@ -142,11 +144,14 @@ impl Flow {
     }
 
     /// Whether it may go on.
-    fn judge(&self, policy: &Compiled, today: Date) -> bool {
-        let ConnectVerdict::Allow { inspect, .. } = policy.connect(self.question(), today) else {
+    fn judge(&self, generation: &Generation, today: Date) -> bool {
+        let ConnectVerdict::Allow { inspect, .. } = generation.compiled.connect(self.question(), today) else {
             return false;
         };
         let judged = self.judged();
+        if judged.dialled.is_some_and(|address| !may_stay(&generation.policy, &self.host, self.port, address)) {
+            return false;
+        }
         // Not yet seen what it is: that is judged by what is then in force.
         judged.route.is_none_or(|route| route.satisfies(Route::of(inspect, self.port, judged.speech)))
     }
@@ -189,7 +194,13 @@ impl FlowGuard {
             host,
             port,
             transport,
-            judged: Mutex::new(Judged { generation: generation.number, rule, speech: None, route: None }),
+            judged: Mutex::new(Judged {
+                generation: generation.number,
+                rule,
+                speech: None,
+                route: None,
+                dialled: None,
+            }),
             cut,
             opened: Instant::now(),
             time: (shared.clock)(),
@@ -213,9 +224,22 @@ impl FlowGuard {
                 if route == Route::Refuse {
                     return Err(Denial::Protocol(rule));
                 }
-                *self.flow.judged() = Judged { generation: generation.number, rule, speech, route: Some(route) };
+                let mut judged = self.flow.judged();
+                let dialled = judged.dialled;
+                *judged = Judged { generation: generation.number, rule, speech, route: Some(route), dialled };
                 Ok(route)
             }
+        }
+    }
+
+    /// Says to which address the flow leads, if it does so directly. Should the policy in force not let that be dialled any
+    /// more, the flow has to end.
+    pub fn leads_to(&self, shared: &Shared, address: IpAddr) {
+        // Under the lock, as in `open`.
+        let _open = self.sandbox.flows.lock();
+        self.flow.judged().dialled = Some(address);
+        if !self.flow.judge(&self.sandbox.generation(), shared.today()) {
+            self.flow.cut.cancel();
         }
     }
 

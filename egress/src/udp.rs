@@ -177,6 +177,10 @@ impl Relay {
                 return Some(dial_failed(&error));
             }
         };
+        // Proxies carry no datagrams: it leads there directly.
+        if let Ok(address) = outside.peer_addr() {
+            flow.leads_to(&self.shared, address.ip());
+        }
         let idle = self.shared.limits.udp_idle;
         loop {
             // Errors are what earlier datagrams met: nobody listens, no route. They may be heard the next time.

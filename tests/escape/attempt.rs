@@ -39,7 +39,8 @@ impl Attempt {
 
 /// Controls that several attempts share.
 const PLAIN: &str = "demand(http('open.example.org', get('open.example.org', '/', T)), b'world says')";
-const SECURE: &str = "demand(https('open.example.org', 'open.example.org', get('open.example.org', '/', T)), b'world says')";
+const SECURE: &str =
+    "demand(https('open.example.org', 'open.example.org', get('open.example.org', '/', T)), b'world says')";
 const JUDGED: &str = "demand(http('api.example.org', get('api.example.org', '/v1/x', T)), b'world says')";
 const BANNER: &str = "s = dial('open.example.org', 9999); s.recv(99); demand(say(s, (T + '\\n').encode()), T.encode())";
 const DATAGRAM: &str = "s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(2)

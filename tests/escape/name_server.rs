@@ -4,12 +4,7 @@ use std::net::{IpAddr, UdpSocket};
 
 /// Answers questions for IPv4 addresses of `names` and of `aliases` of them until the process ends; everything else does
 /// not exist. Every name that is asked for is told to `asked`.
-pub fn serve(
-    socket: &UdpSocket,
-    names: &[(&str, IpAddr)],
-    aliases: &[(&str, &str)],
-    asked: impl Fn(&str),
-) {
+pub fn serve(socket: &UdpSocket, names: &[(&str, IpAddr)], aliases: &[(&str, &str)], asked: impl Fn(&str)) {
     let mut question = [0; 512];
     while let Ok((length, from)) = socket.recv_from(&mut question) {
         if let Some(answer) = answer(&question[..length], names, aliases, &asked) {

@@ -5,7 +5,6 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use egress::attach::{self, Target};
-use egress::compiled::Compiled;
 use egress::daemon::world::{Running, Serve, Serving};
 use egress::generation::Generation;
 use egress::listeners::Listeners;
@@ -103,8 +102,8 @@ impl Serving for Served {
         tcp + udp
     }
 
-    fn cut_by(&self, policy: &Compiled) -> Vec<String> {
-        self.service.sandbox().flows.cut_by(policy, self.shared.today())
+    fn cut_by(&self, generation: &Generation) -> Vec<String> {
+        self.service.sandbox().flows.cut_by(generation, self.shared.today())
     }
 
     fn more(&self) -> Listeners {

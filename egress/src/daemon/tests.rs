@@ -84,9 +84,13 @@ impl Serving for FakeServing {
     fn more(&self) -> Listeners {
         Listeners::default()
     }
-    fn cut_by(&self, policy: &Compiled) -> Vec<String> {
+    fn cut_by(&self, generation: &Generation) -> Vec<String> {
         let name = "example.org".parse().expect("a name");
-        if policy.resolves(&name, jiff::civil::date(2026, 1, 1)) { Vec::new() } else { vec![format!("{name}:443")] }
+        if generation.compiled.resolves(&name, jiff::civil::date(2026, 1, 1)) {
+            Vec::new()
+        } else {
+            vec![format!("{name}:443")]
+        }
     }
 }
 

@@ -8,7 +8,6 @@ use async_trait::async_trait;
 use schema::Name;
 use schema::policy::Policy;
 
-use crate::compiled::Compiled;
 use crate::control::handover::Identity;
 use crate::generation::Generation;
 use crate::listeners::Listeners;
@@ -95,8 +94,8 @@ pub trait Serving: Send + Sync {
     fn set_peers(&self, running: &Running);
     /// Open flows.
     fn flows(&self) -> usize;
-    /// Open flows that `policy` would end, as people write them.
-    fn cut_by(&self, policy: &Compiled) -> Vec<String>;
+    /// Open flows that `generation` would end, as people write them.
+    fn cut_by(&self, generation: &Generation) -> Vec<String>;
     /// Takes other descriptors of sockets that were made since it is served.
     fn more(&self) -> Listeners;
 }

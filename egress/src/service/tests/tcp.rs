@@ -207,6 +207,25 @@ async fn a_change_cuts_what_it_revokes_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn what_leads_to_an_address_that_is_not_to_be_dialled_any_more_is_cut() {
+    let (server, port) = server().await;
+    let world = world(allow(&["a.example"], port, Tcp));
+    let (mut client, mut outside) = (world.connect("a.example", port).await, accepted(&server).await);
+    client.write_all(b"open").await.unwrap();
+    heard(&mut outside, b"open").await;
+    let same = testing::generation(2, allow(&["a.example", "b.example"], port, Tcp));
+    world.service.swap(same);
+    client.write_all(b"still").await.unwrap();
+    heard(&mut outside, b"still").await;
+    let mut policy = allow(&["a.example"], port, Tcp);
+    policy.dial_allow.clear();
+    world.service.swap(testing::generation(3, policy));
+    is_reset(&mut client).await;
+    is_reset(&mut outside).await;
+    assert_eq!(becauses(&world.records.wait_for(1).await), ["revoked"]);
+}
+
+#[tokio::test]
 async fn a_sandbox_that_is_not_served_any_more_has_no_connections() {
     let (server, port) = server().await;
     let world = world(allow(&["a.example"], port, Tcp));
