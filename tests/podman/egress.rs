@@ -68,12 +68,11 @@ impl Far {
 }
 
 /// A configuration that allows these names, each at one port of the far end.
-fn allowing(engine: &Engine, rest: &str, names: &[(&str, u16)]) -> String {
-    engine.write("resolv.conf", "nameserver 192.0.2.53\n");
+fn allowing(rest: &str, names: &[(&str, u16)]) -> String {
     let rules: Vec<String> =
         names.iter().map(|(name, port)| format!("{{ host: {name}, ports: [{port}], protocol: tcp }}")).collect();
     format!(
-        "sandboxes:\n  dev:\n    image: host\n    mounts: [{{ source: ./resolv.conf, target: /etc/resolv.conf }}]\n{rest}    egress:\n      allow: [{}]\n      hosts: {{ kept.test: [{FAR}], cut.test: [{FAR}], other.test: [{FAR}] }}",
+        "sandboxes:\n  dev:\n    image: host\n{rest}    egress:\n      allow: [{}]\n      hosts: {{ kept.test: [{FAR}], cut.test: [{FAR}], other.test: [{FAR}] }}",
         rules.join(", ")
     )
 }
@@ -151,7 +150,7 @@ on_every_engine! {
     /// What is named is reached, nothing else is, and a change of the policy is live.
     fn an_allowlist(engine) {
         let (kept, cut) = (Far::at(engine, KEPT), Far::at(engine, CUT));
-        engine.configure(&allowing(engine, "", &BOTH));
+        engine.configure(&allowing("", &BOTH));
         let planned = engine.planned();
         assert!(planned.contains(&"create policy/dev".to_owned()), "{planned:?}");
         engine.converge();
@@ -182,7 +181,7 @@ on_every_engine! {
         let mut stays = Client::of(engine, "kept.test", KEPT);
         let _goes = Client::of(engine, "cut.test", CUT);
         let ended = (kept.ended(), cut.ended());
-        engine.configure(&allowing(engine, "", &BOTH[..1]));
+        engine.configure(&allowing("", &BOTH[..1]));
         let change = engine.planned_for("policy/dev");
         assert_eq!((text(&change["action"]), &change["cuts"][0]), ("update", &format!("cut.test:{CUT}").into()), "{change}");
         assert_eq!(change["fields"][0]["path"], format!("allow[cut.test:{CUT}]"), "{change}");
@@ -241,7 +240,7 @@ on_every_engine! {
     /// Killed: refused at once, and back as soon as there is a daemon, with the same container.
     fn the_daemon_killed(engine) {
         let kept = Far::at(engine, KEPT);
-        engine.configure(&allowing(engine, "", &BOTH[..1]));
+        engine.configure(&allowing("", &BOTH[..1]));
         engine.converge();
         reaches(engine, "kept.test", KEPT);
         let (id, pid) = (engine.id("dev"), engine.pid("dev"));
@@ -276,7 +275,7 @@ on_every_engine! {
     fn the_gate(engine) {
         let _kept = Far::at(engine, KEPT);
         let command = "    command: [bash, -c, 'date +%s%N >>/tmp/starts; exec sleep 1000']\n";
-        engine.configure(&allowing(engine, command, &BOTH[..1]));
+        engine.configure(&allowing(command, &BOTH[..1]));
         engine.converge();
         let starts = || engine.inside("dev", &["wc", "-l", "/tmp/starts"]).split(' ').next().unwrap().to_owned();
         assert_eq!(starts(), "1");
@@ -306,7 +305,7 @@ on_every_engine! {
     /// The control socket is its owner's alone, by its mode and by who is at the other end.
     fn other_users(engine) {
         let _kept = Far::at(engine, KEPT);
-        engine.configure(&allowing(engine, "", &BOTH[..1]));
+        engine.configure(&allowing("", &BOTH[..1]));
         engine.converge();
         let socket = socket(engine);
         let mode = |path: &std::path::Path| {
@@ -338,7 +337,7 @@ on_every_engine! {
     /// A newer program's daemon takes the place of an older one without the sandboxes losing their sockets.
     fn a_newer_daemon(engine) {
         let kept = Far::at(engine, KEPT);
-        engine.configure(&allowing(engine, "", &BOTH[..1]));
+        engine.configure(&allowing("", &BOTH[..1]));
         engine.converge();
         let old = daemon(engine);
         engine.expect_nothing_to_do();

@@ -39,10 +39,13 @@ impl Kind for Containers {
 
     fn desire(&self, context: &DesireContext<'_>, state: &mut DesiredState) {
         let mut images = build::Images::default();
+        let served = policy::served(&state.resources);
         for sandbox in context.config.sandboxes.values() {
             let image = images.of(context, &sandbox.image, &sandbox.user);
             let mut after = vec![image.id.clone()];
-            let spec = build::container(context, sandbox, image.used.clone(), &mut state.notices);
+            let mut spec = build::container(context, sandbox, image.used.clone(), &mut state.notices);
+            // Where nobody serves it, nobody would let it in.
+            spec.gate = served.contains(sandbox.name.as_str());
             let ours = |object: &str| {
                 let prefix = context.naming.object("");
                 object.strip_prefix(&prefix).map(str::to_owned)
@@ -53,8 +56,7 @@ impl Kind for Containers {
             }));
             after.extend(sandbox.networks.iter().map(|name| ResourceId::new(network::NOUN, name.as_str())));
             // One that goes waits for the container instead.
-            let policy = policy::id(sandbox.name.as_str());
-            after.extend(state.resources.iter().any(|resource| resource.id == policy).then_some(policy));
+            after.extend(spec.gate.then(|| policy::id(sandbox.name.as_str())));
             after.extend(sandbox.worktrees.iter().map(|tree| worktree::id(&tree.path)));
             after.extend(sandbox.secrets().map(|name| ResourceId::new(secret::NOUN, name.as_str())));
             let spec = to_spec(&spec);

@@ -120,6 +120,11 @@ pub fn id(sandbox: &str) -> ResourceId {
     ResourceId::new(NOUN, sandbox)
 }
 
+/// Names of the sandboxes that have one.
+pub fn served(resources: &[Desired]) -> BTreeSet<String> {
+    resources.iter().filter(|resource| resource.id.kind == NOUN).map(|resource| resource.id.name.clone()).collect()
+}
+
 /// Names of the project's containers that hold their main process until somebody serves them.
 fn gated<'a>(context: &DesireContext<'a>) -> BTreeSet<&'a str> {
     /// Nothing else of the specification is read.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use schema::Name;
-use schema::config::{Egress, EgressMode, EnvValue, Restart, Sandbox, User, Userns};
+use schema::config::{EgressMode, EnvValue, Restart, Sandbox, User, Userns};
 
 use super::mounts::Mounts;
 use crate::desired::DesireContext;
@@ -135,15 +135,7 @@ pub fn container(
         } else {
             Vec::new()
         },
-        gate: is_gated(egress),
-    }
-}
-
-/// Whether somebody has to let it in: where nothing is allowed there is no way out, and nobody who would.
-pub fn is_gated(egress: &Egress) -> bool {
-    match egress.mode {
-        EgressMode::Allowlist | EgressMode::Direct => !egress.policy.is_empty(),
-        EgressMode::None | EgressMode::Open => false,
+        gate: false,
     }
 }
 

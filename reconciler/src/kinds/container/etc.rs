@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use schema::config::{EgressMode, Sandbox};
 
-use super::build;
 use crate::resource::{sha256, short};
 
 /// The resolver's addresses inside; whatever else a program asks, it is the one that answers.
@@ -34,7 +33,7 @@ impl EtcFile {
 /// network, with nothing to allow, it is the engine's own resolver that knows the other members.
 pub fn files(sandbox: &Sandbox) -> Vec<EtcFile> {
     let ours = match sandbox.egress.mode {
-        EgressMode::Allowlist | EgressMode::Direct => build::is_gated(&sandbox.egress) || sandbox.networks.is_empty(),
+        EgressMode::Allowlist | EgressMode::Direct => !sandbox.egress.policy.is_empty() || sandbox.networks.is_empty(),
         EgressMode::None | EgressMode::Open => false,
     };
     if !ours {
