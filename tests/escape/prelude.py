@@ -29,12 +29,13 @@ def http(host, request, port=80):
         return everything(stream)
 
 
-def everything(stream, pause=0.7):
-    stream.settimeout(pause)
+def everything(stream, first=1.5, pause=0.1):
     got = b""
     try:
+        stream.settimeout(first)
         while part := stream.recv(65536):
             got += part
+            stream.settimeout(pause)
     except (TimeoutError, socket.timeout, ConnectionResetError):
         pass
     return got

@@ -205,13 +205,15 @@ on_every_engine! {
 
         engine.sbx(&["destroy", "--auto-approve"]).run().expect_code(0);
         assert!(!volumes(engine).iter().any(|name| name.contains(".policy.")));
-        assert_eq!(daemon(engine)["sandboxes"], serde_json::json!([]));
+        wait_for("the daemon to forget it", Duration::from_secs(5), || {
+            (daemon(engine)["sandboxes"] == serde_json::json!([])).then_some(())
+        });
         let control = socket(engine);
         assert!(control.exists());
         engine.sbx(&["daemon", "stop"]).run().expect_code(0);
         assert!(!control.exists());
         engine.sbx(&["daemon", "status"]).run().expect_code(1);
-        let left = engine.as_root("sh").args(["-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -c 'sbx daemon run'"]).run();
+        let left = engine.as_root("sh").args(["-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -c '[s]bx daemon run'"]).run();
         assert_eq!(left.stdout.trim(), "0", "no process is left");
     }
 
@@ -221,7 +223,8 @@ on_every_engine! {
         let _kept = Far::at(engine, KEPT);
         engine.configure("sandboxes: { dev: { image: host }, open: { image: host, egress: { mode: none } } }");
         engine.converge();
-        let shows = |sandbox: &str| engine.inside(sandbox, &["cat", "/etc/resolv.conf", "/etc/hostname"]);
+        // Without a network some engines make no such file at all.
+        let shows = |sandbox: &str| engine.shell(sandbox, "cat /etc/resolv.conf /etc/hostname 2>/dev/null; true");
         assert_eq!(shows("dev"), "nameserver 198.18.0.1\nnameserver fd00:5b78::1\ndev");
         assert!(engine.inside("dev", &["cat", "/etc/hosts"]).contains("127.0.1.1 dev"));
         assert!(!shows("open").contains("198.18.0.1"), "where nothing is served the engine's own are right");
@@ -230,7 +233,7 @@ on_every_engine! {
             assert_ne!(refused.code, 0, "/etc/{file} was written");
         }
         let id = engine.id("dev");
-        engine.configure(&allowing(engine, "", &BOTH[..1]));
+        engine.configure(&allowing("", &BOTH[..1]));
         assert_eq!(engine.planned(), ["create policy/dev", "delete container/open"]);
         engine.converge();
         reaches(engine, "kept.test", KEPT);
@@ -315,7 +318,7 @@ on_every_engine! {
         assert_eq!((mode(&socket), mode(socket.parent().unwrap())), (0o600, 0o700));
         let ask = |uid: u32| {
             let script = format!(
-                "use Socket; socket(S, PF_UNIX, SOCK_STREAM, 0); connect(S, sockaddr_un('{}')) or die \"$!\"; \
+                "$SIG{{PIPE}} = 'IGNORE'; use Socket; socket(S, PF_UNIX, SOCK_STREAM, 0); connect(S, sockaddr_un('{}')) or die \"$!\"; \
                  syswrite S, qq({{\"ask\":\"hello\",\"protocol\":1,\"version\":\"1\"}}\\n); print scalar <S>;",
                 socket.display()
             );

@@ -7,6 +7,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 
 mod log;
+pub mod policy;
 
 /// Arguments of `egress`.
 #[derive(Debug, clap::Args)]
@@ -19,11 +20,14 @@ pub struct Args {
 enum Command {
     /// Show what sandboxes reached, and what was refused to them
     Log(log::Args),
+    /// Show what the policies say, with every list written out
+    Policy(policy::Args),
 }
 
 /// Runs one of the commands.
 pub fn run(args: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
     match &args.command {
         Command::Log(args) => log::run(args, run),
+        Command::Policy(args) => policy::run(args, run),
     }
 }

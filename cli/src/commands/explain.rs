@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use egress::explain::explain;
 use egress::verdict::Headers;
-use schema::policy::Target;
+use schema::policy::{Target, TargetError};
 use serde::Serialize;
 
 use super::Run;
@@ -88,8 +88,12 @@ pub fn run(args: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
 fn target(url: &str) -> Result<Target, Failure> {
     Target::parse(url).map_err(|error| {
         let shown = crate::render::text::safe(url);
-        Failure::new(Exit::Usage, "sbx::invalid-target", format!("{shown} cannot be judged: {error}"))
-            .with_help("every sandbox is refused what has no one meaning")
+        let failure = Failure::new(Exit::Usage, "sbx::invalid-target", format!("{shown} cannot be judged: {error}"));
+        match error {
+            TargetError::Scheme | TargetError::Port | TargetError::Brackets => failure,
+            _ => failure
+                .with_help("whatever the rules say, a sandbox is refused what servers could take for different things"),
+        }
     })
 }
 

@@ -68,6 +68,15 @@ fn ways_are_found_through_rules_networks_and_peers() {
     }
 }
 
+/// Not in proportion to the square of it, or to its cube: this ends.
+#[test]
+fn a_large_fleet_is_no_trouble() {
+    let lines: Vec<String> = (0..3_000).map(|number| format!("box-{number} none front back")).collect();
+    let mut config = fleet(&lines.iter().map(String::as_str).collect::<Vec<_>>());
+    config.assertions = vec![never("*", &["**"]), never("box-1", &["box-2"])];
+    assert_eq!(shown(&config), "box-2 by box-1 → network front → box-2\n");
+}
+
 #[test]
 fn exceptions_are_for_who_starts_not_for_who_passes_on() {
     let mut config = fleet(&["web allowlist front", "api none front"]);
@@ -86,7 +95,7 @@ fn exceptions_are_for_who_starts_not_for_who_passes_on() {
 fn what_deny_rules_leave_is_found() {
     let ask = |allow: Vec<Rule>, deny: Vec<Rule>, pattern: &str| {
         let policy = policy(allow, deny);
-        witness(&policy, &Compiled::new(&policy), &pattern.parse().unwrap(), TODAY).map(|end| match end {
+        witness(&policy, &pattern.parse().unwrap(), TODAY).map(|end| match end {
             End::Rule { host, port, .. } => format!("{host} {port}"),
             end => format!("{end:?}"),
         })
@@ -128,7 +137,7 @@ proptest! {
             Host::Name(name) => HostPattern::Exact(name.clone()),
             Host::Address(address) => HostPattern::Network((*address).into()),
         });
-        match witness(&policy, &compiled, &pattern, TODAY) {
+        match witness(&policy, &pattern, TODAY) {
             Some(End::Rule { host, port, udp, .. }) => {
                 let host: Host = host.parse().unwrap();
                 prop_assert!(matches(&host), "{}", host);

@@ -60,13 +60,16 @@ fn parent(name: &DnsName) -> Option<DnsName> {
 pub(super) fn find(policy: &Policy, findings: &mut Vec<Finding>) {
     let (allow, deny) = (ByHost::new(&policy.allow), ByHost::new(&policy.deny));
     for (index, rule) in policy.allow.iter().enumerate() {
-        if let Some((_, by)) = deny.covering(&rule.host).find(|(_, by)| shadows(by, rule)) {
+        // A rule of a list is there for all who use the list: what somebody writes beside it makes it no mistake.
+        let beside = |by: &Rule| rule.place.list.is_none() || rule.place.list == by.place.list;
+        if let Some((_, by)) = deny.covering(&rule.host).find(|(_, by)| beside(by) && shadows(by, rule)) {
             let message =
                 format!("nothing comes of this rule: what it allows is denied by {}", crate::written::deny(by));
             let help = "remove it, or make the deny rule narrower: deny wins over every allow rule";
             findings.push(Finding::new(Kind::Shadowed, rule, message, help).beside(by, "denied here"));
-        } else if let Some((other, by)) =
-            allow.covering(&rule.host).find(|(other, by)| *other != index && makes_redundant(by, rule))
+        } else if let Some((other, by)) = allow
+            .covering(&rule.host)
+            .find(|(other, by)| *other != index && beside(by) && is_elsewhere(by, rule) && makes_redundant(by, rule))
         {
             // Of two that say the same, the later one is too much.
             if other > index && makes_redundant(rule, by) {
@@ -76,6 +79,11 @@ pub(super) fn find(policy: &Policy, findings: &mut Vec<Finding>) {
         }
         conflicts(rule, &allow, &deny, findings);
     }
+}
+
+/// Whether the rules are two texts: a list that is used twice makes each of its rules twice.
+fn is_elsewhere(one: &Rule, other: &Rule) -> bool {
+    one.place.at != other.place.at
 }
 
 fn redundant(rule: &Rule, by: &Rule) -> Finding {

@@ -154,6 +154,26 @@ fn findings_are_told_once_for_all_sandboxes_and_read_well() {
 }
 
 #[test]
+fn a_list_is_not_blamed_for_what_stands_beside_it() {
+    let listed = |rule: Rule, at: &str| Rule {
+        place: schema::policy::Place { at: at.to_owned(), list: Some(String::from("shared")) },
+        ..rule
+    };
+    let shared = [listed(rule("www.example.test"), "a.yaml:5:7"), listed(rule("*.example.test"), "a.yaml:6:7")];
+    let mut policy = of([rule("*.test").ports(&[80])], [rule("**.example.test").every_port()]);
+    policy.allow.extend(shared.clone());
+    // Within a list it is a mistake of the list.
+    assert_eq!(kinds(&policy), [(Kind::Redundant, String::from("a.yaml:5:7"))]);
+    // A list that is used twice says nothing twice.
+    let twice = Policy { allow: [shared[1].clone(), shared[1].clone()].into(), ..Policy::default() };
+    assert_eq!(kinds(&twice), []);
+    // What a list allows already need not be written beside it.
+    let mut beside = of([rule("a.example.test")], []);
+    beside.allow.extend(shared);
+    assert_eq!(kinds(&beside)[0], (Kind::Redundant, String::from("a.yaml:10:9")));
+}
+
+#[test]
 fn findings_underline_the_rule_they_are_about() {
     let text = "sandboxes:\n  api: { egress: { allow: [{ host: \"*.com\", ports: [443] }, { host: '**' }] } }\n    - host: a.test # x\n";
     let source = schema::Source { name: "a.yaml".into(), directory: "/".into(), text: text.into() };
