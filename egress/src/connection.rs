@@ -10,6 +10,7 @@
 //! Where the client has to speak first, nothing is dialled before what it says was judged.
 
 use std::future::poll_fn;
+use std::io::ErrorKind;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -135,7 +136,7 @@ impl<C: Channel> Opening<C> {
         first.reserve(CHUNK);
         let mut speaking = pin!(read_some(client, first));
         let spoke = poll_fn(|cx| match down.poll(cx, server, client, &|bytes| flow.received(bytes)) {
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Ready(Err(_)) => Poll::Ready(Err(ErrorKind::BrokenPipe.into())),
             _ => speaking.as_mut().poll(cx),
         });
         tokio::select! {

@@ -15,7 +15,7 @@ use std::task::Poll;
 use bytes::Bytes;
 
 pub(crate) use self::channel::Channel;
-pub(crate) use self::direction::Direction;
+pub(crate) use self::direction::{Broken, Direction};
 use crate::flows::FlowGuard;
 
 /// How a connection ended.
@@ -56,6 +56,8 @@ impl Relay {
     /// Moves bytes until the end; both connections are to be dropped then. Unless both sides were done, they are reset.
     pub async fn run<A: Channel, B: Channel>(mut self, client: &A, server: &B, flow: &FlowGuard) -> End {
         let mut cut = pin!(flow.cancelled());
+        // A client may break off while nothing is read from it, because the server takes nothing.
+        let mut broken = pin!(client.broken());
         let end = poll_fn(|cx| {
             if cut.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(End::Cut);
@@ -64,9 +66,10 @@ impl Relay {
             let down = self.down.poll(cx, server, client, &|bytes| flow.received(bytes));
             match (up, down) {
                 (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(End::Done),
-                // When the client hears nothing any more, what it still says is of no use.
-                (Poll::Ready(_), Poll::Ready(_)) | (_, Poll::Ready(Err(_))) => Poll::Ready(End::Broken),
+                _ if broken.as_mut().poll(cx).is_ready() => Poll::Ready(End::Broken),
                 // The server may have answered before it broke off.
+                (Poll::Ready(Err(Broken::Sink)), Poll::Pending) => Poll::Pending,
+                (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => Poll::Ready(End::Broken),
                 _ => Poll::Pending,
             }
         })

@@ -16,6 +16,8 @@ pub(crate) trait Channel: AsyncRead + AsyncWrite + AsFd + Unpin + Send + Sync + 
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
     /// Whether writing may do something.
     fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+    /// Returns when the connection was reset, whether anything is read from it or not.
+    fn broken(&self) -> impl Future<Output = ()> + Send;
     /// Does `work` if the socket is ready for it; it would block otherwise.
     fn attempt<T>(&self, interest: Interest, work: impl FnOnce() -> io::Result<T>) -> io::Result<T>;
 
@@ -57,6 +59,10 @@ macro_rules! channel {
             }
             fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
                 self.poll_write_ready(cx)
+            }
+            async fn broken(&self) {
+                // Errors of waiting are errors of all waiting: they show elsewhere.
+                let _ = self.ready(Interest::ERROR).await;
             }
             fn attempt<T>(&self, interest: Interest, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
                 self.try_io(interest, work)

@@ -24,6 +24,15 @@ thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(BUFFER));
 }
 
+/// Which end of a direction broke off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Broken {
+    /// Where bytes come from.
+    Source,
+    /// Where they go.
+    Sink,
+}
+
 /// Bytes on their way from one socket to another.
 #[derive(Debug, Default)]
 pub(crate) struct Direction {
@@ -35,7 +44,7 @@ pub(crate) struct Direction {
     /// splice(2) is of no use for these sockets.
     copy_only: bool,
     ended: bool,
-    result: Option<Result<(), io::ErrorKind>>,
+    result: Option<Result<(), Broken>>,
 }
 
 impl Direction {
@@ -57,14 +66,14 @@ impl Direction {
         from: &A,
         to: &B,
         count: &dyn Fn(u64),
-    ) -> Poll<io::Result<()>> {
+    ) -> Poll<Result<(), Broken>> {
         if let Some(result) = self.result {
-            return Poll::Ready(result.map_err(io::Error::from));
+            return Poll::Ready(result);
         }
         let result = ready!(self.advance(cx, from, to, count));
         self.pipe = None;
         self.pending = Bytes::new();
-        self.result = Some(result.as_ref().copied().map_err(io::Error::kind));
+        self.result = Some(result);
         Poll::Ready(result)
     }
 
@@ -74,28 +83,30 @@ impl Direction {
         from: &A,
         to: &B,
         count: &dyn Fn(u64),
-    ) -> Poll<io::Result<()>> {
+    ) -> Poll<Result<(), Broken>> {
+        let source = |_| Broken::Source;
+        let sink = |_| Broken::Sink;
         for _ in 0..TURNS {
             while !self.pending.is_empty() {
                 let written = to.write_some(&self.pending);
                 if would_block(&written) {
-                    ready!(to.poll_writable(cx))?;
+                    ready!(to.poll_writable(cx)).map_err(sink)?;
                     continue;
                 }
-                let written = written?;
+                let written = written.map_err(sink)?;
                 count(written as u64);
                 self.pending.advance(written);
             }
             while let Some(pipe) = self.pipe.as_mut().filter(|pipe| pipe.held() > 0) {
                 let moved = to.attempt(Interest::WRITABLE, || pipe.drain(to));
                 if would_block(&moved) {
-                    ready!(to.poll_writable(cx))?;
+                    ready!(to.poll_writable(cx)).map_err(sink)?;
                     continue;
                 }
-                count(moved? as u64);
+                count(moved.map_err(sink)? as u64);
             }
             if self.ended {
-                return Poll::Ready(to.finish());
+                return Poll::Ready(to.finish().map_err(sink));
             }
             let read = match &mut self.pipe {
                 Some(pipe) => from.attempt(Interest::READABLE, || pipe.fill(from)),
@@ -108,13 +119,13 @@ impl Direction {
                     if self.filled < SMALL {
                         self.pipe = None;
                     }
-                    ready!(from.poll_readable(cx))?;
+                    ready!(from.poll_readable(cx)).map_err(source)?;
                 }
                 Err(error) if self.pipe.is_some() && error.raw_os_error() == Some(libc::EINVAL) => {
                     self.copy_only = true;
                     self.pipe = None;
                 }
-                Err(error) => return Poll::Ready(Err(error)),
+                Err(error) => return Poll::Ready(Err(source(error))),
             }
             if self.pipe.is_none() && self.filled >= BUFFER && !self.copy_only {
                 // Out of descriptors, they are copied.
@@ -139,10 +150,8 @@ impl Direction {
         if read == 0 {
             return Ok(0);
         }
-        let written = match to.write_some(buffer) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-            written => written?,
-        };
+        // What goes wrong here goes wrong again when the rest is written.
+        let written = to.write_some(buffer).unwrap_or(0);
         count(written as u64);
         if written < read {
             self.pending = Bytes::copy_from_slice(&buffer[written..]);

@@ -15,7 +15,7 @@ async fn pair() -> (TcpStream, TcpStream) {
 }
 
 /// Moves bytes until the end.
-async fn run(direction: &mut Direction, from: &impl Channel, to: &impl Channel) -> (io::Result<()>, u64) {
+async fn run(direction: &mut Direction, from: &impl Channel, to: &impl Channel) -> (Result<(), Broken>, u64) {
     let moved = AtomicU64::new(0);
     let result = poll_fn(|cx| {
         direction.poll(cx, from, to, &|bytes| {

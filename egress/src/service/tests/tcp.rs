@@ -88,6 +88,27 @@ async fn a_reset_comes_through() {
 }
 
 #[tokio::test]
+async fn a_client_that_breaks_off_is_gone_whatever_the_server_does() {
+    let (server, port) = server().await;
+    let world = world(allow(&["a.example"], port, Tcp));
+    for many in [1, 16 << 20] {
+        let mut client = world.connect("a.example", port).await;
+        let mut outside = accepted(&server).await;
+        client.write_all(b"x").await.unwrap();
+        heard(&mut outside, b"x").await;
+        // More than all buffers hold, and the server reads none of it.
+        let bulk = vec![0; many];
+        let _ = timeout(Duration::from_millis(100), client.write_all(&bulk)).await;
+        client.reset();
+        drop(client);
+        world.records.wait_for(1).await;
+        while outside.read(&mut [0; 4096]).await.is_ok_and(|read| read > 0) {}
+    }
+    assert_eq!(becauses(&world.records.wait_for(2).await), ["broken-off"; 2]);
+    assert_eq!(world.service.sandbox.flows.count(), (0, 0));
+}
+
+#[tokio::test]
 async fn what_is_not_allowed_is_reset_and_recorded() {
     let (server, port) = server().await;
     let world = world(allow(&["a.example", "*.pattern.example"], port, Auto));
