@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use crate::facts::{Observed, State, WorktreePlace};
 use crate::host_facts::HostFacts;
+use crate::kinds::container::applied_spec;
 use crate::options::{Destroy, Intent, PlanOptions};
 use crate::outcome::Outcome;
 use crate::plan::{Action, Plan};
@@ -231,9 +232,17 @@ impl Bench {
     /// Nothing runs that is not held to its policy, and nobody else's object stands for one.
     fn held(&self, shape: &Shape) {
         let world = self.backend.world();
-        let wanted =
-            SANDBOXES.iter().zip(&shape.0).filter(|(_, variant)| variant.as_ref().is_some_and(|v| v.policy > 0));
-        let wanted: Vec<&str> = wanted.map(|(name, _)| *name).collect();
+        // A container that waits at a gate needs a policy, an empty one too, or nobody would let it in.
+        let gated = |name: &str| {
+            let container = world.containers.values().find(|container| container.facts.name == format!("acme_{name}"));
+            container.is_some_and(|container| applied_spec(&container.facts)["gate"] == true)
+        };
+        let wanted: Vec<&str> = SANDBOXES
+            .iter()
+            .zip(&shape.0)
+            .filter(|(name, variant)| variant.as_ref().is_some_and(|variant| variant.policy > 0 || gated(name)))
+            .map(|(name, _)| *name)
+            .collect();
         let mut objects: Vec<&str> = world
             .volumes
             .keys()
@@ -241,7 +250,7 @@ impl Bench {
             .map(|(name, _)| name)
             .collect();
         objects.sort_unstable();
-        assert_eq!(objects, wanted, "one policy for each sandbox that has rules");
+        assert_eq!(objects, wanted, "one policy for each sandbox that has rules or a gate");
         for container in world.containers.values().filter(|container| container.facts.state == State::Running) {
             let Some(name) = container.facts.name.strip_prefix("acme_").filter(|name| wanted.contains(name)) else {
                 continue;
