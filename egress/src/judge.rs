@@ -4,7 +4,8 @@ use jiff::civil::Date;
 use schema::policy::{RequestPath, Target};
 
 use crate::compiled::Compiled;
-use crate::verdict::{ConnectVerdict, Denial, Headers, Inspect, Question, Request, RequestVerdict, Speech, Transport};
+use crate::route::Route;
+use crate::verdict::{ConnectVerdict, Denial, Headers, Question, Request, RequestVerdict, Speech, Transport};
 
 /// Something somebody wants to do, known before it happens.
 #[derive(Debug, Clone, Copy)]
@@ -37,16 +38,19 @@ impl Compiled {
     /// What becomes of `wish` from its first packet to its first answer.
     ///
     /// # Guarantees
-    /// The same as [`Compiled::connect`], then [`Inspect::lets_pass`] and [`Compiled::request`] where they are asked.
+    /// The same as [`Compiled::connect`], then [`Route::of`], and [`Compiled::request`] where that leads to it: plain HTTP
+    /// is judged request by request whatever the rules are about.
     pub fn judge(&self, wish: &Wish<'_>, today: Date) -> RequestVerdict {
         let Wish { question, speech, request } = wish;
-        match self.connect(*question, today) {
-            ConnectVerdict::Deny(denial) => RequestVerdict::Deny(denial),
-            ConnectVerdict::Allow { inspect: Inspect::Requests, rule } => match request {
-                Some(request) => self.request(*question, request, today),
-                None => RequestVerdict::Deny(Denial::Protocol(rule)),
-            },
-            ConnectVerdict::Allow { .. } => self.spoken(*question, *speech, today),
+        let (inspect, rule) = match self.connect(*question, today) {
+            ConnectVerdict::Deny(denial) => return RequestVerdict::Deny(denial),
+            ConnectVerdict::Allow { inspect, rule } => (inspect, rule),
+        };
+        match (Route::of(inspect, question.port, Some(*speech)), request) {
+            (Route::Requests | Route::Intercept, Some(request)) => self.request(*question, request, today),
+            // TLS that holds no HTTP.
+            (Route::Intercept, None) => RequestVerdict::Deny(Denial::Protocol(rule)),
+            (Route::Pass | Route::Refuse | Route::Requests, _) => self.spoken(*question, *speech, today),
         }
     }
 }

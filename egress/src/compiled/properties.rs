@@ -11,7 +11,8 @@ use schema::policy::{
 
 use super::Compiled;
 use super::naive::Naive;
-use crate::verdict::{ConnectVerdict, Headers, Inspect, Question, Request, RequestVerdict, Speech, Transport};
+use crate::route::Route;
+use crate::verdict::{ConnectVerdict, Headers, Question, Request, RequestVerdict, Speech, Transport};
 
 /// Few names that are near each other, so that rules and questions meet.
 pub(crate) const HOSTS: &[&str] = &[
@@ -197,12 +198,12 @@ fn request_text(verdict: &RequestVerdict) -> String {
 pub(crate) fn passes(compiled: &Compiled, asked: &Asked) -> bool {
     let ConnectVerdict::Allow { inspect, .. } = compiled.connect(asked.question(), TODAY) else { return false };
     let speech = if asked.tls { Speech::Tls } else { Speech::Http };
-    match inspect {
-        Inspect::Nothing => true,
-        Inspect::Requests => {
+    match Route::of(inspect, asked.port, Some(speech)) {
+        Route::Pass => true,
+        Route::Requests | Route::Intercept => {
             matches!(compiled.request(asked.question(), &asked.request(), TODAY), RequestVerdict::Allow(_))
         }
-        other => other.lets_pass(asked.port, speech),
+        Route::Refuse => false,
     }
 }
 

@@ -26,8 +26,10 @@ pub(crate) fn rule(
     }
     let unknown = matches!(denial, Denial::NoRule | Denial::Port(_) | Denial::Expired(_));
     let asked = |request: &Request<'_>| asked_method || request.path.as_str() != "/" || request.upgrade;
-    // Where connections pass unseen, a rule about requests would end those that are not HTTP.
+    // Where connections pass unseen, a rule about methods or paths would end those that are not HTTP.
     let narrow = request.filter(|request| judged || unknown && asked(request));
+    // Plain HTTP is judged request by request also where nothing else is.
+    let seen = narrow.or(request.filter(|_| speech == Speech::Http));
     let host = match question.host {
         Host::Name(name) => HostPattern::Exact(name.clone()),
         Host::Address(address) => HostPattern::Network((*address).into()),
@@ -47,8 +49,8 @@ pub(crate) fn rule(
         // A star in a path stands for itself.
         paths: narrow.iter().filter_map(|request| literal(request.path.as_str())).collect(),
         headers: Vec::new(),
-        encoded_separators: narrow.is_some_and(|request| request.path.has_encoded_separators()),
-        upgrade: narrow.is_some_and(|request| request.upgrade),
+        encoded_separators: seen.is_some_and(|request| request.path.has_encoded_separators()),
+        upgrade: seen.is_some_and(|request| request.upgrade),
         timeout: None,
         request: HeaderEdits::default(),
         response: HeaderEdits::default(),

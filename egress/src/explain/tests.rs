@@ -7,7 +7,7 @@ use schema::policy::{Policy, Protocol, Rule, Target};
 use super::*;
 use crate::compiled::properties::{TODAY, asked, policy as any_policy};
 use crate::testing::rules::{With as _, fleet, policy, rule};
-use crate::verdict::Inspect;
+use crate::route::Route;
 
 fn ours() -> Policy {
     let mut policy = policy(
@@ -69,6 +69,9 @@ fn every_answer_in_words() {
         "https://api.github.com/user",
         "https://api.github.com/repos/a%2Fb",
         "wss://api.github.com/repos/stream",
+        "wss://www.example.org/stream",
+        "ws://www.example.org/stream",
+        "http://www.example.org/a%2Fb",
         "https://github.com:8443/",
         "POST https://api.anthropic.com/v1/messages",
         "POST http://api.anthropic.com/v1/messages",
@@ -156,10 +159,13 @@ proptest! {
 
         let by_steps = match compiled.connect(wish.question, TODAY) {
             ConnectVerdict::Deny(_) => false,
-            ConnectVerdict::Allow { inspect: Inspect::Requests, .. } => wish
-                .request
-                .is_some_and(|request| matches!(compiled.request(wish.question, &request, TODAY), RequestVerdict::Allow(_))),
-            ConnectVerdict::Allow { inspect, .. } => inspect.lets_pass(wish.question.port, wish.speech),
+            ConnectVerdict::Allow { inspect, .. } => match Route::of(inspect, wish.question.port, Some(wish.speech)) {
+                Route::Pass => true,
+                Route::Refuse => false,
+                Route::Requests | Route::Intercept => wish.request.is_some_and(|request| {
+                    matches!(compiled.request(wish.question, &request, TODAY), RequestVerdict::Allow(_))
+                }),
+            },
         };
         let named = named.then_some(method);
         let explained = by_policy(&policy, &target, named, &(), TODAY);
