@@ -68,7 +68,7 @@ fn reference() -> String {
     arguments(&mut text, root.get_arguments().filter(|argument| is_global(argument)));
     exits(&mut text);
     for command in root.get_subcommands().filter(|command| !command.is_hide_set()) {
-        one(&mut text, command);
+        one(&mut text, command.get_name(), command);
     }
     text
 }
@@ -86,18 +86,21 @@ fn exits(text: &mut String) {
     );
 }
 
-fn one(text: &mut String, command: &Command) {
+/// A command and, below it, its own commands; `name` is how it is called.
+fn one(text: &mut String, name: &str, command: &Command) {
     let about = command.get_about().map(ToString::to_string).unwrap_or_default();
     let usage = command.clone().render_usage().to_string();
     let usage = usage.trim_start_matches("Usage: ").replace("[OPTIONS] ", "").replace(" [OPTIONS]", "");
-    writeln!(text, "\n## `sbx {}`\n\n{about}.\n\n```text\n{usage}\n```\n", command.get_name())
-        .expect("a String takes all");
+    writeln!(text, "\n## `sbx {name}`\n\n{about}.\n\n```text\n{usage}\n```\n").expect("a String takes all");
     let own: Vec<&Arg> = command.get_arguments().filter(|argument| !is_global(argument)).collect();
     if !own.is_empty() {
         arguments(text, own.into_iter());
     }
     if let Some(after) = command.get_after_help() {
         writeln!(text, "\n```text\n{after}\n```").expect("a String takes all");
+    }
+    for below in command.get_subcommands().filter(|below| !below.is_hide_set()) {
+        one(text, &format!("{name} {}", below.get_name()), below);
     }
 }
 

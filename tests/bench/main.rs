@@ -32,6 +32,7 @@ mod report;
 mod stopwatch;
 
 mod converge;
+mod decide;
 mod unchanged;
 mod validate;
 
@@ -77,6 +78,9 @@ fn main() {
     }
     if scale.wants("P5") {
         validate::large_and_small(&scale, &mut report);
+    }
+    if scale.wants("P10") {
+        decide::ten_thousand_rules(&scale, &mut report);
     }
     report.write(&target().join("bench.json"));
 }

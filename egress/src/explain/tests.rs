@@ -6,8 +6,8 @@ use schema::policy::{Policy, Protocol, Rule, Target};
 
 use super::*;
 use crate::compiled::properties::{TODAY, asked, policy as any_policy};
-use crate::testing::rules::{With as _, fleet, policy, rule};
 use crate::route::Route;
+use crate::testing::rules::{With as _, fleet, policy, rule};
 
 fn ours() -> Policy {
     let mut policy = policy(
