@@ -84,7 +84,7 @@ on_every_engine! {
         assert_eq!(phases, [("api", "Running"), ("web", "Stopped")]);
         assert_eq!(
             keys(&sandboxes[0]),
-            ["name", "owner", "phase", "image", "conditions", "workspaceRoot", "worktrees"]
+            ["name", "owner", "phase", "image", "conditions", "workspaceRoot", "worktrees", "egress"]
         );
         let ready = &sandboxes[0]["conditions"][0];
         assert_eq!(keys(ready), ["type", "status", "reason", "message", "last_transition"]);

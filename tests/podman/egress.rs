@@ -356,4 +356,38 @@ on_every_engine! {
         assert_eq!(daemon(engine)["pid"], new["pid"]);
         let _ = kept;
     }
+
+    /// On a network without a single rule: peers by name, and not the host behind the bridge, whoever starts it.
+    fn a_network_without_rules(engine) {
+        let serve = "command: [python3, -m, http.server, '8000', --directory, /usr/share/doc]";
+        engine.configure(&format!(
+            "networks: {{ backend: {{}} }}\n\
+             defaults: {{ image: host }}\n\
+             sandboxes:\n\
+             \x20 bare: {{ networks: [backend] }}\n\
+             \x20 none: {{ networks: [backend], egress: {{ mode: none }} }}\n\
+             \x20 loose: {{ networks: [backend], egress: {{ mode: open }} }}\n\
+             \x20 peer: {{ networks: [backend], {serve} }}"
+        ));
+        engine.converge();
+        let subnet = engine.get("/networks/demo_backend/json")["subnets"][0]["subnet"].clone();
+        let bridge = text(&subnet).replace(".0/24", ".1");
+        // The engine's resolver listens there, and knows containers by names of which ours knows nothing.
+        let ask = format!(
+            "import socket, sys; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(2); \
+             s.sendto(bytes.fromhex('000101000001000000000000') + b'\\x09demo_peer\\0\\0\\1\\0\\1', ('{bridge}', 53)); \
+             sys.exit(s.recv(512)[7] == 0)"
+        );
+        let answered = |sandbox: &str| engine.sbx(&["exec", sandbox, "--", "python3", "-c", &ask]).run().code == 0;
+        let fetch = "exec 3<>/dev/tcp/peer/8000";
+        let connects = |sandbox: &str| engine.sbx(&["exec", sandbox, "--", "bash", "-c", fetch]).run().code == 0;
+        assert!(answered("loose"), "{bridge} answers those who may ask");
+        for sandbox in ["bare", "none"] {
+            wait_for("the peer to serve", Duration::from_secs(10), || connects(sandbox).then_some(()));
+            assert!(!answered(sandbox), "{sandbox} reaches {bridge}");
+        }
+        engine.podman(&["restart", "--time", "1", "demo_bare"]);
+        wait_for("the daemon to let it in", Duration::from_secs(5), || connects("bare").then_some(()));
+        assert!(!answered("bare"), "it reaches {bridge} after a restart");
+    }
 }

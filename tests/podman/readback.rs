@@ -149,8 +149,11 @@ on_every_engine! {
         assert!(env.contains("PLAIN=a b") && !env.contains("very secret"), "{env}");
         assert!(!env.to_lowercase().contains("proxy"), "{env}");
 
-        // Nothing but `lo` without networks; no way out with an internal one.
+        // Nothing but `lo` without networks; no way out with an internal one but into the dead end.
         assert_eq!(inside(engine, "alone", "ls /sys/class/net"), "lo");
-        assert!(!inside(engine, "box", "ip route").contains("default"));
+        let routes = inside(engine, "box", "ip route");
+        let out: Vec<&str> = routes.lines().filter(|route| route.starts_with("default")).collect();
+        assert!(out.iter().all(|route| !route.contains("via") && route.contains("dev sbx0")), "{routes}");
+        assert_eq!(out.len(), 1, "{routes}");
     }
 }

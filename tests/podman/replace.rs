@@ -84,8 +84,10 @@ on_every_engine! {
         let session = engine.sbx(&["exec", "dev", "--", "sleep", "1000"]).start();
         wait_for("the exec session", Duration::from_secs(10), || {
             let ids = engine.container("dev")["ExecIDs"].as_array().cloned().unwrap_or_default();
-            // One that has just ended may still be listed, and be gone when it is looked at.
-            let running = ids.iter().map(text).any(|id| engine.answer(&format!("/exec/{id}/json")).contains("1000"));
+            // One that has just ended may still be listed, and be gone when it is looked at; one that begins is listed
+            // before it runs.
+            let runs = |answer: String| answer.contains("1000") && answer.contains("\"Running\":true");
+            let running = ids.iter().map(text).any(|id| runs(engine.answer(&format!("/exec/{id}/json"))));
             running.then_some(())
         });
 

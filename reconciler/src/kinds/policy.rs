@@ -57,24 +57,24 @@ impl Kind for Policies {
         NOUN
     }
 
-    /// One for each sandbox that has something to reach. Where nothing is allowed, nobody has to serve it, unless its
-    /// container already waits to be let in at every start.
+    /// One for each sandbox that has something to reach, or is on a network where it must reach nothing but its peers.
+    /// Any other needs nobody to serve it, unless its container already waits to be let in at every start.
     fn desire(&self, context: &DesireContext<'_>, state: &mut DesiredState) {
         let gated = gated(context);
         for sandbox in context.config.sandboxes.values() {
-            let Sandbox { name, egress, .. } = sandbox;
-            let served = match egress.mode {
-                EgressMode::Allowlist | EgressMode::Direct => {
-                    !egress.policy.is_empty() || gated.contains(context.naming.object(name.as_str()).as_str())
-                }
-                EgressMode::None | EgressMode::Open => false,
+            let Sandbox { name, egress, networks, .. } = sandbox;
+            let policy = match egress.mode {
+                EgressMode::Allowlist | EgressMode::Direct => egress.policy.clone(),
+                EgressMode::None => Policy::default(),
+                EgressMode::Open => continue,
             };
-            if !served {
+            let gated = || gated.contains(context.naming.object(name.as_str()).as_str());
+            if policy.is_empty() && networks.is_empty() && !gated() {
                 continue;
             }
             let place = format!("sandboxes.{name}.egress");
             let mut secrets = BTreeMap::new();
-            for secret in egress.policy.secrets() {
+            for secret in policy.secrets() {
                 match context.host.secrets.get(secret.as_str()) {
                     Some(Ok(hash)) => drop(secrets.insert(secret.to_string(), hash.clone())),
                     Some(Err(why)) => state.notices.push(context.error(
@@ -91,7 +91,7 @@ impl Kind for Policies {
                     )),
                 }
             }
-            let policy = PolicySpec { policy: egress.policy.clone(), secrets };
+            let policy = PolicySpec { policy, secrets };
             let spec = to_spec(&policy);
             state.resources.push(Desired {
                 id: id(name.as_str()),

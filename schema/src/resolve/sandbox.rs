@@ -46,6 +46,7 @@ impl Resolver<'_> {
         let owner = self.owner(node);
         let networks = self.networks(node);
         let egress = self.egress(node.entry("egress"), &refused, since_mode, entry.key_span);
+        self.confined(&security, &networks, egress.mode, node);
         let limits = self.limits(raw.limits.unwrap_or_default(), child(node, "limits"));
         let lifecycle = self.lifecycle(raw.lifecycle.unwrap_or_default(), child(node, "lifecycle"));
         let devices = self.devices(node);

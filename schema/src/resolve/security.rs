@@ -1,12 +1,12 @@
 use indexmap::IndexMap;
 
 use super::{Resolver, child};
-use crate::codes::{CAPABILITY_ADDED, PRIVILEGES_ALLOWED, WRONG_VALUE};
-use crate::config::Security;
+use crate::codes::{CAPABILITY_ADDED, PRIVILEGES_ALLOWED, UNENFORCEABLE, WRONG_VALUE};
+use crate::config::{EgressMode, Security};
 use crate::document::Node;
-use crate::raw;
 use crate::structure::show;
 use crate::suggest::did_you_mean;
+use crate::{Name, raw};
 
 const CAPABILITIES: &[&str] = &[
     "AUDIT_CONTROL",
@@ -53,6 +53,9 @@ const CAPABILITIES: &[&str] = &[
 ];
 
 const ALL: &str = "ALL";
+
+/// What changes the rules of a network namespace, or sends past them.
+const PAST_RULES: &[&str] = &[ALL, "NET_ADMIN", "NET_RAW", "SYS_ADMIN", "SYS_MODULE"];
 
 impl Resolver<'_> {
     /// Hardening; by default every capability dropped and no new privileges.
@@ -102,6 +105,21 @@ impl Resolver<'_> {
             cap_add,
             tmpfs,
             userns: raw.userns.unwrap_or_default(),
+        }
+    }
+
+    /// Refuses what would let a sandbox past the rules that stand between it and the host's end of its networks.
+    pub(super) fn confined(&mut self, security: &Security, networks: &[Name], mode: EgressMode, sandbox: &Node) {
+        let exposed = !networks.is_empty() || mode == EgressMode::Direct;
+        if mode == EgressMode::Open || !exposed {
+            return;
+        }
+        let added = child(child(sandbox, "security"), "capAdd").items();
+        for (item, name) in added.iter().zip(&security.cap_add).filter(|(_, name)| PAST_RULES.contains(&name.as_str()))
+        {
+            let message = format!("with capability {name} the sandbox gets past the rules of its network");
+            let help = "remove it, or the networks; with `mode: open` there are no rules to keep";
+            self.problem(UNENFORCEABLE.at(item.span, message).with_help(help));
         }
     }
 

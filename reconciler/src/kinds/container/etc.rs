@@ -29,12 +29,12 @@ impl EtcFile {
 
 /// The files of `sandbox`; none where the engine's own are right.
 ///
-/// They depend on nothing that changes: a policy that comes later, or goes, needs no other container. Only on an internal
-/// network, with nothing to allow, it is the engine's own resolver that knows the other members.
+/// They depend on no rule: a policy that comes later, or goes, needs no other container.
 pub fn files(sandbox: &Sandbox) -> Vec<EtcFile> {
     let ours = match sandbox.egress.mode {
-        EgressMode::Allowlist | EgressMode::Direct => !sandbox.egress.policy.is_empty() || sandbox.networks.is_empty(),
-        EgressMode::None | EgressMode::Open => false,
+        EgressMode::Allowlist | EgressMode::Direct => true,
+        EgressMode::None => !sandbox.networks.is_empty(),
+        EgressMode::Open => false,
     };
     if !ours {
         return Vec::new();
