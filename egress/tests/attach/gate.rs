@@ -44,7 +44,7 @@ fn the_first_thing_a_command_sends_comes_to_us() {
         assert_eq!(daemon.ask("open"), "done");
         eventually("the command's words", || !gated.heard().is_empty());
         assert_eq!(gated.heard(), "tcp for 192.0.2.1:443\n", "{kind:?}");
-        assert_eq!(gated.name(), "sbx-init:ready", "{kind:?}");
+        eventually("PID 1 to say that it is ready", || gated.name() == "sbx-init:ready");
         // A daemon that comes later finds no gate.
         drop(daemon);
         let daemon = gated.sandbox.daemon(&GATED);
