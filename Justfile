@@ -34,11 +34,11 @@ test: lint deny doc editor _engines
 # Tests that need no engine.
 unit:
     @if [ -n "${SBX_TEST_WITHOUT_PODMAN:-}" ]; then just _loudly; fi
-    {{ if runner == "cargo test" { "cargo test --workspace --exclude sbx-cli && cargo test --package sbx-cli --bins " + features } else { "cargo nextest run --workspace --no-fail-fast " + features + " -E 'not binary(podman)'" } }}
+    {{ if runner == "cargo test" { "cargo test --workspace --exclude sbx-cli && cargo test --package sbx-cli --bins " + features } else { "cargo nextest run --workspace --no-fail-fast " + features + " -E 'not (binary(podman) or binary(escape) or binary(clients))'" } }}
 
 # End to end only; FILTER selects by name, as in `just e2e rootless_5`.
 e2e FILTER="": _engines
-    {{ runner }} --package sbx-cli --test podman --no-fail-fast {{ features }} {{ FILTER }}
+    {{ runner }} --package sbx-cli --test podman --test escape --test clients --no-fail-fast {{ features }} {{ FILTER }}
 
 # Speed beside the floor and other tools: tables, and target/bench.json; GROUPS selects, as in `just bench P1 P3`.
 bench *GROUPS:
