@@ -15,6 +15,7 @@ use schema::policy::{DnsName, Policy, Protocol, Rule};
 
 use self::glob::Glob;
 use self::hosts::{Hosts, Key};
+use crate::defence::Defence;
 use crate::verdict::{ConnectVerdict, Denial, Headers, Inspect, Question, Request, RequestVerdict, Speech, Transport};
 
 /// A policy, ready to be asked.
@@ -85,6 +86,15 @@ impl Compiled {
 
     /// What becomes of a connection or a flow of datagrams.
     pub fn connect(&self, question: Question<'_>, today: Date) -> ConnectVerdict {
+        let verdict = self.by_rules(question, today);
+        #[cfg(feature = "failpoints")]
+        if Defence::Rules.is_off() && matches!(verdict, ConnectVerdict::Deny(_)) {
+            return ConnectVerdict::Allow { inspect: Inspect::Nothing, rule: Arc::new(crate::defence::anything()) };
+        }
+        verdict
+    }
+
+    fn by_rules(&self, question: Question<'_>, today: Date) -> ConnectVerdict {
         let Question { host, port, transport } = question;
         let host = Key::from(host);
         let udp = transport == Transport::Udp;
@@ -101,7 +111,7 @@ impl Compiled {
                     continue;
                 }
                 open = open.or(Some(rule));
-                if rule.holds(today) {
+                if holds(rule, today) {
                     valid = valid.or(Some(rule));
                     judged |= requests;
                     passing.add(rule.protocol, port);
@@ -138,7 +148,7 @@ impl Compiled {
                 if !rule.allows_transport(false) || !rule.has_port(port) {
                     continue;
                 }
-                let miss = if rule.holds(today) { entry.miss(port, request) } else { Some(Miss::Expired) };
+                let miss = if holds(rule, today) { entry.miss(port, request) } else { Some(Miss::Expired) };
                 let Some(miss) = miss else { return ControlFlow::Break(rule) };
                 if nearest.is_none_or(|(best, _)| miss > best) {
                     nearest = Some((miss, rule));
@@ -164,7 +174,7 @@ impl Compiled {
             let passing = entries.iter().map(|entry| &entry.rule).find(|rule| {
                 rule.allows_transport(transport == Transport::Udp)
                     && rule.has_port(port)
-                    && rule.holds(today)
+                    && holds(rule, today)
                     && match inspect {
                         Inspect::Requests => rule.needs_requests(),
                         _ => alone(rule.protocol).lets_pass(port, speech),
@@ -197,6 +207,9 @@ impl Compiled {
     /// The deny rule that is about `request`, if there is one.
     pub fn denied_request(&self, question: Question<'_>, request: &Request<'_>) -> Option<&Arc<Rule>> {
         let Question { host, port, transport: _ } = question;
+        if Defence::Deny.is_off() {
+            return None;
+        }
         let denied = self.deny.each(Key::from(host), |entries| {
             let about = |entry: &&Deny| entry.rule.denies_transport(false) && entry.rule.has_port(port);
             match entries.iter().filter(about).find(|entry| entry.denies(request)) {
@@ -211,6 +224,9 @@ impl Compiled {
     fn denied(&self, question: Question<'_>) -> Result<bool, &Arc<Rule>> {
         let Question { host, port, transport } = question;
         let udp = transport == Transport::Udp;
+        if Defence::Deny.is_off() {
+            return Ok(false);
+        }
         let mut judged = false;
         let denied = self.deny.each(Key::from(host), |entries| {
             for Deny { rule, requests, .. } in entries {
@@ -231,7 +247,7 @@ impl Compiled {
     fn reaches(&self, host: Key<'_>, today: Date) -> bool {
         self.allow
             .each(host, |entries| {
-                let mut reached = entries.iter().filter(|entry| entry.rule.holds(today));
+                let mut reached = entries.iter().filter(|entry| holds(&entry.rule, today));
                 if reached.any(|entry| self.leaves_a_port(host, &entry.rule)) {
                     ControlFlow::Break(())
                 } else {
@@ -244,6 +260,9 @@ impl Compiled {
     /// Whether deny rules leave any port of what `allow` allows.
     fn leaves_a_port(&self, host: Key<'_>, allow: &Rule) -> bool {
         let udp = allow.protocol == Protocol::Udp;
+        if Defence::Deny.is_off() {
+            return true;
+        }
         allow.ports.iter().any(|range| {
             let mut port = range.first;
             loop {
@@ -263,6 +282,11 @@ impl Compiled {
             }
         })
     }
+}
+
+/// Whether an allow rule holds.
+fn holds(rule: &Rule, today: Date) -> bool {
+    rule.holds(today) || Defence::Expiry.is_off()
 }
 
 /// What several rules together let pass of a connection none of whose requests has to be seen.
@@ -338,21 +362,26 @@ impl Allow {
         let text = request.path.as_str().as_bytes();
         let met = [
             (rule.allows_request(port, request.tls), Miss::Protocol),
-            (rule.methods.is_empty() || rule.methods.iter().any(|allowed| allowed == request.method), Miss::Method),
+            (
+                rule.methods.is_empty()
+                    || rule.methods.iter().any(|allowed| allowed == request.method)
+                    || Defence::Method.is_off(),
+                Miss::Method,
+            ),
         ];
         if let Some((_, miss)) = met.into_iter().find(|(met, _)| !met) {
             return Some(miss);
         }
-        if !paths.is_empty() && !paths.iter().any(|pattern| pattern.matches(text)) {
+        if !paths.is_empty() && !paths.iter().any(|pattern| pattern.matches(text)) && !Defence::Path.is_off() {
             return Some(Miss::Path);
         }
-        if request.path.has_encoded_separators() && !rule.encoded_separators {
+        if request.path.has_encoded_separators() && !rule.encoded_separators && !Defence::EncodedSeparators.is_off() {
             return Some(Miss::EncodedSeparator);
         }
-        if !has_headers(rule, headers, request.headers) {
+        if !has_headers(rule, headers, request.headers) && !Defence::Header.is_off() {
             return Some(Miss::Header);
         }
-        (request.upgrade && !rule.upgrade).then_some(Miss::Upgrade)
+        (request.upgrade && !rule.upgrade && !Defence::Upgrade.is_off()).then_some(Miss::Upgrade)
     }
 }
 

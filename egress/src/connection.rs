@@ -23,6 +23,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use crate::audit::Spoken;
+use crate::defence::Defence;
 use crate::detect::{Detected, Detector};
 use crate::dial::DialError;
 use crate::handover;
@@ -152,7 +153,9 @@ impl<C: Channel> Opening<C> {
             Seen::As(Detected::Opaque) => Speech::Other,
             Seen::As(Detected::Http) => Speech::Http,
             Seen::As(Detected::Tls(hello)) => {
-                if let Some(because) = hello.mismatch(&self.session.host) {
+                if let Some(because) = hello.mismatch(&self.session.host)
+                    && !Defence::ServerName.is_off()
+                {
                     self.refused(Spoken::Tls, because);
                     return refuse::alert(&self.client, refuse::UNRECOGNIZED_NAME).await;
                 }

@@ -18,6 +18,7 @@ mod connection;
 pub mod control;
 mod cover;
 pub mod daemon;
+pub mod defence;
 pub mod destination;
 pub mod detect;
 pub mod dial;

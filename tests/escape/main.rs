@@ -4,6 +4,9 @@
 //! [`world::World`]: name server, web servers, sinks, all on addresses of the engine's own network namespace. A refusal
 //! counts only when nothing arrived in the world, no packet was on the uplink, it took less than two seconds, and the
 //! audit log has it; a control counts only when the world got what it sent.
+//!
+//! Each attempt says what stands in its way ([`attempt::Attempt::defences`]), and [`mutation`] has it get through once that
+//! is turned off: an attempt that cannot succeed proves nothing.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
 
 mod attempt;
@@ -11,15 +14,22 @@ mod capture;
 #[allow(dead_code, reason = "shared with the other tests on engines")]
 #[path = "../podman/engine.rs"]
 mod engine;
+mod failures;
+mod inside;
 #[allow(dead_code, reason = "shared with the other tests on engines")]
 #[path = "../podman/invocation.rs"]
 mod invocation;
+#[cfg(feature = "failpoints")]
+mod mutation;
 mod name_server;
 #[path = "../podman/namespaces.rs"]
 mod namespaces;
 #[allow(dead_code, reason = "shared with the other tests on engines")]
 #[path = "../podman/project.rs"]
 mod project;
+mod soak;
+#[cfg(feature = "failpoints")]
+mod start_window;
 mod table;
 #[allow(dead_code, reason = "shared with the other tests on engines")]
 #[path = "../podman/wait.rs"]

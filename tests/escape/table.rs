@@ -1,24 +1,19 @@
 //! Runs the table on one engine of each kind.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::IpAddr;
-use std::process::Stdio;
-
-use serde::Deserialize;
-use serde_json::json;
 
 use crate::attempt::{ATTEMPTS, Attempt};
 use crate::capture::Capture;
 use crate::engine::{Engine, Kind};
-use crate::invocation::Running;
-use crate::world::{FOREIGN, World};
+use crate::inside::Inside;
+use crate::world::{FOREIGN, FOREIGN_6, World};
 
 /// A refusal that takes longer is a denial of service.
 const QUICK: f64 = 2.0;
 
 /// The sandboxes: the one that tries to get out, one it may talk to, one it may not.
-const CONFIGURATION: &str = "\
+pub const CONFIGURATION: &str = "\
 networks: { backend: {}, elsewhere: {} }
 defaults: { image: host }
 sandboxes:
@@ -34,42 +29,13 @@ sandboxes:
         - { host: private.example.org }
         - { host: metadata.example.org }
         - { host: alias.example.org }
+        - { host: headers.example.org, headers: { x-team: acme } }
+        - { host: expired.example.org, expires: 2020-01-01 }
+      deny:
+        - { host: denied.wild.example.org }
   peer: { networks: [backend], command: [python3, -m, http.server, '7000', --directory, /usr/share/doc] }
   neighbour: { networks: [elsewhere], command: [python3, -m, http.server, '7000', --directory, /usr/share/doc] }
 ";
-
-/// What became of one attempt, as the inside tells it.
-#[derive(Deserialize)]
-struct Told {
-    name: String,
-    said: String,
-    seconds: f64,
-}
-
-/// The process inside that makes the attempts.
-struct Inside<'e> {
-    running: Running<'e>,
-    answers: BufReader<std::process::ChildStdout>,
-}
-
-impl<'e> Inside<'e> {
-    fn start(engine: &'e Engine) -> Self {
-        let mut invocation = engine.sbx(&["exec", "-T", "inner", "--", "python3", "-c", include_str!("prelude.py")]);
-        invocation.command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut running = invocation.spawn();
-        let answers = BufReader::new(running.child.stdout.take().expect("stdout is piped"));
-        Self { running, answers }
-    }
-
-    fn try_out(&mut self, name: &str, script: &str, token: &str) -> Told {
-        let script = format!("PROXY = {}\n{script}", egress::attach::TCP_PORT);
-        let line = json!({ "name": name, "script": script, "token": token });
-        writeln!(self.running.child.stdin.as_mut().expect("stdin is piped"), "{line}").expect("it reads");
-        let mut answer = String::new();
-        self.answers.read_line(&mut answer).expect("it answers");
-        serde_json::from_str(&answer).unwrap_or_else(|error| panic!("{name}: {error}: {answer:?}"))
-    }
-}
 
 /// Everything that is wrong with how `attempts` went on `engine`, a line each.
 fn failures(engine: &Engine, attempts: &[&Attempt]) -> Vec<String> {
@@ -78,13 +44,12 @@ fn failures(engine: &Engine, attempts: &[&Attempt]) -> Vec<String> {
     engine.configure(CONFIGURATION);
     engine.sbx(&["apply", "--auto-approve"]).env("SSL_CERT_FILE", &trust).run().expect_code(0);
     let capture = Capture::start(engine);
-    let mut inside = Inside::start(engine);
+    let mut inside = Inside::of(engine, "inner");
     let mut failures = Vec::new();
     for (number, attempt) in attempts.iter().enumerate() {
         let name = attempt.name;
         let (attack, control) = (format!("attack-{number}-x"), format!("control-{number}-x"));
         let told = inside.try_out(name, attempt.attack, &attack);
-        assert_eq!(told.name, name);
         let mut fail = |what: String| failures.push(format!("{name}: {what}"));
         if told.said == "through" {
             fail("the attack got through".to_owned());
@@ -104,11 +69,7 @@ fn failures(engine: &Engine, attempts: &[&Attempt]) -> Vec<String> {
             fail("the control did not arrive".to_owned());
         }
     }
-    let foreign = |address: IpAddr| match address {
-        IpAddr::V4(address) => address.octets()[..3] == FOREIGN.octets()[..3] || address.is_link_local(),
-        IpAddr::V6(address) => address.segments()[..2] == [0x2001, 0xdb8],
-    };
-    let left = capture.count(foreign);
+    let left = capture.count(is_foreign);
     if left != 0 {
         failures.push(format!("{left} packets for addresses that nobody allowed were on the wire"));
     }
@@ -118,6 +79,14 @@ fn failures(engine: &Engine, attempts: &[&Attempt]) -> Vec<String> {
     failures.extend(unasked(&world));
     failures.extend(unaudited(engine, attempts));
     failures
+}
+
+/// Whether no rule leads to an address, and no packet for it is to be seen.
+pub fn is_foreign(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.octets()[..3] == FOREIGN.octets()[..3] || address.is_link_local(),
+        IpAddr::V6(address) => address.segments()[..2] == FOREIGN_6.segments()[..2],
+    }
 }
 
 /// Names the world's name server was asked for although no rule names them.

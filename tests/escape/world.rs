@@ -3,9 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead as _, BufReader, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::UnixListener;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
 
 use crate::engine::Engine;
 use crate::name_server;
@@ -13,8 +17,29 @@ use crate::name_server;
 /// Where the world serves: the far end of the engine's uplink.
 pub const SERVER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 
-/// Addresses nobody serves on and that only the uplink leads to.
+/// An address that no rule names.
 pub const FOREIGN: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 7);
+
+/// The same of the other family.
+pub const FOREIGN_6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7);
+
+/// An address that no name leads to unless the policy says so.
+const PRIVATE: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
+
+/// Where clouds give credentials to whoever asks.
+const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
+
+/// Where what must not be reached is served all the same: an attempt that gets through gets something.
+const FORBIDDEN: [IpAddr; 5] = [
+    IpAddr::V4(FOREIGN),
+    IpAddr::V6(FOREIGN_6),
+    IpAddr::V4(PRIVATE),
+    IpAddr::V4(METADATA),
+    IpAddr::V4(Ipv4Addr::LOCALHOST),
+];
+
+/// How a record of a TLS handshake begins.
+const HANDSHAKE: u8 = 22;
 
 /// Names and what the world's name server says of them.
 pub const NAMES: &[(&str, IpAddr)] = &[
@@ -24,8 +49,11 @@ pub const NAMES: &[(&str, IpAddr)] = &[
     ("other.example.net", IpAddr::V4(SERVER)),
     // Allowed names that lead where nobody may be led.
     ("loopback.example.org", IpAddr::V4(Ipv4Addr::LOCALHOST)),
-    ("private.example.org", IpAddr::V4(Ipv4Addr::new(10, 88, 0, 1))),
-    ("metadata.example.org", IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254))),
+    ("private.example.org", IpAddr::V4(PRIVATE)),
+    ("metadata.example.org", IpAddr::V4(METADATA)),
+    ("headers.example.org", IpAddr::V4(SERVER)),
+    ("expired.example.org", IpAddr::V4(SERVER)),
+    ("denied.wild.example.org", IpAddr::V4(SERVER)),
 ];
 
 /// Names that are other names.
@@ -58,20 +86,33 @@ impl World {
     pub fn start(engine: &Engine) -> Self {
         let arrivals = Arrivals::default();
         let inside = engine.namespaces();
-        let tcp = |port: u16| inside.within_network(|| TcpListener::bind((SERVER, port))).expect("a port of the world");
-        let udp = |port: u16| inside.within_network(|| UdpSocket::bind((SERVER, port))).expect("a port of the world");
+        for address in FORBIDDEN.iter().filter(|address| !address.is_loopback()) {
+            let nodad: &[&str] = if address.is_ipv6() { &["nodad"] } else { &[] };
+            engine.as_root("ip").args(["address", "add", &address.to_string(), "dev", "lo"]).args(nodad).ok();
+        }
+        let tcp = |address: IpAddr, port: u16| {
+            inside.within_network(|| TcpListener::bind((address, port))).expect("a port of the world")
+        };
+        let server = IpAddr::V4(SERVER);
+        let addresses = || FORBIDDEN.into_iter().chain([server]);
         let (authority, tls) = certificates();
 
-        let (socket, seen) = (udp(53), arrivals.clone());
+        let (socket, seen) = (datagram_socket(engine, server, 53), arrivals.clone());
         std::thread::spawn(move || name_server::serve(&socket, NAMES, ALIASES, |name| seen.add(format!("dns {name}"))));
-        for port in [80, 8080] {
+        let proxy = (IpAddr::V4(Ipv4Addr::LOCALHOST), egress::attach::TCP_PORT);
+        for (address, port) in addresses().map(|address| (address, 80)).chain([(server, 8080), proxy]) {
             let seen = arrivals.clone();
-            serve(tcp(port), move |stream| http(stream, "http", &seen));
+            serve(tcp(address, port), move |stream| http(stream, "http", &seen));
         }
-        for port in [443, 8443] {
+        for (address, port) in addresses().map(|address| (address, 443)).chain([(server, 8443)]) {
             let (seen, tls) = (arrivals.clone(), Arc::clone(&tls));
-            serve(tcp(port), move |stream| {
+            serve(tcp(address, port), move |stream| {
                 stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+                let mut first = [0; 64];
+                let length = stream.peek(&mut first)?;
+                if first[0] != HANDSHAKE {
+                    seen.add(format!("tcp {port} {}", String::from_utf8_lossy(&first[..length])));
+                }
                 let mut connection = rustls::ServerConnection::new(Arc::clone(&tls)).map_err(io::Error::other)?;
                 let mut socket = stream;
                 connection.complete_io(&mut socket)?;
@@ -82,25 +123,41 @@ impl World {
         // Speaks first, as ssh does, and then repeats what it is told.
         for port in [22, 9999] {
             let seen = arrivals.clone();
-            serve(tcp(port), move |mut stream| {
+            serve(tcp(server, port), move |mut stream| {
                 stream.write_all(b"hello from the world\r\n")?;
-                let mut line = String::new();
-                BufReader::new(stream.try_clone()?).read_line(&mut line)?;
-                seen.add(format!("tcp {port} {}", line.trim_end()));
-                stream.write_all(line.as_bytes())
+                echo_line(stream, &format!("tcp {port}"), &seen)
             });
         }
-        // On every address of the host.
-        let everywhere = inside.within_network(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, 7777))).expect("a port");
-        let seen = arrivals.clone();
-        serve(everywhere, move |mut stream| {
-            let mut line = String::new();
-            BufReader::new(stream.try_clone()?).read_line(&mut line)?;
-            seen.add(format!("tcp 7777 {}", line.trim_end()));
-            stream.write_all(line.as_bytes())
+        // Says nothing first, as a resolver over TLS does.
+        let (listener, seen) = (tcp(server, 853), arrivals.clone());
+        serve(listener, move |mut stream| {
+            let mut first = [0; 64];
+            let length = stream.read(&mut first)?;
+            seen.add(format!("tcp 853 {}", String::from_utf8_lossy(&first[..length])));
+            stream.write_all(&first[..length])
         });
-        for port in [443, 5353] {
-            let (socket, seen) = (udp(port), arrivals.clone());
+        // On every address of the host.
+        let everywhere = tcp(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 7777);
+        let seen = arrivals.clone();
+        serve(everywhere, move |stream| echo_line(stream, "tcp 7777", &seen));
+        let name = std::os::unix::net::SocketAddr::from_abstract_name(b"sbx-escape-test").unwrap();
+        let socket = inside.within_network(|| UnixListener::bind_addr(&name)).expect("a name of the world");
+        let seen = arrivals.clone();
+        std::thread::spawn(move || {
+            for mut stream in socket.incoming().map_while(Result::ok) {
+                let mut text = String::new();
+                let _ = stream.read_to_string(&mut text);
+                seen.add(format!("unix {text}"));
+            }
+        });
+        let datagrams = [
+            (server, 443),
+            (server, 5353),
+            (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 7777),
+            (IpAddr::V6(Ipv6Addr::UNSPECIFIED), 7777),
+        ];
+        for (address, port) in datagrams {
+            let (socket, seen) = (datagram_socket(engine, address, port), arrivals.clone());
             std::thread::spawn(move || {
                 let mut datagram = [0; 2048];
                 while let Ok((length, from)) = socket.recv_from(&mut datagram) {
@@ -111,6 +168,26 @@ impl World {
         }
         Self { arrivals, authority }
     }
+}
+
+/// A datagram socket of the world; those of IPv6 take nothing else.
+fn datagram_socket(engine: &Engine, address: IpAddr, port: u16) -> UdpSocket {
+    let made = engine.namespaces().within_network(|| {
+        let socket = Socket::new(Domain::for_address((address, port).into()), Type::DGRAM, None)?;
+        if address.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        socket.bind(&SocketAddr::from((address, port)).into())?;
+        Ok(UdpSocket::from(socket))
+    });
+    made.expect("a port of the world")
+}
+
+fn echo_line(mut stream: TcpStream, kind: &str, seen: &Arrivals) -> io::Result<()> {
+    let mut line = String::new();
+    BufReader::new(stream.try_clone()?).read_line(&mut line)?;
+    seen.add(format!("{kind} {}", line.trim_end()));
+    stream.write_all(line.as_bytes())
 }
 
 fn serve<F>(listener: TcpListener, each: F)
@@ -184,7 +261,9 @@ fn http(stream: impl Read + Write, kind: &str, seen: &Arrivals) -> io::Result<()
         } else if headers.contains_key("upgrade") {
             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n".to_owned()
         } else {
-            let text = format!("world says {request}\n");
+            let mark = headers.get("sbx-hop").filter(|_| request.contains(" /marked"));
+            let mark = mark.map(|mark| format!("mark={mark}\n")).unwrap_or_default();
+            let text = format!("world says {request}\n{mark}");
             format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{text}", text.len())
         };
         reader.get_mut().write_all(answer.as_bytes())?;

@@ -88,6 +88,8 @@ pub fn run(args: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
     match &args.command {
         Command::Run(args) => {
             trace(args.log_format, run);
+            #[cfg(feature = "failpoints")]
+            turn_off_defences()?;
             let connect = crate::engine::connect_options(&run.global, &person, &directories);
             let RunArgs { replace, metrics, background, log_format: _ } = *args;
             daemon::run::run(&place, connect, &Manner { background, replace, metrics })
@@ -97,6 +99,14 @@ pub fn run(args: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
         Command::Status => crate::runtime::block_on(status(run, &place)),
         Command::Install => install(run, &person, &place),
     }
+}
+
+/// Turns off the defences that a test names.
+#[cfg(feature = "failpoints")]
+fn turn_off_defences() -> Result<(), Failure> {
+    let Some(names) = crate::caller::variable(egress::defence::WITHOUT) else { return Ok(()) };
+    tracing::warn!(names, "defences are turned off");
+    egress::defence::turn_off(&names).map_err(|error| Failure::failed("sbx::failpoint", error))
 }
 
 /// A daemon tells what it does, unlike other commands.

@@ -7,6 +7,7 @@ use std::path::Path;
 use async_trait::async_trait;
 use egress::attach::{self, AttachError, Plan, Target};
 use egress::daemon::world::{Attach, Attached, Gate, Running};
+use egress::defence::Defence;
 use schema::policy::{Policy, Protocol};
 
 /// This program, whatever stands at its path by now.
@@ -69,7 +70,7 @@ fn belongs(pid: u32, id: &str) -> bool {
 
 /// Ports for datagrams that a policy speaks of.
 pub fn udp_ports(policy: &Policy) -> BTreeSet<u16> {
-    let udp = policy.allow.iter().filter(|rule| rule.protocol == Protocol::Udp);
+    let udp = policy.allow.iter().filter(|rule| rule.protocol == Protocol::Udp || Defence::UdpPorts.is_off());
     udp.flat_map(|rule| rule.ports.iter().flat_map(|range| range.first..=range.last)).collect()
 }
 

@@ -45,7 +45,9 @@ fn take(channel: &Channel) -> Result<Option<Report>, Refusal> {
     let unheard = |error: io::Error| Refusal::Helper { what: format!("did not understand its task: {error}") };
     let (request, descriptors) =
         channel.receive::<Request>().map_err(unheard)?.ok_or_else(|| unheard(io::ErrorKind::UnexpectedEof.into()))?;
-    let Request { pid, started, task } = request;
+    #[cfg(feature = "failpoints")]
+    crate::defence::turn_off_numbers(request.without);
+    let Request { pid, started, task, .. } = request;
     let pidfd = descriptors.into_iter().next().ok_or_else(|| unheard(io::ErrorKind::InvalidInput.into()))?;
     let inside = enter(pid, started, pidfd)?;
     match task {
@@ -71,6 +73,10 @@ fn attach(
     peers: &BTreeSet<IpAddr>,
     gate: bool,
 ) -> Result<Report, Refusal> {
+    #[cfg(feature = "failpoints")]
+    if gate && crate::defence::Defence::Gate.is_off() {
+        open_too_early(inside)?;
+    }
     let rules = nft::start(&nft::allowlist(peers))?;
     // It takes about as long as the rules, and is connected only when they are there: nothing meets it before.
     let dead_end = DeadEnd::make();
@@ -83,6 +89,22 @@ fn attach(
     }
     pass(channel, &sockets)?;
     Ok(Report { adapter, ipv6, problems })
+}
+
+/// What the gate is there to prevent, for tests.
+#[cfg(feature = "failpoints")]
+fn open_too_early(inside: &Inside) -> Result<(), Refusal> {
+    let early = |error| Refusal::inside("open the gate too early", error);
+    if let Some(gate) = reach_gate(inside)? {
+        super::Gate(gate.into()).open().map_err(early)?;
+        // Its command runs once PID 1 says so.
+        while inside.name().is_some_and(|name| name != READY) {
+            if wait_for(inside.pidfd(), GATE_PERIOD).unwrap_or(true) {
+                break;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn pass(channel: &Channel, sockets: &[(Role, OwnedFd)]) -> Result<(), Refusal> {

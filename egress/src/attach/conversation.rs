@@ -51,7 +51,13 @@ impl Helper {
             .spawn()
             .map_err(failed)?;
         let helper = Self { child, channel: near };
-        let request = Request { pid: target.pid(), started: target.started(), task };
+        let request = Request {
+            pid: target.pid(),
+            started: target.started(),
+            task,
+            #[cfg(feature = "failpoints")]
+            without: crate::defence::numbers(),
+        };
         helper.channel.send(&request, &[target.pidfd()]).map_err(|error| unheard(&error))?;
         Ok(helper)
     }

@@ -14,6 +14,9 @@ pub struct Request {
     pub pid: u32,
     pub started: u64,
     pub task: Task,
+    /// Defences that tests have turned off.
+    #[cfg(feature = "failpoints")]
+    pub without: u64,
 }
 
 /// What to do inside.

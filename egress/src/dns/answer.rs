@@ -10,6 +10,7 @@ use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 use schema::policy::DnsName;
 
 use super::NEGATIVE_TTL;
+use crate::defence::Defence;
 use crate::pool::{Lease, TTL};
 use crate::sandbox::Sandbox;
 use crate::shared::Shared;
@@ -69,10 +70,15 @@ pub(super) fn to(sandbox: &Sandbox, shared: &Shared, v6: bool, query: &Query, no
     if let Some(peer) = sandbox.peers().get(&name) {
         return addresses(query, peer.iter().copied().take(MAX_ADDRESSES), v6);
     }
-    if !sandbox.generation().compiled.resolves(&name, shared.today()) {
+    if !sandbox.generation().compiled.resolves(&name, shared.today()) && !Defence::Names.is_off() {
         return refused(name.to_string());
     }
     if !matches!(query.query_type(), RecordType::A | RecordType::AAAA) {
+        #[cfg(feature = "failpoints")]
+        if Defence::RecordTypes.is_off() {
+            let record = Record::from_rdata(asked.clone(), 0, RData::A(A(Ipv4Addr::LOCALHOST)));
+            return Answer::records(vec![record]);
+        }
         return Answer::records(Vec::new());
     }
     match sandbox.pool.lease(&name, shared.limits.pattern_names, now) {

@@ -97,7 +97,7 @@ impl Asked {
         if headers.get_all(http::header::CONTENT_LENGTH).iter().nth(1).is_some() {
             return Err(Unfit::Repeated);
         }
-        let path = RequestPath::parse(uri.path()).map_err(Unfit::Path)?;
+        let path = path(uri.path())?;
         let upgrade = match version {
             Version::HTTP_11 if bodyless && hop::nominates(&headers, "upgrade") => headers.get(UPGRADE).cloned(),
             _ => None,
@@ -126,6 +126,15 @@ impl Asked {
     pub(super) fn is_safe(&self) -> bool {
         self.method.is_safe()
     }
+}
+
+/// The path in its one form.
+fn path(raw: &str) -> Result<RequestPath, Unfit> {
+    #[cfg(feature = "failpoints")]
+    if crate::defence::Defence::CanonicalPath.is_off() {
+        return Ok(RequestPath::as_written(raw));
+    }
+    RequestPath::parse(raw).map_err(Unfit::Path)
 }
 
 struct Seen<'a>(&'a HeaderMap);

@@ -28,6 +28,7 @@ use super::payload::{Interrupted, Passing, Payload, Upload};
 use super::refusal::{Form, Refusal};
 use super::target::Target;
 use super::upstream::Unsent;
+use crate::defence::Defence;
 use crate::generation::Generation;
 use crate::requests::RequestGuard;
 use crate::verdict::RequestVerdict;
@@ -118,6 +119,7 @@ fn decide(
     let asked = read.map_err(|refusal| refuse(uri.path(), 0, refusal))?;
     if let Some(upgrade) = &asked.upgrade
         && upgrade.to_str().is_ok_and(|tokens| tokens.to_ascii_lowercase().contains("h2c"))
+        && !Defence::H2c.is_off()
     {
         return Err(refuse(asked.path.as_str(), 0, Refusal::h2c()));
     }

@@ -18,6 +18,7 @@ use tokio_util::io::poll_read_buf;
 use super::chunked::Chunks;
 use super::gate::Gate;
 use super::head::{self, After, Framing, Malformed};
+use crate::defence::Defence;
 
 /// How much of a head is read at once.
 const HEAD_ROOM: usize = 4 * 1024;
@@ -118,12 +119,14 @@ impl<S> Guard<S> {
         match &mut self.at {
             At::Head(seen) => {
                 self.at = match head::end(&self.kept, *seen) {
+                    Err(_) if Defence::Forms.is_off() => At::Opaque,
                     Err(malformed) => At::End(Ending::Malformed(malformed)),
                     Ok(None) => {
                         *seen = self.kept.len();
                         return false;
                     }
                     Ok(Some(end)) => match head::check(&self.kept[..end]) {
+                        Err(_) if Defence::Forms.is_off() => At::Opaque,
                         Err(malformed) => At::End(Ending::Malformed(malformed)),
                         Ok(head) if head.after == After::Tunnel => At::End(Ending::Tunnel(end)),
                         Ok(head) => self.clear(head),

@@ -10,6 +10,7 @@ use super::asked::{self, Unfit};
 use super::hop::LOOP;
 use super::refusal::{About, Refusal};
 use super::upstream::Upstream;
+use crate::defence::Defence;
 use crate::session::Session;
 
 /// Where requests go.
@@ -23,6 +24,9 @@ pub(super) struct Target {
     pub(super) authority: HeaderValue,
     /// Marks requests to it as sent from here.
     pub(super) mark: HeaderValue,
+    /// Whether a request was made.
+    #[cfg(feature = "failpoints")]
+    asked: std::sync::atomic::AtomicBool,
 }
 
 impl Target {
@@ -30,12 +34,35 @@ impl Target {
     pub(super) fn new(session: Session, tls: bool, multiplex: bool) -> Self {
         let authority = authority(&session.host, session.port, tls);
         let mark = session.shared.web.mark(&session.host);
-        Self { session, tls, upstream: Upstream::new(multiplex), authority, mark }
+        Self {
+            session,
+            tls,
+            upstream: Upstream::new(multiplex),
+            authority,
+            mark,
+            #[cfg(feature = "failpoints")]
+            asked: std::sync::atomic::AtomicBool::default(),
+        }
+    }
+
+    /// Whether only the first request of a connection is looked at, and this is a later one.
+    #[cfg(feature = "failpoints")]
+    fn is_not_asked_again(&self) -> bool {
+        self.asked.swap(true, std::sync::atomic::Ordering::Relaxed) && Defence::EveryRequest.is_off()
+    }
+
+    #[cfg(not(feature = "failpoints"))]
+    #[expect(clippy::unused_self, reason = "as with failpoints")]
+    const fn is_not_asked_again(&self) -> bool {
+        false
     }
 
     /// Whether a request with this head is for this host.
     pub(super) fn is_meant(&self, parts: &Parts) -> Result<(), Refusal> {
         let Session { host, port, .. } = &self.session;
+        if Defence::Host.is_off() || self.is_not_asked_again() {
+            return Ok(());
+        }
         match asked::named(&parts.uri, &parts.headers).map_err(|unfit| Refusal::unfit(&unfit))? {
             // HTTP/1.0, which knew no names.
             None if parts.version == http::Version::HTTP_10 => Ok(()),
@@ -48,6 +75,9 @@ impl Target {
 
     /// Whether a request with these headers was sent from here before.
     pub(super) fn is_marked(&self, headers: &HeaderMap) -> bool {
+        if Defence::Loop.is_off() {
+            return false;
+        }
         headers.get_all(LOOP).iter().any(|marks| {
             marks.as_bytes().split(|byte| *byte == b',').any(|mark| mark.trim_ascii() == self.mark.as_bytes())
         })

@@ -117,6 +117,12 @@ impl RequestPath {
         Ok(Self { path, encoded_separators, loosest: loosest.map(Vec::into_boxed_slice) })
     }
 
+    /// What a request line has, whatever that is: for tests of what its one form is good for.
+    #[cfg(feature = "failpoints")]
+    pub fn as_written(raw: &str) -> Self {
+        Self { path: raw.to_owned(), encoded_separators: false, loosest: None }
+    }
+
     /// The path.
     pub fn as_str(&self) -> &str {
         &self.path
