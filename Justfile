@@ -20,11 +20,12 @@ fmt:
 lint:
     cargo fmt --all --check
     cargo clippy --workspace --all-targets {{ features }} --quiet -- -D warnings
-    @! grep -rnE '\benv::(var|vars|var_os|vars_os)\b' schema/src reconciler/src || { echo "libraries read no environment" >&2; exit 1; }
+    @! grep -rnE '\benv::(var|vars|var_os|vars_os)\b' schema/src reconciler/src egress/src || { echo "libraries read no environment" >&2; exit 1; }
 
 # examples/quickstart.yaml on a real engine: plan, apply, a second plan that is empty.
 quickstart:
     cargo build --release --bin sbx
+    @! grep -qaE 'SBX_DAEMON_WITHOUT|SBX_FAILPOINT' target/release/sbx || { echo "built with switches that are for tests only" >&2; exit 1; }
     examples/quickstart.sh target/release/sbx
 
 # All there is: lints, dependencies, docs, units, snapshots, and end to end on Podman 4 and 5, rootful and rootless.
@@ -39,6 +40,11 @@ unit:
 # End to end only; FILTER selects by name, as in `just e2e rootless_5`.
 e2e FILTER="": _engines
     {{ runner }} --package sbx-cli --test podman --test escape --test clients --no-fail-fast {{ features }} {{ FILTER }}
+
+# What has to go well each time, over and over: a thousand starts, ten thousand changes of policy. Some ten minutes; CI does
+# the same two hundred times.
+soak: _engines
+    SBX_SOAK_STARTS=1000 SBX_SOAK_UPDATES=10000 {{ runner }} --package sbx-cli --test escape {{ features }} -- start_window policy_updates
 
 # Speed beside the floor and other tools: tables, and target/bench.json; GROUPS selects, as in `just bench P1 P3`.
 bench *GROUPS:

@@ -25,6 +25,7 @@ mod namespaces;
 mod wait;
 
 mod http;
+mod neighbour;
 mod peer;
 mod project;
 mod recorder;
@@ -81,6 +82,9 @@ fn main() {
     }
     if scale.wants("P10") {
         decide::ten_thousand_rules(&scale, &mut report);
+    }
+    if scale.wants("neighbour") {
+        neighbour::hostile(&scale, &mut report);
     }
     report.write(&target().join("bench.json"));
 }

@@ -8,6 +8,7 @@ mod init;
 mod no_engine;
 mod policies;
 mod program;
+mod shipped;
 mod streams;
 mod usage;
 mod validate;

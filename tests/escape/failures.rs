@@ -81,17 +81,30 @@ impl<'e> Scene<'e> {
         }
     }
 
-    /// Nothing does, allowed or not.
-    fn is_shut(&mut self, inside: &mut Inside<'_>, when: &str) {
+    /// Nothing does, allowed or not. All at once: without anybody who refuses, each waits for its own end.
+    fn is_shut(&mut self, insides: &mut [Inside<'_>], when: &str) {
+        let before = self.capture.count(is_foreign);
         let ways = ATTEMPTS.iter().filter(|attempt| WAYS.contains(&attempt.name));
         let ways = ways.map(|attempt| (attempt.name, attempt.attack));
-        for (name, script) in ways.chain([("plain", PLAIN), ("secure", SECURE), ("datagram", DATAGRAM)]) {
-            let (token, before) = (self.token(), self.capture.count(is_foreign));
-            let told = inside.try_out(name, script, &token);
+        let ways: Vec<_> = ways.chain([("plain", PLAIN), ("secure", SECURE), ("datagram", DATAGRAM)]).collect();
+        assert_eq!(ways.len(), insides.len());
+        let mut begun = Vec::new();
+        for ((name, script), inside) in ways.into_iter().zip(insides) {
+            let token = self.token();
+            inside.begin(name, script, &token);
+            begun.push((name, token, inside));
+        }
+        for (name, token, inside) in begun {
+            let told = inside.end(name);
             let arrived = self.world.arrivals.with(&token);
             assert!(told.said != "through" && arrived.is_empty(), "{when}, {name}: {}, {arrived:?}", told.said);
-            assert_eq!(self.capture.count(is_foreign), before, "{when}, {name}: packets were on the wire");
         }
+        assert_eq!(self.capture.count(is_foreign), before, "{when}: packets were on the wire");
+    }
+
+    /// As many processes inside as there are ways out to try.
+    fn insides(&self) -> Vec<Inside<'e>> {
+        (0..WAYS.len() + 3).map(|_| Inside::of(self.engine, "inner")).collect()
     }
 
     fn daemon(&self) -> serde_json::Value {
@@ -141,32 +154,32 @@ fn squat(engine: &Engine) -> Running<'_> {
 fn whatever_fails(kind: Kind) {
     let engine = Engine::start(kind);
     let mut scene = Scene::set(&engine);
-    let mut inside = Inside::of(&engine, "inner");
-    scene.is_open(&mut inside);
+    let mut insides = scene.insides();
+    scene.is_open(&mut insides[0]);
 
     scene.flush_rules();
-    scene.is_shut(&mut inside, "without rules");
+    scene.is_shut(&mut insides, "without rules");
     scene.kill_daemon();
-    scene.is_shut(&mut inside, "without rules and daemon");
+    scene.is_shut(&mut insides, "without rules and daemon");
     scene.start_daemon();
     scene.is_served();
-    scene.is_open(&mut inside);
+    scene.is_open(&mut insides[0]);
 
     scene.kill_daemon();
-    scene.is_shut(&mut inside, "without daemon");
+    scene.is_shut(&mut insides, "without daemon");
     let squatter = squat(&engine);
-    scene.is_shut(&mut inside, "with somebody else at the proxy's sockets");
+    scene.is_shut(&mut insides, "with somebody else at the proxy's sockets");
     scene.start_daemon();
     wait_for("the daemon to say so", Duration::from_secs(10), || {
         let problem = scene.daemon()["sandboxes"][0]["problem"].clone();
         problem.as_str().is_some_and(|text| text.contains("port")).then_some(())
     });
-    scene.is_shut(&mut inside, "with a daemon that cannot have its sockets");
+    scene.is_shut(&mut insides, "with a daemon that cannot have its sockets");
     drop(squatter);
     // What runs in the sandbox ends with the client only if it is told to.
     engine.sbx(&["exec", "-T", "inner", "--", "pkill", "-f", "print.'taken'"]).run();
     scene.is_served();
-    scene.is_open(&mut inside);
+    scene.is_open(&mut insides[0]);
 }
 
 #[test]
@@ -205,8 +218,8 @@ fn after_a_reboot_sandboxes_wait_for_their_policy() {
     scene.start_daemon();
     scene.is_served();
     wait_for("its command", Duration::from_secs(5), || (scene.starts() == started + 1).then_some(()));
-    let mut inside = Inside::of(&engine, "inner");
-    scene.is_open(&mut inside);
+    let mut insides = scene.insides();
+    scene.is_open(&mut insides[0]);
     scene.kill_daemon();
-    scene.is_shut(&mut inside, "without daemon after a reboot");
+    scene.is_shut(&mut insides, "without daemon after a reboot");
 }

@@ -42,9 +42,19 @@ impl<'e> Inside<'e> {
 
     /// Makes one attempt.
     pub fn try_out(&mut self, name: &str, script: &str, token: &str) -> Told {
+        self.begin(name, script, token);
+        self.end(name)
+    }
+
+    /// Begins one attempt.
+    pub fn begin(&mut self, name: &str, script: &str, token: &str) {
         let script = format!("PROXY = {}\n{script}", egress::attach::TCP_PORT);
         let line = json!({ "name": name, "script": script, "token": token });
         writeln!(self.running.child.stdin.as_mut().expect("stdin is piped"), "{line}").expect("it reads");
+    }
+
+    /// What became of the attempt that was begun.
+    pub fn end(&mut self, name: &str) -> Told {
         let mut answer = String::new();
         self.answers.read_line(&mut answer).expect("it answers");
         let told: Told = serde_json::from_str(&answer).unwrap_or_else(|error| panic!("{name}: {error}: {answer:?}"));

@@ -24,6 +24,7 @@ mod mutation;
 mod name_server;
 #[path = "../podman/namespaces.rs"]
 mod namespaces;
+mod policy_updates;
 #[allow(dead_code, reason = "shared with the other tests on engines")]
 #[path = "../podman/project.rs"]
 mod project;
