@@ -31,6 +31,7 @@ pub mod child;
 mod conversation;
 mod enter;
 mod error;
+mod feeder;
 mod gate;
 mod kernel;
 mod netlink;
@@ -41,6 +42,7 @@ mod wire;
 pub use adapter::Adapter;
 pub use error::AttachError;
 pub(crate) use error::Refusal;
+pub use feeder::{Feeder, Opening, Port, attach_direct};
 pub use gate::{GATE, Gate, OPEN};
 pub use target::Target;
 

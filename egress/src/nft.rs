@@ -1,6 +1,7 @@
 //! The rules inside a sandbox's network namespace, and the program that gives them to the kernel.
 //!
-//! One table, `inet sbx`, whatever the policy: policy is data elsewhere. Only the set of peers changes.
+//! One table, `inet sbx`, whatever the policy: policy is data elsewhere. Only the set of peers changes, and in mode
+//! `direct` what is open.
 
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
@@ -11,8 +12,10 @@ use std::process::{Child, Command, Stdio};
 use crate::attach::Refusal;
 
 mod allowlist;
+mod direct;
 
 pub use allowlist::allowlist;
+pub use direct::{direct, openings};
 
 /// Where distributions put the program. A search path could be anybody's.
 const PLACES: [&str; 6] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin", "/usr/local/sbin", "/run/current-system/sw/bin"];

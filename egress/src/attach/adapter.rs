@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::Refusal;
 use super::netlink::{LOOPBACK, Netlink, Route};
+use super::socket::has_address;
 use crate::synthetic::{ADAPTER_V4, ADAPTER_V6, POOL_V4, POOL_V6};
 
 /// The name of the device inside.
@@ -27,6 +28,8 @@ pub enum Adapter {
     Pair,
     /// `lo` itself, where the kernel has neither.
     Loopback,
+    /// None: the engine's own network, behind a packet filter.
+    Engine,
 }
 
 impl fmt::Display for Adapter {
@@ -35,6 +38,7 @@ impl fmt::Display for Adapter {
             Self::Dummy => "dummy device",
             Self::Pair => "closed pair of veth devices",
             Self::Loopback => "route on lo",
+            Self::Engine => "engine's network",
         })
     }
 }
@@ -55,6 +59,15 @@ pub struct DeadEnd {
     /// The device, and the other end if it has one.
     devices: Vec<u32>,
     problems: Vec<String>,
+}
+
+/// What a sandbox on the engine's network has instead: that, and `lo`.
+pub fn engines_network() -> Result<Installed, Refusal> {
+    let netlink = Netlink::open().map_err(|error| Refusal::inside("open netlink", error))?;
+    netlink.bring_up(LOOPBACK).map_err(|error| Refusal::inside("bring up lo", error))?;
+    let ipv6 = has_address(Ipv6Addr::LOCALHOST);
+    let problems = if ipv6 { Vec::new() } else { vec!["no IPv6: lo has no such address".to_owned()] };
+    Ok(Installed { adapter: Adapter::Engine, ipv6, problems })
 }
 
 impl DeadEnd {

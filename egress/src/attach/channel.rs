@@ -74,6 +74,18 @@ impl Channel {
         Ok(Some((serde_json::from_slice(message)?, descriptors)))
     }
 
+    /// Waits for a message, or for the other end to be closed; false when something can be read from `end` instead.
+    pub fn wait_unless(&self, end: BorrowedFd<'_>) -> bool {
+        loop {
+            let mut both = [PollFd::new(&self.0, PollFlags::IN), PollFd::new(&end, PollFlags::IN)];
+            match poll(&mut both, None) {
+                Ok(_) => return both[1].revents().is_empty(),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(_) => return false,
+            }
+        }
+    }
+
     /// Waits for a message, or for the other end to be closed.
     pub fn wait(&self, deadline: Instant) -> io::Result<()> {
         loop {

@@ -10,14 +10,15 @@ use std::time::{Duration, Instant};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::adapter::{DeadEnd, Installed};
+use super::adapter::{DeadEnd, Installed, engines_network};
 use super::channel::{Channel, DESCRIPTORS, wait_for};
 use super::enter::{Inside, enter};
 use super::error::Refusal;
 use super::gate::{GATE, READY};
-use super::wire::{Reply, Request, Role, Task};
+use super::wire::{Feed, Reply, Request, Role, Task};
 use super::{Report, kernel, socket};
 use crate::nft;
+use crate::synthetic::ADAPTER_V6;
 
 /// How long PID 1 may take from its start to its gate.
 const GATE_DEADLINE: Duration = Duration::from_secs(10);
@@ -30,18 +31,42 @@ const GATE_PERIOD: Duration = Duration::from_millis(5);
 pub fn main() -> ExitCode {
     let Ok(end) = io::stdin().as_fd().try_clone_to_owned() else { return ExitCode::FAILURE };
     let channel = Channel::from_end(end);
-    let last = match take(&channel) {
-        Ok(report) => Reply::Done(report),
-        Err(refusal) => Reply::Refused(refusal),
+    let (stays, answer) = match take(&channel) {
+        Ok(Done { stays, report }) => (stays, Reply::Done(report)),
+        Err(refusal) => (None, Reply::Refused(refusal)),
     };
     // Whoever asked may be gone.
-    match channel.send(&last, &[]) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
+    match (channel.send(&answer, &[]), stays) {
+        (Ok(()), Some(inside)) => stay(&channel, &inside),
+        (Ok(()), None) => ExitCode::SUCCESS,
+        (Err(_), _) => ExitCode::FAILURE,
     }
 }
 
-fn take(channel: &Channel) -> Result<Option<Report>, Refusal> {
+/// Opens addresses until the daemon wants none any more, or the sandbox has ended: its network namespace would live on
+/// with us.
+fn stay(channel: &Channel, inside: &Inside) -> ExitCode {
+    while channel.wait_unless(inside.pidfd()) {
+        let Ok(Some((Feed { openings }, _))) = channel.receive() else { break };
+        let answer = match nft::start(&nft::openings(&openings)).and_then(nft::Running::finish) {
+            Ok(()) => Reply::Done(None),
+            Err(refusal) => Reply::Refused(refusal),
+        };
+        if channel.send(&answer, &[]).is_err() {
+            break;
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+/// What came of a task.
+#[derive(Default)]
+struct Done {
+    stays: Option<Inside>,
+    report: Option<Report>,
+}
+
+fn take(channel: &Channel) -> Result<Done, Refusal> {
     let unheard = |error: io::Error| Refusal::Helper { what: format!("did not understand its task: {error}") };
     let (request, descriptors) =
         channel.receive::<Request>().map_err(unheard)?.ok_or_else(|| unheard(io::ErrorKind::UnexpectedEof.into()))?;
@@ -51,15 +76,24 @@ fn take(channel: &Channel) -> Result<Option<Report>, Refusal> {
     let pidfd = descriptors.into_iter().next().ok_or_else(|| unheard(io::ErrorKind::InvalidInput.into()))?;
     let inside = enter(pid, started, pidfd)?;
     match task {
-        Task::Attach { udp, peers, gate } => attach(channel, &inside, &udp, &peers, gate).map(Some),
+        Task::Attach { udp, peers, gate } => {
+            let report = attach(channel, &inside, &udp, &peers, gate)?;
+            Ok(Done { stays: None, report: Some(report) })
+        }
+        Task::Direct { peers, gate } => {
+            nft::start(&nft::direct(&peers))?.finish()?;
+            let installed = engines_network()?;
+            let report = serve(channel, &inside, &BTreeSet::new(), gate, installed)?;
+            Ok(Done { stays: Some(inside), report: Some(report) })
+        }
         Task::Udp { ports } => {
-            let sockets = socket::relays(&ports, socket::has_ipv6())?;
+            let sockets = socket::relays(&ports, socket::has_address(ADAPTER_V6))?;
             pass(channel, &sockets)?;
-            Ok(None)
+            Ok(Done::default())
         }
         Task::Peers { peers } => {
             nft::start(&nft::peers(&peers))?.finish()?;
-            Ok(None)
+            Ok(Done::default())
         }
     }
 }
@@ -81,7 +115,18 @@ fn attach(
     // It takes about as long as the rules, and is connected only when they are there: nothing meets it before.
     let dead_end = DeadEnd::make();
     rules.finish()?;
-    let Installed { adapter, ipv6, problems } = dead_end?.connect()?;
+    serve(channel, inside, udp, gate, dead_end?.connect()?)
+}
+
+/// Makes the sockets and reaches for the gate, when nothing leaves any more but through them.
+fn serve(
+    channel: &Channel,
+    inside: &Inside,
+    udp: &BTreeSet<u16>,
+    gate: bool,
+    installed: Installed,
+) -> Result<Report, Refusal> {
+    let Installed { adapter, ipv6, problems } = installed;
     let mut sockets = socket::listeners(ipv6)?;
     sockets.extend(socket::relays(udp, ipv6)?);
     if gate && let Some(gate) = reach_gate(inside)? {

@@ -8,8 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::channel::Channel;
-use super::wire::{Reply, Request, Role, Task};
-use super::{ARGUMENT, AttachError, Gate, Report, Target};
+use super::wire::{Feed, Reply, Request, Role, Task};
+use super::{ARGUMENT, AttachError, Gate, Opening, Report, Target};
 use crate::listeners::Listeners;
 
 /// How long the child may take for all of it. It waits for PID 1 to come to its gate; the rest is milliseconds.
@@ -23,17 +23,31 @@ pub struct Answer {
     pub report: Option<Report>,
 }
 
+/// How long a child that stays may take to open addresses.
+const FEED_DEADLINE: Duration = Duration::from_secs(5);
+
 /// Has `task` done inside `target` by a child, on a thread that may wait.
 pub async fn hold(program: &Path, target: &Target, task: Task) -> Result<Answer, AttachError> {
+    Ok(begin(program, target, task).await?.1)
+}
+
+/// The same with a child that stays.
+pub async fn begin(program: &Path, target: &Target, task: Task) -> Result<(Helper, Answer), AttachError> {
     let (program, target) = (program.to_owned(), target.clone());
-    match tokio::task::spawn_blocking(move || Helper::start(&program, &target, task)?.answer()).await {
+    let work = move || {
+        let helper = Helper::start(&program, &target, task)?;
+        let answer = helper.answer(DEADLINE)?;
+        Ok((helper, answer))
+    };
+    match tokio::task::spawn_blocking(work).await {
         Ok(answer) => answer,
         Err(error) => Err(AttachError::Helper(format!("could not be waited for: {error}"))),
     }
 }
 
 /// A child that has its task. Dropping it ends it.
-struct Helper {
+#[derive(Debug)]
+pub struct Helper {
     child: Child,
     channel: Channel,
 }
@@ -62,8 +76,16 @@ impl Helper {
         Ok(helper)
     }
 
-    fn answer(&self) -> Result<Answer, AttachError> {
-        let deadline = Instant::now() + DEADLINE;
+    /// Has a child that stays open addresses. Waits.
+    pub fn open(&self, openings: &[Opening]) -> Result<(), AttachError> {
+        let feed = Feed { openings: openings.to_vec() };
+        self.channel.send(&feed, &[]).map_err(|error| unheard(&error))?;
+        self.answer(FEED_DEADLINE)?;
+        Ok(())
+    }
+
+    fn answer(&self, limit: Duration) -> Result<Answer, AttachError> {
+        let deadline = Instant::now() + limit;
         let mut answer = Answer::default();
         loop {
             self.channel.wait(deadline).map_err(|error| unheard(&error))?;

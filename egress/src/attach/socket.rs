@@ -46,9 +46,9 @@ pub fn relays(ports: &BTreeSet<u16>, ipv6: bool) -> Result<Vec<(Role, OwnedFd)>,
     Ok(sockets)
 }
 
-/// Whether IPv6 was found when the sandbox was attached.
-pub fn has_ipv6() -> bool {
-    let address = SocketAddr::from((crate::synthetic::ADAPTER_V6, 0));
+/// Whether `address` is one of this namespace's own.
+pub fn has_address(address: Ipv6Addr) -> bool {
+    let address = SocketAddr::from((address, 0));
     Socket::new(Domain::IPV6, Type::DGRAM, None).and_then(|socket| socket.bind(&address.into())).is_ok()
 }
 

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::Report;
 use super::error::Refusal;
+use super::{Opening, Report};
 
 /// The first message to the child; its one descriptor is the target's pidfd.
 #[derive(Debug, Serialize, Deserialize)]
@@ -22,12 +22,31 @@ pub struct Request {
 /// What to do inside.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Task {
-    Attach { udp: BTreeSet<u16>, peers: BTreeSet<IpAddr>, gate: bool },
-    Udp { ports: BTreeSet<u16> },
-    Peers { peers: BTreeSet<IpAddr> },
+    Attach {
+        udp: BTreeSet<u16>,
+        peers: BTreeSet<IpAddr>,
+        gate: bool,
+    },
+    Udp {
+        ports: BTreeSet<u16>,
+    },
+    Peers {
+        peers: BTreeSet<IpAddr>,
+    },
+    /// The child stays, and takes [`Feed`] after [`Feed`].
+    Direct {
+        peers: BTreeSet<IpAddr>,
+        gate: bool,
+    },
 }
 
-/// A message from the child. `Done` or `Refused` is the last one.
+/// Addresses to open; answered by `Done` or `Refused`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Feed {
+    pub openings: Vec<Opening>,
+}
+
+/// A message from the child. `Done` or `Refused` is the last one for a task.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Reply {
     /// As many descriptors come with it, in the same order.

@@ -4,6 +4,7 @@
 //! of documentation.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod direct;
 mod entry;
 mod gate;
 mod network;

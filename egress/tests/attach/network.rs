@@ -6,14 +6,14 @@ use crate::sandbox::{Kind, Options, Sandbox, Staying, is_root};
 
 /// A sandbox and its network; beyond it one namespace plays the bridge (`.1`) and two peers (`.4`, and `.3`,
 /// from which it answers).
-struct Network {
-    sandbox: Sandbox,
-    beyond: Sandbox,
+pub struct Network {
+    pub sandbox: Sandbox,
+    pub beyond: Sandbox,
     _echo: Staying,
 }
 
 impl Network {
-    fn make(kind: Kind) -> Self {
+    pub fn make(kind: Kind) -> Self {
         let (sandbox, beyond) = (Sandbox::start(kind), Sandbox::start(Kind::Host));
         let (here, there) = (sandbox.target.pid().to_string(), beyond.target.pid().to_string());
         let link = ["link", "add", "eth0", "netns", &here, "type", "veth", "peer", "name", "eth0", "netns", &there];
@@ -41,7 +41,7 @@ impl Network {
     }
 }
 
-fn kinds() -> Vec<Kind> {
+pub fn kinds() -> Vec<Kind> {
     // Others cannot put one end of a device into a namespace and the other into another.
     if is_root() { vec![Kind::Host, Kind::Private, Kind::KeepId] } else { Vec::new() }
 }

@@ -183,6 +183,16 @@ impl Sandbox {
         Daemon { process, line }
     }
 
+    /// A daemon that leaves the sandbox on its network.
+    pub fn direct(&self) -> Daemon {
+        let mut command = Command::new(TOOL);
+        command.args(["direct", &self.target.pid().to_string(), &self.target.started().to_string(), "-"]);
+        as_user(&mut command, self.kind);
+        let mut process = Staying::start(command);
+        let line = process.line();
+        Daemon { process, line }
+    }
+
     /// A daemon that did attach.
     #[track_caller]
     pub fn attach(&self) -> Daemon {

@@ -28,6 +28,7 @@ fn main() -> ExitCode {
     match words.as_slice() {
         [word] if *word == attach::ARGUMENT => return attach::child::main(),
         ["serve", pid, started, udp, peers, gate] => serve(pid, started, udp, peers, gate),
+        ["direct", pid, started, peers] => direct(pid, started, peers),
         ["tcp", address] => println!("{}", timed(|| tcp(address))),
         ["udp", address] => println!("{}", timed(|| udp(address, "0.0.0.0"))),
         ["udp-from", source, address] => println!("{}", timed(|| udp(address, source))),
@@ -204,6 +205,45 @@ fn serve(pid: &str, started: &str, udp: &str, peers: &str, gate: &str) {
                 .map_err(|error| error.to_string()),
             other => panic!("{other:?}"),
         };
+        println!("{}", done.map_or_else(|error| format!("failed {error}"), |()| "done".to_owned()));
+    }
+}
+
+/// The daemon of a sandbox on the engine's network. A line of standard input opens an address: `ADDRESS PROTOCOL PORT
+/// SECONDS`, or `ADDRESS SECONDS` for all ports.
+fn direct(pid: &str, started: &str, peers: &str) {
+    let program = Path::new("/proc/self/exe");
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let plan = Plan { udp: BTreeSet::new(), peers: list(peers), gate: false };
+    let attached = Target::of(pid.parse().unwrap(), started.parse().unwrap())
+        .and_then(|target| runtime.block_on(attach::attach_direct(program, &target, &plan)));
+    let (attached, feeder) = match attached {
+        Ok(attached) => attached,
+        Err(error) => return println!("failed {error:?}: {error}"),
+    };
+    let Listeners { tcp: _, dns_tcp, dns_udp, udp } = attached.listeners;
+    assert!(udp.is_empty());
+    for listener in dns_tcp {
+        answer_streams(listener, "dns");
+    }
+    println!("attached {:?} dns={}", attached.report.adapter, dns_udp.len());
+    for line in io::stdin().lock().lines() {
+        let line = line.unwrap();
+        let words: Vec<&str> = line.split(' ').collect();
+        let (port, seconds) = match words[1..] {
+            [protocol, port, seconds] => {
+                (Some(attach::Port { udp: protocol == "udp", number: port.parse().unwrap() }), seconds)
+            }
+            [seconds] => (None, seconds),
+            _ => panic!("{line}"),
+        };
+        let lifetime = Duration::from_secs(seconds.parse().unwrap());
+        let opening = attach::Opening { address: words[0].parse().unwrap(), port, lifetime };
+        // Several at once, as answers come.
+        let done = runtime.block_on(async {
+            let (first, second) = tokio::join!(feeder.open(vec![opening]), feeder.open(vec![opening]));
+            first.and(second)
+        });
         println!("{}", done.map_or_else(|error| format!("failed {error}"), |()| "done".to_owned()));
     }
 }
