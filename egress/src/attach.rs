@@ -42,7 +42,7 @@ mod wire;
 pub use adapter::Adapter;
 pub use error::AttachError;
 pub(crate) use error::Refusal;
-pub use feeder::{Feeder, Opening, Port, attach_direct};
+pub use feeder::{Direct, Feeder, Standing, attach_direct};
 pub use gate::{GATE, Gate, OPEN};
 pub use target::Target;
 

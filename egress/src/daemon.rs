@@ -29,7 +29,7 @@ use crate::recorder::Recorder;
 use crate::sandbox::Sandbox;
 use secrets::SecretStore;
 use table::{Entry, Loaded, Phase, Served, Table, load, meet, refresh};
-use world::{Attach, Attached, Engine, Key, Running, Serve, World};
+use world::{Attach, Attached, Engine, Key, Running, Serve, Way, World};
 
 pub mod secrets;
 mod table;
@@ -172,6 +172,7 @@ impl Daemon {
             match table.entries.get(&id).map(|entry| &entry.phase) {
                 None => self.begin(&mut table, running),
                 Some(Phase::Failed { again_at, .. }) if *again_at <= Instant::now() => self.begin(&mut table, running),
+                Some(Phase::Served(served)) if served.serving.broken().is_some() => self.begin(&mut table, running),
                 Some(Phase::Served(_)) => {
                     meet(&mut table, &id, running);
                     refresh(&mut table, &id);
@@ -210,7 +211,9 @@ impl Daemon {
         let daemon = self.clone();
         tokio::spawn(async move {
             let outcome = match passed {
-                Some(Passed { listeners, .. }) => daemon.start(&running, Attached { listeners, gate: None }),
+                Some(Passed { listeners, .. }) => {
+                    daemon.start(&running, Attached { listeners, gate: None, direct: None })
+                }
                 None => daemon.attach(&running).await,
             };
             daemon.attached(&running, outcome, pause);
@@ -230,7 +233,7 @@ impl Daemon {
 
     /// Serves, and only then lets the main process go.
     fn start(&self, running: &Running, attached: Attached) -> Result<Served, String> {
-        let Attached { listeners, gate } = attached;
+        let Attached { listeners, gate, direct } = attached;
         // Read again: another policy may have come meanwhile.
         let Loaded { hash, policy, secrets, missing } = self.load(running)?;
         let spare = listeners.try_clone().map_err(|error| format!("its sockets: {error}"))?;
@@ -240,7 +243,7 @@ impl Daemon {
             Arc::clone(&self.shared.recorder) as Arc<dyn crate::audit::Sink>,
             Generation::new(1, policy, secrets),
         ));
-        let serving = self.shared.serve.serve(running, sandbox, listeners)?;
+        let serving = self.shared.serve.serve(running, sandbox, listeners, direct)?;
         if let Some(gate) = gate {
             gate.open()?;
         }
@@ -367,10 +370,11 @@ impl Daemon {
     /// Whether something that failed is to be tried again by now.
     pub fn is_due(&self) -> bool {
         let now = Instant::now();
-        self.table()
-            .entries
-            .values()
-            .any(|entry| matches!(entry.phase, Phase::Failed { again_at, .. } if again_at <= now))
+        self.table().entries.values().any(|entry| match &entry.phase {
+            Phase::Failed { again_at, .. } => *again_at <= now,
+            Phase::Served(served) => served.serving.broken().is_some(),
+            Phase::Attaching => false,
+        })
     }
 
     /// Whether nobody needs it: the engine was asked and has neither policies nor anything to serve.
@@ -388,6 +392,8 @@ impl Daemon {
         drop(table);
         self.change();
         let sockets = entries.into_values().filter_map(|entry| match entry.phase {
+            // What else than sockets of its namespace serves it ends with us: it is attached to anew.
+            Phase::Served(_) if entry.running.way != Way::Proxy => None,
             Phase::Served(Served { mut listeners, serving, .. }) => {
                 listeners.udp.extend(serving.more().udp);
                 Some((entry.running.identity, listeners))
@@ -447,7 +453,7 @@ impl Daemon {
             problem: match phase {
                 Phase::Failed { why, .. } => Some(why.clone()),
                 Phase::Attaching => Some("it is being attached".to_owned()),
-                Phase::Served(_) => trouble.clone(),
+                Phase::Served(served) => served.serving.broken().or_else(|| trouble.clone()),
             },
             missing_secrets: served.map(|served| served.missing.clone()).unwrap_or_default(),
             flows: served.map_or(0, |served| served.serving.flows()),

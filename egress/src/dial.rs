@@ -13,14 +13,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use schema::policy::{Host, HostPattern, Policy, Rule, Upstream};
+use schema::policy::{DnsName, Host, HostPattern, Policy, Rule, Upstream};
 use tokio::net::{TcpStream, UdpSocket};
 
 use self::judge::{Consent, Range};
 use self::namespace::Outside;
 pub use self::proxy::ProxyFault;
 pub use self::resolve::NameServers;
-use self::resolve::{Names, Unresolved};
+use self::resolve::{LISTED, Names, Unresolved};
 use crate::generation::Generation;
 use crate::synthetic;
 
@@ -242,7 +242,7 @@ impl Dialer {
             }
         };
         let (at, at_port) = authority(proxy).ok_or_else(|| fault(ProxyFault::Address))?;
-        let addresses: Vec<_> = self.known(policy, &at, None).await?.iter().map(|ip| (*ip, at_port).into()).collect();
+        let addresses: Vec<_> = self.known(policy, &at, None).await?.0.iter().map(|ip| (*ip, at_port).into()).collect();
         self.not_own(&at, &addresses)?;
         let connected = race::race(&addresses, |address| tcp_to(address, None)).await;
         let mut stream = connected.map_err(|failure| failed(&at, None, failure))?;
@@ -261,7 +261,12 @@ impl Dialer {
         port: u16,
         namespace: Option<&Path>,
     ) -> Result<Vec<SocketAddr>, DialError> {
-        let known = self.known(policy, host, namespace).await?;
+        let (known, _) = self.known(policy, host, namespace).await?;
+        self.judged(policy, host, port, &known)
+    }
+
+    /// Those of `known` that may be dialled, in the order in which they are tried; never none.
+    fn judged(&self, policy: &Policy, host: &Host, port: u16, known: &[IpAddr]) -> Result<Vec<SocketAddr>, DialError> {
         let literal = match host {
             Host::Address(address) => rules_about(policy, *address, port),
             Host::Name(_) => Vec::new(),
@@ -269,7 +274,7 @@ impl Dialer {
         let consent = Consent { ranges: &policy.dial_allow, literal: &literal };
         let mut first = None;
         let mut judged = Vec::with_capacity(known.len());
-        for address in race::order(&known) {
+        for address in race::order(known) {
             match judge::judge(address, consent) {
                 Ok(()) => judged.push(SocketAddr::new(address, port)),
                 Err(range) => first = first.or(Some((address, range))),
@@ -290,21 +295,37 @@ impl Dialer {
         }
     }
 
-    /// What `host` means, not judged.
-    async fn known(&self, policy: &Policy, host: &Host, namespace: Option<&Path>) -> Result<Vec<IpAddr>, DialError> {
+    /// What `name` means, for whoever reaches it without us: addresses that may be dialled, and for how long they are good.
+    pub(crate) async fn meaning(&self, policy: &Policy, name: &DnsName) -> Result<(Vec<IpAddr>, Duration), DialError> {
+        let host = Host::Name(name.clone());
+        self.in_time(&host, 0, async {
+            let (known, ttl) = self.known(policy, &host, None).await?;
+            let judged = self.judged(policy, &host, 0, &known)?;
+            Ok((judged.iter().map(SocketAddr::ip).collect(), ttl))
+        })
+        .await
+    }
+
+    /// What `host` means, not judged, and for how long it does.
+    async fn known(
+        &self,
+        policy: &Policy,
+        host: &Host,
+        namespace: Option<&Path>,
+    ) -> Result<(Vec<IpAddr>, Duration), DialError> {
         let name = match host {
-            Host::Address(address) => return Ok(vec![address.to_canonical()]),
+            Host::Address(address) => return Ok((vec![address.to_canonical()], LISTED)),
             Host::Name(name) => name,
         };
         if let Some(mapped) = policy.hosts.get(name) {
-            return Ok(mapped.iter().map(IpAddr::to_canonical).collect());
+            return Ok((mapped.iter().map(IpAddr::to_canonical).collect(), LISTED));
         }
         let found = match namespace {
             None => self.names.lookup(name).await,
             Some(path) => self.names_in(path).lookup(name).await,
         };
         match found {
-            Ok(found) => Ok(found.iter().map(IpAddr::to_canonical).collect()),
+            Ok((found, ttl)) => Ok((found.iter().map(IpAddr::to_canonical).collect(), ttl)),
             Err(Unresolved::NotFound) => Err(DialError::NotFound { host: host.clone() }),
             Err(Unresolved::Failed(why)) => Err(DialError::Lookup { host: host.clone(), why }),
         }

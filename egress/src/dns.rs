@@ -1,9 +1,11 @@
 //! The resolver of a sandbox: names that are allowed have synthetic addresses, nothing else exists.
 //!
-//! Nothing is ever asked of another server here.
+//! Nothing is ever asked of another server here. Where the sandbox itself connects (mode `direct`), names that are allowed
+//! have their real addresses, which are looked up and opened before they are told.
 
 mod answer;
 mod cache;
+mod later;
 mod serve;
 
 use std::sync::Arc;
@@ -15,12 +17,14 @@ use hickory_proto::rr::rdata::opt::EdnsOption;
 
 use self::answer::Answer;
 use self::cache::{Cache, Cached};
+use crate::direct::Direct;
 use crate::pool::Lease;
 use crate::refusals::Refusals;
 use crate::sandbox::Sandbox;
 use crate::shared::Shared;
 use crate::throttle::Bucket;
 
+pub(crate) use self::later::Later;
 pub(crate) use self::serve::{serve_tcp, serve_udp};
 
 /// Longest message that is answered; questions are shorter than 512 bytes.
@@ -52,6 +56,18 @@ pub struct Resolver {
     cache: Cache,
     rate: Option<Bucket>,
     refusals: Arc<Refusals>,
+    /// What opens the addresses it tells, where the sandbox itself connects.
+    direct: Option<Arc<Direct>>,
+}
+
+/// What becomes of a question.
+pub(crate) enum Reply {
+    /// It is not answered.
+    Silence,
+    /// The answer was written.
+    Ready,
+    /// The answer has to be looked for.
+    Later(Later),
 }
 
 impl Resolver {
@@ -61,26 +77,27 @@ impl Resolver {
         shared: Arc<Shared>,
         refusals: Arc<Refusals>,
         v6: Arc<AtomicBool>,
+        direct: Option<Arc<Direct>>,
         now: Instant,
     ) -> Self {
         let rate = shared.limits.dns_rate.map(|rate| Bucket::new(rate, now));
-        Self { sandbox, shared, v6, cache: Cache::default(), rate, refusals }
+        Self { sandbox, shared, v6, cache: Cache::default(), rate, refusals, direct }
     }
 
     /// Has answers forgotten that do not hold any more. To be called before each batch of questions.
-    pub fn refresh(&mut self) {
+    pub(crate) fn refresh(&mut self) {
         let stands = (self.sandbox.epoch(), self.shared.today(), self.v6.load(Ordering::Relaxed));
         self.cache.hold_for(stands);
     }
 
-    /// Writes the answer to `request` into `response`; `false` if there is none to be given.
-    pub fn answer(&mut self, request: &[u8], response: &mut Vec<u8>, now: Instant) -> bool {
+    /// Writes the answer to `request` into `response`, if there is one at once.
+    pub(crate) fn answer(&mut self, request: &[u8], response: &mut Vec<u8>, now: Instant) -> Reply {
         response.clear();
         if self.rate.as_mut().is_some_and(|rate| !rate.take(now)) {
             self.refusals.name("", "dns-rate");
-            return false;
+            return Reply::Silence;
         }
-        let Some((id, question)) = request.split_first_chunk::<2>() else { return false };
+        let Some((id, question)) = request.split_first_chunk::<2>() else { return Reply::Silence };
         let held = |lease: &Arc<Lease>| self.sandbox.pool.renew(lease, now);
         if let Some(cached) = self.cache.get(question).filter(|cached| cached.lease.as_ref().is_none_or(held)) {
             response.extend_from_slice(id);
@@ -89,27 +106,28 @@ impl Resolver {
                 *again = now + RECORD_AGAIN;
                 self.refusals.name(name, "no-rule");
             }
-            return true;
+            return Reply::Ready;
         }
         self.answer_afresh(request, question, response, now)
     }
 
-    fn answer_afresh(&mut self, request: &[u8], question: &[u8], response: &mut Vec<u8>, now: Instant) -> bool {
+    fn answer_afresh(&mut self, request: &[u8], question: &[u8], response: &mut Vec<u8>, now: Instant) -> Reply {
         // A response, or less than a header: whatever is sent back could be taken for a question again.
-        let Some(header) = request.first_chunk::<12>().filter(|header| header[2] & 0x80 == 0) else { return false };
+        let Some(header) = request.first_chunk::<12>().filter(|header| header[2] & 0x80 == 0) else {
+            return Reply::Silence;
+        };
         let message = if request.len() > MAX_MESSAGE { None } else { Message::from_vec(request).ok() };
         let Some(message) = message.filter(|message| message.queries.len() == 1 || message.op_code != OpCode::Query)
         else {
             response.extend_from_slice(&malformed(header));
-            return true;
+            return Reply::Ready;
         };
-        let (mut answered, answer) = self.respond(&message, now);
-        let Ok(bytes) = answered.to_vec() else {
-            answered = Message::error_msg(message.id, message.op_code, ResponseCode::ServFail);
-            let Ok(bytes) = answered.to_vec() else { return false };
-            response.extend_from_slice(&bytes);
-            return true;
-        };
+        let mut answer = self.decide(&message, now);
+        if let Some((name, direct)) = answer.later.take().zip(self.direct.as_ref()) {
+            let (direct, shared) = (Arc::clone(direct), Arc::clone(&self.shared));
+            return Reply::Later(Later { name, request: message, direct, shared });
+        }
+        let Some(bytes) = written(&message, &answer) else { return Reply::Silence };
         response.extend_from_slice(&bytes);
         let Answer { lease, refused, lasting, .. } = answer;
         if let Some(name) = &refused {
@@ -119,45 +137,55 @@ impl Resolver {
             let refused = refused.map(|name| (name, now + RECORD_AGAIN));
             self.cache.put(question, Cached { response: rest.into(), lease, refused });
         }
-        true
+        Reply::Ready
     }
 
-    fn respond(&mut self, request: &Message, now: Instant) -> (Message, Answer) {
-        let mut response = Message::response(request.id, request.op_code);
-        response.metadata.recursion_desired = request.recursion_desired;
-        response.metadata.recursion_available = true;
-        response.metadata.checking_disabled = request.checking_disabled;
-        response.add_queries(request.queries.iter().cloned());
-        let mut edns = request.edns.as_ref().map(|_| {
-            let mut edns = Edns::new();
-            edns.set_max_payload(PAYLOAD);
-            edns
-        });
-        let answer = match (request.op_code, request.queries.first(), &request.edns) {
+    fn decide(&self, request: &Message, now: Instant) -> Answer {
+        match (request.op_code, request.queries.first(), &request.edns) {
             (_, _, Some(asked)) if asked.version() > 0 => Answer::code(ResponseCode::BADVERS),
             (OpCode::Query, Some(query), _) => {
-                answer::to(&self.sandbox, &self.shared, self.v6.load(Ordering::Relaxed), query, now)
+                let v6 = self.v6.load(Ordering::Relaxed);
+                answer::to(&self.sandbox, &self.shared, v6, self.direct.is_some(), query, now)
             }
             _ => Answer::code(ResponseCode::NotImp),
-        };
-        response.metadata.response_code = answer.code;
-        response.add_answers(answer.records.iter().cloned());
-        if answer.negative() {
-            response.add_authority(answer::start_of_authority());
         }
-        if let Some(edns) = &mut edns {
-            edns.set_rcode_high(answer.code.high());
-            if answer.refused.is_some() {
-                let mut value = BLOCKED.to_be_bytes().to_vec();
-                value.extend_from_slice(b"not in the allowlist of this sandbox");
-                edns.options_mut().insert(EdnsOption::Unknown(EXTENDED_ERROR, value));
-            }
-        }
-        if let Some(edns) = edns {
-            response.set_edns(edns);
-        }
-        (response, answer)
     }
+}
+
+/// The message that says `answer` to `request`; `None` if nothing can be said.
+fn written(request: &Message, answer: &Answer) -> Option<Vec<u8>> {
+    let failed = || Message::error_msg(request.id, request.op_code, ResponseCode::ServFail);
+    respond(request, answer).to_vec().or_else(|_| failed().to_vec()).ok()
+}
+
+fn respond(request: &Message, answer: &Answer) -> Message {
+    let mut response = Message::response(request.id, request.op_code);
+    response.metadata.recursion_desired = request.recursion_desired;
+    response.metadata.recursion_available = true;
+    response.metadata.checking_disabled = request.checking_disabled;
+    response.add_queries(request.queries.iter().cloned());
+    let mut edns = request.edns.as_ref().map(|_| {
+        let mut edns = Edns::new();
+        edns.set_max_payload(PAYLOAD);
+        edns
+    });
+    response.metadata.response_code = answer.code;
+    response.add_answers(answer.records.iter().cloned());
+    if answer.negative() {
+        response.add_authority(answer::start_of_authority());
+    }
+    if let Some(edns) = &mut edns {
+        edns.set_rcode_high(answer.code.high());
+        if answer.refused.is_some() {
+            let mut value = BLOCKED.to_be_bytes().to_vec();
+            value.extend_from_slice(b"not in the allowlist of this sandbox");
+            edns.options_mut().insert(EdnsOption::Unknown(EXTENDED_ERROR, value));
+        }
+    }
+    if let Some(edns) = edns {
+        response.set_edns(edns);
+    }
+    response
 }
 
 /// What is said to a message nobody can read: its own id and operation, and that it is malformed.

@@ -22,6 +22,7 @@ pub mod defence;
 pub mod destination;
 pub mod detect;
 pub mod dial;
+pub mod direct;
 pub mod dns;
 pub mod explain;
 pub mod flows;

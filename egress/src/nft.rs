@@ -15,7 +15,7 @@ mod allowlist;
 mod direct;
 
 pub use allowlist::allowlist;
-pub use direct::{direct, openings};
+pub use direct::{Entry, Group, direct, entries, standing};
 
 /// Where distributions put the program. A search path could be anybody's.
 const PLACES: [&str; 6] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin", "/usr/local/sbin", "/run/current-system/sw/bin"];
@@ -66,6 +66,13 @@ impl Running {
             Err(error) => Err(Refusal::inside("wait for nft", error)),
         }
     }
+}
+
+/// The table as the kernel has it, by `nft -j`; nothing where there is none.
+pub fn listed() -> Option<String> {
+    let mut command = Command::new(program()?);
+    let listed = command.args(["-j", "list", "table", "inet", "sbx"]).env_clear().stdin(Stdio::null()).output().ok()?;
+    listed.status.success().then(|| String::from_utf8_lossy(&listed.stdout).into_owned())
 }
 
 /// Replaces the peers of a table that is there.

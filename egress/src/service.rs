@@ -10,6 +10,7 @@ use tokio::net::UnixListener;
 use tokio::sync::Semaphore;
 
 use crate::destination::{ByKernel, Destination};
+use crate::direct::Direct;
 use crate::dns::{self, Resolver};
 use crate::generation::Generation;
 use crate::listeners::Listeners;
@@ -25,6 +26,9 @@ const GRACE: Duration = Duration::from_secs(1);
 
 /// How often it is looked whether another day has begun, on which other rules hold.
 const LOOK: Duration = Duration::from_secs(30);
+
+/// How often it is looked whether names have to be looked up again, where the sandbox itself connects.
+const RENEW: Duration = Duration::from_secs(5);
 
 /// Everything that serves one sandbox.
 ///
@@ -42,6 +46,8 @@ pub struct Service {
     resolver: Arc<Mutex<Resolver>>,
     dns_clients: Arc<Semaphore>,
     v6: Arc<AtomicBool>,
+    /// What opens addresses, where the sandbox itself connects.
+    direct: Option<Arc<Direct>>,
     /// What takes new connections.
     listening: Tasks,
     /// What serves those there are.
@@ -54,7 +60,7 @@ impl Service {
     /// # Errors
     /// A socket that is none, or cannot be waited for.
     pub fn start(sandbox: Arc<Sandbox>, listeners: Listeners, shared: Arc<Shared>) -> io::Result<Self> {
-        Self::start_with(sandbox, listeners, shared, Arc::new(ByKernel))
+        Self::begin(sandbox, listeners, shared, Arc::new(ByKernel), None)
     }
 
     /// The same, where something else than the kernel knows where connections were meant to go.
@@ -63,6 +69,38 @@ impl Service {
         listeners: Listeners,
         shared: Arc<Shared>,
         destination: Arc<dyn Destination>,
+    ) -> io::Result<Self> {
+        Self::begin(sandbox, listeners, shared, destination, None)
+    }
+
+    /// Serves a sandbox that itself connects to what `direct` opens: the names it asks for, and clients that know that
+    /// there is a proxy.
+    pub fn start_direct(
+        sandbox: Arc<Sandbox>,
+        listeners: Listeners,
+        shared: Arc<Shared>,
+        direct: Direct,
+    ) -> io::Result<Self> {
+        let direct = Arc::new(direct);
+        let service = Self::begin(sandbox, listeners, shared, Arc::new(ByKernel), Some(Arc::clone(&direct)))?;
+        // Another policy may have come since its rules were made.
+        service.open_and_close(&direct);
+        let shared = Arc::clone(&service.shared);
+        service.listening.spawn(async move {
+            loop {
+                tokio::time::sleep(RENEW).await;
+                direct.renew(&shared).await;
+            }
+        });
+        Ok(service)
+    }
+
+    fn begin(
+        sandbox: Arc<Sandbox>,
+        listeners: Listeners,
+        shared: Arc<Shared>,
+        destination: Arc<dyn Destination>,
+        direct: Option<Arc<Direct>>,
     ) -> io::Result<Self> {
         sandbox.spell(&Arc::clone(&sandbox.generation()), &shared);
         let (listening, serving) = (Tasks::default(), Tasks::default());
@@ -73,6 +111,7 @@ impl Service {
             Arc::clone(&shared),
             Arc::clone(&refusals),
             Arc::clone(&v6),
+            direct.clone(),
             Instant::now(),
         );
         let transparent = Arc::new(Transparent {
@@ -86,9 +125,11 @@ impl Service {
         });
         let dns_clients = Arc::new(Semaphore::new(shared.limits.dns_clients));
         let resolver = Arc::new(Mutex::new(resolver));
-        let service = Self { sandbox, shared, transparent, refusals, resolver, dns_clients, v6, listening, serving };
+        let service =
+            Self { sandbox, shared, transparent, refusals, resolver, dns_clients, v6, direct, listening, serving };
         service.add_listeners(listeners)?;
         let (sandbox, shared) = (Arc::clone(&service.sandbox), Arc::clone(&service.shared));
+        let direct = service.direct.clone();
         service.listening.spawn(async move {
             let mut today = shared.today();
             loop {
@@ -96,6 +137,10 @@ impl Service {
                 let now = shared.today();
                 if std::mem::replace(&mut today, now) != now {
                     sandbox.flows.judge_again(&sandbox.generation(), now);
+                    if let Some(direct) = &direct {
+                        // That it failed is asked for: see `Service::broken`.
+                        let _ = direct.enforce(Arc::clone(&sandbox.generation()), now).await;
+                    }
                 }
             }
         });
@@ -120,8 +165,8 @@ impl Service {
         }
         for socket in dns_udp {
             let socket = udp_socket(socket)?;
-            let resolver = Arc::clone(&self.resolver);
-            self.listening.spawn(async move { dns::serve_udp(&socket, &resolver).await });
+            let (socket, resolver, tasks) = (Arc::new(socket), Arc::clone(&self.resolver), self.serving.clone());
+            self.listening.spawn(async move { dns::serve_udp(&socket, &resolver, &tasks).await });
         }
         for socket in udp {
             let socket = udp_socket(socket)?;
@@ -167,11 +212,51 @@ impl Service {
     /// Puts `generation` in force. Flows that it does not allow are cut; all others do not notice.
     pub fn swap(&self, generation: Generation) {
         self.sandbox.swap(generation, &self.shared);
+        if let Some(direct) = &self.direct {
+            self.open_and_close(direct);
+        }
+    }
+
+    /// Has the packet filter hold to the generation in force.
+    fn open_and_close(&self, direct: &Arc<Direct>) {
+        let (direct, generation) = (Arc::clone(direct), Arc::clone(&self.sandbox.generation()));
+        let today = self.shared.today();
+        // Given at once, in order; only the waiting is left to the task.
+        let enforced = direct.enforce(generation, today);
+        let sandbox = self.sandbox.name.clone();
+        self.serving.spawn(async move {
+            if let Err(why) = enforced.await {
+                tracing::warn!(sandbox, why, "its packet filter is that of before");
+            }
+        });
     }
 
     /// Says where the peers on internal networks are.
     pub fn set_peers(&self, peers: Peers) {
+        if let Some(direct) = &self.direct {
+            let enforced = direct.set_peers(peers.values().flatten().copied().collect());
+            self.serving.spawn(async move { drop(enforced.await) });
+        }
         self.sandbox.set_peers(peers);
+    }
+
+    /// Why it cannot be served any more as it is: its sandbox has to be attached to again.
+    pub fn broken(&self) -> Option<String> {
+        self.direct.as_ref()?.broken()
+    }
+
+    /// Names by which something is open that does not come through us.
+    pub fn opened(&self) -> usize {
+        self.direct.as_ref().map_or(0, |direct| direct.count())
+    }
+
+    /// What `generation` would end, as people write it, sorted.
+    pub fn cut_by(&self, generation: &Generation) -> Vec<String> {
+        let today = self.shared.today();
+        let mut cut = self.sandbox.flows.cut_by(generation, today);
+        cut.extend(self.direct.iter().flat_map(|direct| direct.closed_by(generation, today)));
+        cut.sort();
+        cut
     }
 
     /// Takes no more connections, cuts those there are, and returns once nothing is left.

@@ -51,6 +51,30 @@ pub struct ContainerSpec {
     /// Whether PID 1 waits at each start until its policy is in force.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub gate: bool,
+    /// How what it sends comes to the daemon, or does not.
+    #[serde(default, skip_serializing_if = "Way::is_default")]
+    pub way: Way,
+}
+
+/// How what a sandbox sends comes to the daemon, or does not.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Way {
+    /// Taken over inside of its network namespace.
+    #[default]
+    Proxy,
+    /// Not at all: over the engine's own network and a packet filter.
+    Direct,
+    /// Through a unix socket that is mounted into it.
+    Socket,
+}
+
+impl Way {
+    /// Whether it is what it is where nothing is written.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes what it may skip by reference")]
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// The image of a container.

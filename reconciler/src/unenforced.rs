@@ -32,9 +32,8 @@ pub fn notices(context: &DesireContext<'_>) -> Vec<Notice> {
 fn unavailable(context: &DesireContext<'_>) -> Vec<Notice> {
     let sandboxes = context.config.sandboxes.iter().map(|(name, sandbox)| {
         let why = match sandbox.egress.mode {
-            EgressMode::Direct => Some("mode `direct`"),
             EgressMode::Allowlist if sandbox.egress.transport == Transport::Socket => Some("transport `socket`"),
-            EgressMode::Allowlist | EgressMode::None | EgressMode::Open => None,
+            EgressMode::Allowlist | EgressMode::Direct | EgressMode::None | EgressMode::Open => None,
         };
         (format!("sandboxes.{name}.egress"), why)
     });
@@ -97,7 +96,6 @@ mod tests {
         assert_eq!(
             blamed(&config).await,
             [
-                "sandboxes.yaml:9:26 mode `direct` of egress is not available yet",
                 "sandboxes.yaml:15:26 transport `socket` of egress is not available yet",
                 "sandboxes.yaml:5:44 `allow` of egress is not available yet",
             ]

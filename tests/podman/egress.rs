@@ -17,19 +17,19 @@ use crate::project::text;
 use crate::wait::wait_for;
 
 /// The far end of the engine's uplink.
-const FAR: &str = "198.51.100.1";
-const KEPT: u16 = 7001;
-const CUT: u16 = 7002;
+pub const FAR: &str = "198.51.100.1";
+pub const KEPT: u16 = 7001;
+pub const CUT: u16 = 7002;
 
 /// A server beyond the uplink: greets, and notices when its client has gone.
-struct Far {
+pub struct Far {
     streams: Arc<Mutex<Vec<TcpStream>>>,
     accepted: Arc<AtomicUsize>,
     ended: Arc<AtomicUsize>,
 }
 
 impl Far {
-    fn at(engine: &Engine, port: u16) -> Self {
+    pub fn at(engine: &Engine, port: u16) -> Self {
         let listener =
             engine.namespaces().within_network(|| TcpListener::bind((FAR, port))).expect("the far end is ours");
         let far = Self { streams: Arc::default(), accepted: Arc::default(), ended: Arc::default() };
@@ -51,16 +51,16 @@ impl Far {
         far
     }
 
-    fn accepted(&self) -> usize {
+    pub fn accepted(&self) -> usize {
         self.accepted.load(Ordering::SeqCst)
     }
 
-    fn ended(&self) -> usize {
+    pub fn ended(&self) -> usize {
         self.ended.load(Ordering::SeqCst)
     }
 
     /// Says something to everybody who is still there.
-    fn say(&self, line: &str) {
+    pub fn say(&self, line: &str) {
         for stream in self.streams.lock().unwrap().iter_mut() {
             let _ = writeln!(stream, "{line}");
         }
@@ -80,13 +80,13 @@ fn allowing(rest: &str, names: &[(&str, u16)]) -> String {
 const BOTH: [(&str, u16); 2] = [("kept.test", KEPT), ("cut.test", CUT)];
 
 /// What a client inside reads first; fails when it is not let out.
-fn dial(engine: &Engine, host: &str, port: u16) -> Finished {
+pub fn dial(engine: &Engine, host: &str, port: u16) -> Finished {
     let script = format!("exec 3<>/dev/tcp/{host}/{port} && IFS= read -r -t 5 line <&3 && echo \"$line\"");
     engine.sbx(&["exec", "-T", "dev", "--", "bash", "-c", &script]).run()
 }
 
 #[track_caller]
-fn reaches(engine: &Engine, host: &str, port: u16) {
+pub fn reaches(engine: &Engine, host: &str, port: u16) {
     let finished = dial(engine, host, port);
     if finished.code != 0 || finished.stdout != "hello\n" {
         let log = engine.sbx(&["egress", "log"]).run();
@@ -96,7 +96,7 @@ fn reaches(engine: &Engine, host: &str, port: u16) {
 }
 
 #[track_caller]
-fn does_not_reach(engine: &Engine, host: &str, port: u16) {
+pub fn does_not_reach(engine: &Engine, host: &str, port: u16) {
     let finished = dial(engine, host, port);
     assert!(finished.code != 0 && finished.stdout.is_empty(), "{host}:{port} is reached: {finished:?}");
 }
@@ -107,7 +107,7 @@ fn daemon_log(engine: &Engine) -> String {
     logs.map(|log| std::fs::read_to_string(log.path()).unwrap_or_default()).collect()
 }
 
-fn daemon(engine: &Engine) -> Value {
+pub fn daemon(engine: &Engine) -> Value {
     engine.sbx(&["daemon", "status", "--json"]).run().json()["daemon"].clone()
 }
 
@@ -119,13 +119,13 @@ fn socket(engine: &Engine) -> PathBuf {
 }
 
 /// A client inside that stays, line by line.
-struct Client<'e> {
+pub struct Client<'e> {
     _running: Running<'e>,
     lines: BufReader<std::process::ChildStdout>,
 }
 
 impl<'e> Client<'e> {
-    fn of(engine: &'e Engine, host: &str, port: u16) -> Self {
+    pub fn of(engine: &'e Engine, host: &str, port: u16) -> Self {
         let script = format!("exec 3<>/dev/tcp/{host}/{port}; cat <&3");
         let mut running = engine.sbx(&["exec", "-T", "dev", "--", "bash", "-c", &script]).start();
         let lines = BufReader::new(running.child.stdout.take().expect("stdout is piped"));
@@ -134,7 +134,7 @@ impl<'e> Client<'e> {
         client
     }
 
-    fn line(&mut self) -> String {
+    pub fn line(&mut self) -> String {
         let mut line = String::new();
         self.lines.read_line(&mut line).unwrap();
         line

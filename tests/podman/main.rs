@@ -10,6 +10,8 @@ mod concurrent;
 mod contract;
 mod converge;
 mod devices;
+#[cfg(feature = "failpoints")]
+mod direct;
 mod drift;
 #[cfg(feature = "failpoints")]
 mod egress;

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use egress::attach::{self, Target};
-use egress::daemon::world::{Running, Serve, Serving};
+use egress::daemon::world::{Running, Serve, Serving, Way};
+use egress::direct::Direct;
 use egress::generation::Generation;
 use egress::listeners::Listeners;
 use egress::sandbox::{Peers, Sandbox};
@@ -27,14 +28,19 @@ impl Serve for DataPath {
         running: &Running,
         sandbox: Arc<Sandbox>,
         listeners: Listeners,
+        direct: Option<Direct>,
     ) -> Result<Box<dyn Serving>, String> {
         let ports = listeners.udp.iter().filter_map(|socket| socket.local_addr().ok()).map(|address| address.port());
         let ports = Mutex::new(ports.collect());
         let target = hold(running)?;
-        let service = Service::start(Arc::clone(&sandbox), listeners, Arc::clone(&self.shared))
-            .map_err(|error| format!("its sockets: {error}"))?;
+        let (own, shared) = (Arc::clone(&sandbox), Arc::clone(&self.shared));
+        let service = match direct {
+            Some(direct) => Service::start_direct(own, listeners, shared, direct),
+            None => Service::start(own, listeners, shared),
+        };
+        let service = service.map_err(|error| format!("its sockets: {error}"))?;
         let more = Arc::default();
-        let served = Served { service: Arc::new(service), shared: Arc::clone(&self.shared), target, ports, more };
+        let served = Served { service: Arc::new(service), way: running.way, target, ports, more };
         served.service.set_peers(peers(running));
         served.listen_to(&udp_ports(&sandbox.generation().policy));
         Ok(Box::new(served))
@@ -43,7 +49,7 @@ impl Serve for DataPath {
 
 struct Served {
     service: Arc<Service>,
-    shared: Arc<Shared>,
+    way: Way,
     target: Target,
     /// Ports for datagrams that have sockets, or are about to.
     ports: Mutex<BTreeSet<u16>>,
@@ -54,6 +60,9 @@ struct Served {
 impl Served {
     /// Makes sockets for ports that have none yet.
     fn listen_to(&self, wanted: &BTreeSet<u16>) {
+        if self.way != Way::Proxy {
+            return;
+        }
         let missing: BTreeSet<u16> = {
             let mut ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
             let missing = wanted.difference(&ports).copied().collect();
@@ -88,6 +97,10 @@ impl Serving for Served {
 
     fn set_peers(&self, running: &Running) {
         self.service.set_peers(peers(running));
+        if self.way == Way::Direct {
+            // The service has its rules made.
+            return;
+        }
         let (target, addresses) = (self.target.clone(), addresses(running));
         let sandbox = running.sandbox.clone();
         tokio::spawn(async move {
@@ -99,11 +112,15 @@ impl Serving for Served {
 
     fn flows(&self) -> usize {
         let (tcp, udp) = self.service.sandbox().flows.count();
-        tcp + udp
+        tcp + udp + self.service.opened()
     }
 
     fn cut_by(&self, generation: &Generation) -> Vec<String> {
-        self.service.sandbox().flows.cut_by(generation, self.shared.today())
+        self.service.cut_by(generation)
+    }
+
+    fn broken(&self) -> Option<String> {
+        self.service.broken()
     }
 
     fn more(&self) -> Listeners {

@@ -7,9 +7,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use egress::control::handover::Identity;
 use egress::daemon::Daemon;
-use egress::daemon::world::{self, Running, Stored, World};
+use egress::daemon::world::{self, Running, Stored, Way, World};
 use reconciler::backend::{BackendError, ErrorKind};
 use reconciler::podman::{Connect, Reader, RunningSandbox, Served, StoredPolicy};
+use reconciler::spec;
 use schema::Name;
 use tokio::sync::Mutex;
 
@@ -102,12 +103,18 @@ fn world(served: Served) -> World {
     let running = running
         .into_iter()
         .filter_map(|sandbox| {
-            let RunningSandbox { container, project, sandbox, pid, started_at, open, gated, peers } = sandbox;
+            let RunningSandbox { container, project, sandbox, pid, started_at, open, gated, way, peers } = sandbox;
+            let way = match way {
+                spec::Way::Proxy => Way::Proxy,
+                spec::Way::Direct => Way::Direct,
+                spec::Way::Socket => Way::Socket,
+            };
             // Without a policy and without a gate there is nothing to serve and nobody waits; and a network of the
             // engine's that leads out is not for us to close.
-            let wanted = !open && (gated || policies.contains_key(&(project.clone(), sandbox.clone())));
+            let wanted =
+                (!open || way == Way::Direct) && (gated || policies.contains_key(&(project.clone(), sandbox.clone())));
             let identity = Identity { container, pid, started_at };
-            wanted.then_some(Running { identity, project, sandbox, gated, peers })
+            wanted.then_some(Running { identity, project, sandbox, gated, way, peers })
         })
         .collect();
     World { running, policies }

@@ -1,13 +1,16 @@
 //! Attaching to sandboxes, as the daemon asks for it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use egress::attach::{self, AttachError, Plan, Target};
-use egress::daemon::world::{Attach, Attached, Gate, Running};
+use egress::daemon::world::{Attach, Attached, Gate, Running, Way};
 use egress::defence::Defence;
+use egress::direct::Direct;
+use egress::generation::Generation;
 use schema::policy::{Policy, Protocol};
 
 /// This program, whatever stands at its path by now.
@@ -22,14 +25,27 @@ impl Attach for Namespaces {
     async fn attach(&self, running: &Running, policy: &Policy) -> Result<Attached, String> {
         let target = hold(running)?;
         let peers = addresses(running);
-        let plan = Plan { udp: udp_ports(policy), peers, gate: running.gated };
-        let attached = attach::attach(Path::new(PROGRAM), &target, &plan).await.map_err(|error| told(&error))?;
+        let (attached, direct) = match running.way {
+            Way::Direct => {
+                let attached = attach::attach_direct(Path::new(PROGRAM), &target, running.gated).await;
+                let (attached, attach::Direct { feeder, standing }) = attached.map_err(|error| told(&error))?;
+                let generation = Arc::new(Generation::new(0, policy.clone(), BTreeMap::new()));
+                let today = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date();
+                let direct = Direct::begin(Box::new(feeder), standing, generation, peers, today).await;
+                (attached, Some(direct.map_err(|why| format!("its packet filter: {why}"))?))
+            }
+            Way::Proxy | Way::Socket => {
+                let plan = Plan { udp: udp_ports(policy), peers, gate: running.gated };
+                let attached = attach::attach(Path::new(PROGRAM), &target, &plan).await;
+                (attached.map_err(|error| told(&error))?, None)
+            }
+        };
         let attach::Attached { listeners, gate, report } = attached;
         for problem in report.problems {
             tracing::info!(project = running.project, sandbox = running.sandbox, problem);
         }
         let gate = gate.map(|gate| Box::new(Door(gate)) as Box<dyn Gate>);
-        Ok(Attached { listeners, gate })
+        Ok(Attached { listeners, gate, direct })
     }
 }
 

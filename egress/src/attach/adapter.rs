@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::error::Refusal;
 use super::netlink::{LOOPBACK, Netlink, Route};
 use super::socket::has_address;
-use crate::synthetic::{ADAPTER_V4, ADAPTER_V6, POOL_V4, POOL_V6};
+use crate::synthetic::{ADAPTER_V4, ADAPTER_V6, POOL_V4, POOL_V6, RESOLVER_V4, RESOLVER_V6};
 
 /// The name of the device inside.
 const NAME: &str = "sbx0";
@@ -61,10 +61,15 @@ pub struct DeadEnd {
     problems: Vec<String>,
 }
 
-/// What a sandbox on the engine's network has instead: that, and `lo`.
+/// What a sandbox on the engine's network has instead: that, and `lo`. The resolver is there whatever routes the engine
+/// has made: its addresses are our own.
 pub fn engines_network() -> Result<Installed, Refusal> {
     let netlink = Netlink::open().map_err(|error| Refusal::inside("open netlink", error))?;
     netlink.bring_up(LOOPBACK).map_err(|error| Refusal::inside("bring up lo", error))?;
+    let v4 = netlink.set_route(IpNet::from(IpAddr::V4(RESOLVER_V4)), Route::Local, Ipv4Addr::LOCALHOST.into());
+    v4.map_err(|error| Refusal::inside("make the resolver an address of", error))?;
+    // Without IPv6 there is the other.
+    let _ = netlink.set_route(IpNet::from(IpAddr::V6(RESOLVER_V6)), Route::Local, Ipv6Addr::LOCALHOST.into());
     let ipv6 = has_address(Ipv6Addr::LOCALHOST);
     let problems = if ipv6 { Vec::new() } else { vec!["no IPv6: lo has no such address".to_owned()] };
     Ok(Installed { adapter: Adapter::Engine, ipv6, problems })

@@ -23,6 +23,9 @@ use crate::synthetic::ADAPTER_V6;
 /// How long PID 1 may take from its start to its gate.
 const GATE_DEADLINE: Duration = Duration::from_secs(10);
 
+/// Entries of a table that one message tells of; messages have a bound.
+const STANDING: usize = 256;
+
 /// Between two looks whether PID 1 has come to its gate.
 const GATE_PERIOD: Duration = Duration::from_millis(5);
 
@@ -43,12 +46,17 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Opens addresses until the daemon wants none any more, or the sandbox has ended: its network namespace would live on
-/// with us.
+/// Gives rules to the kernel until the daemon has none any more, or the sandbox has ended: its network namespace would
+/// live on with us.
 fn stay(channel: &Channel, inside: &Inside) -> ExitCode {
+    let mut whole = String::new();
     while channel.wait_unless(inside.pidfd()) {
-        let Ok(Some((Feed { openings }, _))) = channel.receive() else { break };
-        let answer = match nft::start(&nft::openings(&openings)).and_then(nft::Running::finish) {
+        let Ok(Some((Feed { rules, last }, _))) = channel.receive() else { break };
+        whole.push_str(&rules);
+        if !last {
+            continue;
+        }
+        let answer = match nft::start(&std::mem::take(&mut whole)).and_then(nft::Running::finish) {
             Ok(()) => Reply::Done(None),
             Err(refusal) => Reply::Refused(refusal),
         };
@@ -80,8 +88,17 @@ fn take(channel: &Channel) -> Result<Done, Refusal> {
             let report = attach(channel, &inside, &udp, &peers, gate)?;
             Ok(Done { stays: None, report: Some(report) })
         }
-        Task::Direct { peers, gate } => {
-            nft::start(&nft::direct(&peers))?.finish()?;
+        Task::Direct { gate } => {
+            // What was open stays so until the daemon has judged it: that is the first thing it does.
+            let standing = nft::listed().and_then(|listed| nft::standing(&listed));
+            if standing.is_none() {
+                nft::start(&nft::direct(&BTreeSet::new(), &[]))?.finish()?;
+            }
+            for part in standing.unwrap_or_default().chunks(STANDING) {
+                channel
+                    .send(&Reply::Standing(part.to_vec()), &[])
+                    .map_err(|error| Refusal::inside("tell what is open in", error))?;
+            }
             let installed = engines_network()?;
             let report = serve(channel, &inside, &BTreeSet::new(), gate, installed)?;
             Ok(Done { stays: Some(inside), report: Some(report) })

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::channel::Channel;
 use super::wire::{Feed, Reply, Request, Role, Task};
-use super::{ARGUMENT, AttachError, Gate, Opening, Report, Target};
+use super::{ARGUMENT, AttachError, Gate, Report, Standing, Target};
 use crate::listeners::Listeners;
 
 /// How long the child may take for all of it. It waits for PID 1 to come to its gate; the rest is milliseconds.
@@ -21,9 +21,14 @@ pub struct Answer {
     pub listeners: Listeners,
     pub gate: Option<Gate>,
     pub report: Option<Report>,
+    /// What was open already.
+    pub standing: Vec<Standing>,
 }
 
-/// How long a child that stays may take to open addresses.
+/// Bytes of rules in one message; they are ASCII, and a message has a bound.
+const PART: usize = 96 * 1024;
+
+/// How long a child that stays may take to give rules to the kernel.
 const FEED_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Has `task` done inside `target` by a child, on a thread that may wait.
@@ -76,10 +81,18 @@ impl Helper {
         Ok(helper)
     }
 
-    /// Has a child that stays open addresses. Waits.
-    pub fn open(&self, openings: &[Opening]) -> Result<(), AttachError> {
-        let feed = Feed { openings: openings.to_vec() };
-        self.channel.send(&feed, &[]).map_err(|error| unheard(&error))?;
+    /// Has a child that stays give `rules` to the kernel. Waits.
+    pub fn give(&self, rules: &str) -> Result<(), AttachError> {
+        let mut rest = rules;
+        loop {
+            let (part, more) = rest.split_at_checked(PART).unwrap_or((rest, ""));
+            let feed = Feed { rules: part.to_owned(), last: more.is_empty() };
+            self.channel.send(&feed, &[]).map_err(|error| unheard(&error))?;
+            if more.is_empty() {
+                break;
+            }
+            rest = more;
+        }
         self.answer(FEED_DEADLINE)?;
         Ok(())
     }
@@ -96,6 +109,7 @@ impl Helper {
                     }
                 }
                 Some((Reply::Sockets(_), _)) => return Err(AttachError::Helper("lost a socket".to_owned())),
+                Some((Reply::Standing(part), _)) => answer.standing.extend(part),
                 Some((Reply::Done(report), _)) => {
                     answer.report = report;
                     return Ok(answer);

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::error::Refusal;
-use super::{Opening, Report};
+use super::{Report, Standing};
 
 /// The first message to the child; its one descriptor is the target's pidfd.
 #[derive(Debug, Serialize, Deserialize)]
@@ -35,15 +35,15 @@ pub enum Task {
     },
     /// The child stays, and takes [`Feed`] after [`Feed`].
     Direct {
-        peers: BTreeSet<IpAddr>,
         gate: bool,
     },
 }
 
-/// Addresses to open; answered by `Done` or `Refused`.
+/// A part of rules to give to the kernel; the last one is answered by `Done` or `Refused`.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Feed {
-    pub openings: Vec<Opening>,
+    pub rules: String,
+    pub last: bool,
 }
 
 /// A message from the child. `Done` or `Refused` is the last one for a task.
@@ -51,6 +51,8 @@ pub struct Feed {
 pub enum Reply {
     /// As many descriptors come with it, in the same order.
     Sockets(Vec<Role>),
+    /// What is open since before.
+    Standing(Vec<Standing>),
     Done(Option<Report>),
     Refused(Refusal),
 }

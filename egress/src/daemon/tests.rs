@@ -24,6 +24,7 @@ struct Fake {
     attached: AtomicUsize,
     opened: AtomicUsize,
     refuse: AtomicBool,
+    broken: AtomicBool,
     peers: Mutex<BTreeMap<String, Vec<std::net::IpAddr>>>,
     /// Generations in force, by sandbox; gone with what serves it.
     generations: Mutex<BTreeMap<String, Vec<Generation>>>,
@@ -47,7 +48,7 @@ impl Attach for Handle {
         self.0.attached.fetch_add(1, Ordering::SeqCst);
         let listener = TcpListener::bind("127.0.0.1:0").map_err(|error| error.to_string())?;
         let listeners = Listeners { tcp: vec![listener], ..Listeners::default() };
-        Ok(Attached { listeners, gate: Some(Box::new(Handle(Arc::clone(&self.0)))) })
+        Ok(Attached { listeners, gate: Some(Box::new(Handle(Arc::clone(&self.0)))), direct: None })
     }
 }
 
@@ -64,7 +65,13 @@ struct FakeServing {
 }
 
 impl Serve for Handle {
-    fn serve(&self, _: &Running, sandbox: Arc<Sandbox>, _: Listeners) -> Result<Box<dyn Serving>, String> {
+    fn serve(
+        &self,
+        _: &Running,
+        sandbox: Arc<Sandbox>,
+        _: Listeners,
+        _: Option<crate::direct::Direct>,
+    ) -> Result<Box<dyn Serving>, String> {
         self.0.generations.lock().expect("not poisoned").insert(sandbox.name.clone(), Vec::new());
         Ok(Box::new(FakeServing { fake: Arc::clone(&self.0), sandbox }))
     }
@@ -80,6 +87,9 @@ impl Serving for FakeServing {
     }
     fn flows(&self) -> usize {
         2
+    }
+    fn broken(&self) -> Option<String> {
+        self.fake.broken.load(Ordering::SeqCst).then(|| "no more rules".into())
     }
     fn more(&self) -> Listeners {
         Listeners::default()
@@ -136,6 +146,7 @@ fn running(container: &str, sandbox: &str) -> Running {
         project: "acme".into(),
         sandbox: sandbox.into(),
         gated: true,
+        way: Way::Proxy,
         peers: BTreeMap::new(),
     }
 }
@@ -171,6 +182,35 @@ fn only(daemon: &Daemon) -> SandboxStatus {
     let mut sandboxes = daemon.status().sandboxes;
     assert_eq!(sandboxes.len(), 1, "{sandboxes:?}");
     sandboxes.remove(0)
+}
+
+#[tokio::test]
+async fn what_is_broken_is_attached_to_anew() {
+    let fake = Arc::new(Fake::default());
+    let (daemon, _dir) = fake.daemon(Vec::new());
+    fake.says(world(vec![running("c1", "api")], &[("api", stored("a", &["example.org"]))]));
+    daemon.enforce("acme", "api", Some("a"), token()).await.expect("in force");
+    assert!(!daemon.is_due());
+    fake.broken.store(true, Ordering::SeqCst);
+    assert!(daemon.is_due());
+    assert_eq!(only(&daemon).problem.as_deref(), Some("no more rules"));
+    daemon.look().await.expect("a look");
+    fake.broken.store(false, Ordering::SeqCst);
+    daemon.enforce("acme", "api", Some("a"), BTreeMap::new()).await.expect("in force again");
+    assert_eq!(Fake::count(&fake.attached), 2);
+}
+
+#[tokio::test]
+async fn what_opens_addresses_is_not_handed_over() {
+    let fake = Arc::new(Fake::default());
+    let (daemon, _dir) = fake.daemon(Vec::new());
+    let direct = Running { way: Way::Direct, ..running("c1", "api") };
+    fake.says(world(vec![direct, running("c2", "web")], &[]));
+    for sandbox in ["api", "web"] {
+        daemon.enforce("acme", sandbox, None, BTreeMap::new()).await.expect("in force");
+    }
+    let handed: Vec<_> = daemon.freeze().0.into_iter().map(|(identity, _)| identity.container).collect();
+    assert_eq!(handed, ["c2"]);
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use schema::Name;
 use schema::policy::Policy;
 
 use crate::control::handover::Identity;
+use crate::direct::Direct;
 use crate::generation::Generation;
 use crate::listeners::Listeners;
 use crate::sandbox::Sandbox;
@@ -24,8 +25,22 @@ pub struct Running {
     pub sandbox: String,
     /// Whether its PID 1 waits to be let in at each start.
     pub gated: bool,
+    /// How what it sends comes to us.
+    pub way: Way,
     /// Names and addresses of others on its internal networks.
     pub peers: BTreeMap<String, Vec<IpAddr>>,
+}
+
+/// How what a sandbox sends comes to the daemon, or does not.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Way {
+    /// Taken over inside of its network namespace.
+    #[default]
+    Proxy,
+    /// Not at all: it connects by itself, over the engine's network and a packet filter (mode `direct`).
+    Direct,
+    /// Through a unix socket that is mounted into it (`transport: socket`).
+    Socket,
 }
 
 /// The policy of a sandbox as the engine keeps it.
@@ -71,6 +86,8 @@ pub struct Attached {
     pub listeners: Listeners,
     /// What lets its main process go; `None` when it does not wait.
     pub gate: Option<Box<dyn Gate>>,
+    /// What opens addresses to it, if it goes [`Way::Direct`].
+    pub direct: Option<Direct>,
 }
 
 /// Holds the main process of a sandbox.
@@ -82,8 +99,13 @@ pub trait Gate: Send {
 /// Serves connections.
 pub trait Serve: Send + Sync {
     /// Begins to serve `sandbox` on `listeners`; ends with the value returned.
-    fn serve(&self, running: &Running, sandbox: Arc<Sandbox>, listeners: Listeners)
-    -> Result<Box<dyn Serving>, String>;
+    fn serve(
+        &self,
+        running: &Running,
+        sandbox: Arc<Sandbox>,
+        listeners: Listeners,
+        direct: Option<Direct>,
+    ) -> Result<Box<dyn Serving>, String>;
 }
 
 /// What serves one sandbox. Dropping it closes its sockets and its flows.
@@ -96,6 +118,8 @@ pub trait Serving: Send + Sync {
     fn flows(&self) -> usize;
     /// Open flows that `generation` would end, as people write them.
     fn cut_by(&self, generation: &Generation) -> Vec<String>;
+    /// Why it has to be attached to anew, if so.
+    fn broken(&self) -> Option<String>;
     /// Takes other descriptors of sockets that were made since it is served.
     fn more(&self) -> Listeners;
 }

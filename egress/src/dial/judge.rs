@@ -165,6 +165,21 @@ fn embedded(address: Ipv6Addr) -> [Option<Ipv4Addr>; 2] {
     [None, None]
 }
 
+/// All ranges that are refused by default, and those whose addresses stand for IPv4 ones.
+pub(crate) fn ranges() -> impl Iterator<Item = IpNet> {
+    let v4 = V4.iter().map(|(network, _)| IpNet::V4(*network));
+    let v6 = V6.iter().map(|(network, _)| *network).chain([NAT64, SIX_TO_FOUR, TEREDO]);
+    v4.chain(v6.map(IpNet::V6))
+}
+
+/// Whether `address` lies where addresses stand for IPv4 ones by their prefix.
+pub(crate) fn stands_for_v4(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(_) => false,
+        IpAddr::V6(address) => [NAT64, SIX_TO_FOUR, TEREDO].iter().any(|network| network.contains(&address)),
+    }
+}
+
 /// What opens ranges that are refused by default.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Consent<'a> {

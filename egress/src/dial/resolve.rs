@@ -40,6 +40,9 @@ const CACHE: u64 = 1024;
 /// How long files are taken to be unchanged.
 const FRESH: Duration = Duration::from_secs(2);
 
+/// How long what a file says is good: it may be changed at any time.
+pub(super) const LISTED: Duration = Duration::from_mins(1);
+
 /// Looks names up as one network namespace would.
 pub(super) struct Names {
     servers: NameServers,
@@ -71,8 +74,8 @@ impl Names {
         Self { servers, namespace, built: Mutex::new(None) }
     }
 
-    /// All addresses of `name`, in no particular order.
-    pub(super) async fn lookup(&self, name: &DnsName) -> Result<Vec<IpAddr>, Unresolved> {
+    /// All addresses of `name`, in no particular order, and for how long they are good.
+    pub(super) async fn lookup(&self, name: &DnsName) -> Result<(Vec<IpAddr>, Duration), Unresolved> {
         let mut fqdn = Name::from_ascii(name.as_str()).map_err(|error| Unresolved::Failed(error.to_string()))?;
         // Never completed by a search list: `intranet` would mean one name here and another elsewhere.
         fqdn.set_fqdn(true);
@@ -84,10 +87,10 @@ impl Names {
             .flat_map(|lookup| lookup.answers().iter().filter_map(|record| record.data.ip_addr()).collect::<Vec<_>>())
             .collect::<Vec<_>>();
         if !listed.is_empty() {
-            return Ok(listed);
+            return Ok((listed, LISTED));
         }
         match resolver.lookup_ip(fqdn).await {
-            Ok(found) => Ok(found.iter().collect()),
+            Ok(found) => Ok((found.iter().collect(), found.valid_until().saturating_duration_since(Instant::now()))),
             Err(error) if error.is_no_records_found() => Err(Unresolved::NotFound),
             Err(error) => Err(Unresolved::Failed(error.to_string())),
         }

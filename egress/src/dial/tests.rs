@@ -199,13 +199,13 @@ async fn files_are_read_again_when_they_change() {
     std::fs::write(&resolv_conf, "nameserver 127.0.0.1\nsearch example.org\n").unwrap();
     std::fs::write(&hosts, "127.0.0.1 here.test\n").unwrap();
     let names = Names::new(NameServers::Files { resolv_conf, hosts: hosts.clone() }, None);
-    assert_eq!(names.lookup(&name("here.test")).await.unwrap(), [IpAddr::from([127, 0, 0, 1])]);
+    assert_eq!(names.lookup(&name("here.test")).await.unwrap().0, [IpAddr::from([127, 0, 0, 1])]);
     std::fs::write(&hosts, "127.0.0.7 here.test\n").unwrap();
     // Set apart by hand: file systems keep time coarsely.
     let later = std::time::SystemTime::now() + Duration::from_secs(5);
     std::fs::File::options().write(true).open(&hosts).unwrap().set_modified(later).unwrap();
     names.expire();
-    assert_eq!(names.lookup(&name("here.test")).await.unwrap(), [IpAddr::from([127, 0, 0, 7])]);
+    assert_eq!(names.lookup(&name("here.test")).await.unwrap().0, [IpAddr::from([127, 0, 0, 7])]);
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hickory_proto::op::{Query, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA, PTR, SOA};
@@ -31,12 +31,14 @@ pub(super) struct Answer {
     pub refused: Option<String>,
     /// Whether the same question has the same answer until policy or peers change.
     pub lasting: bool,
+    /// The name whose addresses have to be looked up first.
+    pub later: Option<DnsName>,
 }
 
 impl Answer {
     /// Nothing but a code.
     pub fn code(code: ResponseCode) -> Self {
-        Self { code, records: Vec::new(), lease: None, refused: None, lasting: false }
+        Self { code, records: Vec::new(), lease: None, refused: None, lasting: false, later: None }
     }
 
     fn records(records: Vec<Record>) -> Self {
@@ -49,8 +51,8 @@ impl Answer {
     }
 }
 
-/// The answer to `query`.
-pub(super) fn to(sandbox: &Sandbox, shared: &Shared, v6: bool, query: &Query, now: Instant) -> Answer {
+/// The answer to `query`; of a sandbox that itself connects (`direct`) that to a name that is allowed comes later.
+pub(super) fn to(sandbox: &Sandbox, shared: &Shared, v6: bool, direct: bool, query: &Query, now: Instant) -> Answer {
     if query.query_class() != DNSClass::IN {
         return Answer::code(ResponseCode::Refused);
     }
@@ -81,6 +83,9 @@ pub(super) fn to(sandbox: &Sandbox, shared: &Shared, v6: bool, query: &Query, no
         }
         return Answer::records(Vec::new());
     }
+    if direct {
+        return Answer { later: Some(name), ..Answer::code(ResponseCode::ServFail) };
+    }
     match sandbox.pool.lease(&name, shared.limits.pattern_names, now) {
         Ok(lease) => {
             let known = lease.v4().map(IpAddr::from).into_iter().chain([lease.v6().into()]);
@@ -91,18 +96,23 @@ pub(super) fn to(sandbox: &Sandbox, shared: &Shared, v6: bool, query: &Query, no
     }
 }
 
-/// Those of `known` that are of the type that is asked for.
+/// Those of `known` that are of the type that is asked for, until policy or peers change.
 fn addresses(query: &Query, known: impl IntoIterator<Item = IpAddr>, v6: bool) -> Answer {
-    let record = |data| Record::from_rdata(query.name().clone(), seconds(TTL), data);
+    Answer { lasting: true, ..for_a_time(query, known, v6, TTL) }
+}
+
+/// Those of `known` that are of the type that is asked for, for as long as `ttl`.
+pub(super) fn for_a_time(query: &Query, known: impl IntoIterator<Item = IpAddr>, v6: bool, ttl: Duration) -> Answer {
+    let record = |data| Record::from_rdata(query.name().clone(), seconds(ttl), data);
     let of_type = known.into_iter().filter_map(|address| match (address, query.query_type()) {
         (IpAddr::V4(address), RecordType::A) => Some(record(RData::A(A(address)))),
         (IpAddr::V6(address), RecordType::AAAA) if v6 => Some(record(RData::AAAA(AAAA(address)))),
         _ => None,
     });
-    Answer::records(of_type.collect())
+    Answer { lasting: false, ..Answer::records(of_type.collect()) }
 }
 
-fn refused(name: String) -> Answer {
+pub(super) fn refused(name: String) -> Answer {
     Answer { refused: Some(name), lasting: true, ..Answer::code(ResponseCode::NXDomain) }
 }
 
@@ -145,6 +155,6 @@ pub(super) fn start_of_authority() -> Record {
     Record::from_rdata(Name::root(), minimum, RData::SOA(data))
 }
 
-fn seconds(duration: std::time::Duration) -> u32 {
+fn seconds(duration: Duration) -> u32 {
     u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
 }

@@ -1,7 +1,7 @@
 //! Questions over UDP and TCP.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -9,14 +9,18 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::{MAX_MESSAGE, Resolver};
+use super::{MAX_MESSAGE, Reply, Resolver};
 use crate::tasks::Tasks;
 
 /// Questions answered in a row before others have their turn.
 const BATCH: usize = 64;
 
+/// Questions over UDP at once whose answers have to be looked for. Further ones are asked again by whoever asked.
+const LATER: usize = 256;
+
 /// Answers datagrams, for as long as it is polled.
-pub(crate) async fn serve_udp(socket: &UdpSocket, resolver: &Mutex<Resolver>) {
+pub(crate) async fn serve_udp(socket: &Arc<UdpSocket>, resolver: &Arc<Mutex<Resolver>>, tasks: &Tasks) {
+    let places = Arc::new(Semaphore::new(LATER));
     // Longer ones are answered as what they are: malformed.
     let mut request = [0; MAX_MESSAGE + 1];
     let mut response = Vec::with_capacity(512);
@@ -25,7 +29,8 @@ pub(crate) async fn serve_udp(socket: &UdpSocket, resolver: &Mutex<Resolver>) {
             return;
         }
         {
-            let mut resolver = resolver.lock().unwrap_or_else(PoisonError::into_inner);
+            let own = resolver;
+            let mut resolver = lock(resolver);
             resolver.refresh();
             let now = Instant::now();
             for _ in 0..BATCH {
@@ -35,9 +40,22 @@ pub(crate) async fn serve_udp(socket: &UdpSocket, resolver: &Mutex<Resolver>) {
                     // What an earlier answer met: nobody listens any more.
                     Err(_) => continue,
                 };
-                if resolver.answer(&request[..length], &mut response, now) {
+                match resolver.answer(&request[..length], &mut response, now) {
+                    Reply::Silence => {}
                     // A client that does not take answers gets none.
-                    let _ = socket.try_send_to(&response, client);
+                    Reply::Ready => drop(socket.try_send_to(&response, client)),
+                    Reply::Later(later) => {
+                        let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
+                        let (socket, resolver) = (Arc::clone(socket), Arc::clone(own));
+                        tasks.spawn(async move {
+                            let found = later.meaning().await;
+                            let mut response = Vec::with_capacity(512);
+                            if lock(&resolver).finish(&later, found, &mut response) {
+                                let _ = socket.try_send_to(&response, client);
+                            }
+                            drop(place);
+                        });
+                    }
                 }
             }
         }
@@ -69,6 +87,10 @@ pub(crate) async fn serve_tcp(
     }
 }
 
+fn lock(resolver: &Mutex<Resolver>) -> MutexGuard<'_, Resolver> {
+    resolver.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// One question and its answer; whether there may be another.
 async fn exchange(stream: &mut TcpStream, resolver: &Mutex<Resolver>) -> io::Result<bool> {
     let length = usize::from(stream.read_u16().await?);
@@ -78,15 +100,23 @@ async fn exchange(stream: &mut TcpStream, resolver: &Mutex<Resolver>) -> io::Res
     let mut request = vec![0; length];
     stream.read_exact(&mut request).await?;
     let mut framed = vec![0; 2];
-    {
-        let mut response = Vec::with_capacity(512);
-        let mut resolver = resolver.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut response = Vec::with_capacity(512);
+    let reply = {
+        let mut resolver = lock(resolver);
         resolver.refresh();
-        if !resolver.answer(&request, &mut response, Instant::now()) {
-            return Ok(false);
+        resolver.answer(&request, &mut response, Instant::now())
+    };
+    match reply {
+        Reply::Silence => return Ok(false),
+        Reply::Ready => {}
+        Reply::Later(later) => {
+            let found = later.meaning().await;
+            if !lock(resolver).finish(&later, found, &mut response) {
+                return Ok(false);
+            }
         }
-        framed.extend_from_slice(&response);
     }
+    framed.extend_from_slice(&response);
     let length = u16::try_from(framed.len() - 2).map_err(io::Error::other)?;
     framed[..2].copy_from_slice(&length.to_be_bytes());
     stream.write_all(&framed).await?;

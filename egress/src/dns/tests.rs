@@ -23,7 +23,7 @@ fn world_with(policy: Policy, limits: Limits) -> World {
     let now = Instant::now();
     let refusals = Arc::new(Refusals::new(Arc::clone(&sandbox), Arc::clone(&shared)));
     let v6 = Arc::new(AtomicBool::new(true));
-    let mut resolver = Resolver::new(Arc::clone(&sandbox), shared, refusals, v6, now);
+    let mut resolver = Resolver::new(Arc::clone(&sandbox), shared, refusals, v6, None, now);
     resolver.refresh();
     World { sandbox, records, resolver, now }
 }
@@ -43,7 +43,7 @@ fn question(name: &str, of: RecordType) -> Message {
 impl World {
     fn send(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
         let mut response = vec![1, 2, 3];
-        self.resolver.answer(bytes, &mut response, self.now).then_some(response)
+        matches!(self.resolver.answer(bytes, &mut response, self.now), Reply::Ready).then_some(response)
     }
 
     fn send_message(&mut self, message: &Message) -> Message {

@@ -1,7 +1,49 @@
-//! A sandbox on the engine's network: what was opened to it is reached, as long as it is open.
+//! A sandbox on the engine's network: what a name was resolved to is reached, as long as that is open.
 
 use crate::network::{Network, kinds};
-use crate::sandbox::eventually;
+use crate::sandbox::{Daemon, Sandbox, eventually};
+
+/// Names of the network's peers and of its bridge, each at one port and protocol.
+const NAMES: [(&str, &str, &str, u16); 4] = [
+    ("v4.test", "10.89.7.3", "tcp", 7777),
+    ("datagrams.test", "10.89.7.3", "udp", 7777),
+    ("v6.test", "fd07::1", "tcp", 7777),
+    ("talk.test", "10.89.7.4", "tcp", 7778),
+];
+
+/// A policy that allows some of [`NAMES`], and these rules besides.
+fn policy(names: &[&str], more: &str) -> String {
+    let known = NAMES.iter().filter(|(name, ..)| names.contains(name));
+    let rule = |(name, _, protocol, port): &(&str, &str, &str, u16)| {
+        format!(
+            r#"{{"host":"{name}","ports":[{{"first":{port},"last":{port}}}],"protocol":"{protocol}","place":{{"at":"x"}}}}"#
+        )
+    };
+    let rules: Vec<String> = known.map(rule).chain((!more.is_empty()).then(|| more.to_owned())).collect();
+    let hosts: Vec<String> = NAMES.iter().map(|(name, address, ..)| format!(r#""{name}":["{address}"]"#)).collect();
+    format!(
+        r#"{{"allow":[{}],"hosts":{{{},"host.test":["10.89.7.1"]}},"dialAllow":["10.89.7.3/32","10.89.7.4/32","fd07::/64"]}}"#,
+        rules.join(","),
+        hosts.join(",")
+    )
+}
+
+fn all() -> String {
+    let host = r#"{"host":"host.test","ports":[{"first":7777,"last":7777}],"protocol":"tcp","place":{"at":"x"}}"#;
+    policy(&["v4.test", "datagrams.test", "v6.test", "talk.test"], host)
+}
+
+#[track_caller]
+fn resolved(daemon: &mut Daemon, name: &str) {
+    let said = daemon.ask(&format!("resolve {name}"));
+    assert!(said.starts_with('['), "{name}: {said}");
+}
+
+#[track_caller]
+fn refused(sandbox: &Sandbox, words: &[&str]) {
+    let heard = sandbox.tool(words);
+    assert!(heard.starts_with("refused"), "{words:?}: {heard}");
+}
 
 #[test]
 fn what_is_opened_is_reached_and_nothing_else() {
@@ -9,53 +51,124 @@ fn what_is_opened_is_reached_and_nothing_else() {
         let network = Network::make(kind);
         let sandbox = &network.sandbox;
         assert_eq!(sandbox.tool(&["tcp", "10.89.7.1:7777"]), "echo", "{kind:?}: without rules everything is reached");
-        let mut daemon = sandbox.direct();
+        let mut daemon = sandbox.direct(&all());
         assert!(daemon.line.starts_with("attached Engine dns=2"), "{kind:?}: {}", daemon.line);
         for address in ["10.89.7.1:7777", "10.89.7.3:7777", "[fd07::1]:7777", "192.0.2.1:443"] {
-            assert!(sandbox.tool(&["tcp", address]).starts_with("refused"), "{kind:?} {address}");
+            refused(sandbox, &["tcp", address]);
         }
-        assert_eq!(sandbox.tool(&["tcp", "192.0.2.53:53"]), "dns for 192.0.2.53:53", "{kind:?}");
+        // Questions come to us, whoever is asked, and whatever routes there are.
+        for resolver in ["10.89.7.1:53", "198.18.0.1:53", "[fd00:5b78::1]:53", "[fd07::1]:53"] {
+            assert!(sandbox.tool(&["tcp", resolver]).starts_with("dns for "), "{kind:?} {resolver}");
+        }
 
-        assert_eq!(daemon.ask("10.89.7.3 tcp 7777 600"), "done", "{kind:?}");
+        resolved(&mut daemon, "v4.test");
         assert_eq!(sandbox.tool(&["tcp", "10.89.7.3:7777"]), "echo", "{kind:?}");
         for words in
             [["tcp", "10.89.7.3:7778"], ["tcp", "10.89.7.1:7777"], ["udp", "10.89.7.3:7777"], ["ping", "10.89.7.3"]]
         {
-            let heard = sandbox.tool(&words);
-            assert!(heard.starts_with("refused"), "{kind:?} {words:?}: {heard}");
+            refused(sandbox, &words);
         }
-        assert_eq!(daemon.ask("10.89.7.3 udp 7777 600"), "done", "{kind:?}");
+        resolved(&mut daemon, "datagrams.test");
         assert_eq!(sandbox.tool(&["udp", "10.89.7.3:7777"]), "echo ask from 10.89.7.3:7777", "{kind:?}");
-        assert_eq!(daemon.ask("fd07::1 600"), "done", "{kind:?}");
+        refused(sandbox, &["udp", "10.89.7.4:7777"]);
+        resolved(&mut daemon, "v6.test");
         assert_eq!(sandbox.tool(&["tcp", "[fd07::1]:7777"]), "echo", "{kind:?}");
-
-        // Another daemon: what is open stays open.
-        drop(daemon);
-        assert_eq!(sandbox.tool(&["tcp", "10.89.7.3:7777"]), "echo", "{kind:?}");
-        let _daemon = sandbox.direct();
-        assert_eq!(sandbox.tool(&["tcp", "10.89.7.3:7777"]), "echo", "{kind:?}");
+        for address in ["[fd07::3]:7777", "[fd07::1]:7778", "10.89.7.1:7777"] {
+            refused(sandbox, &["tcp", address]);
+        }
+        // A name that is allowed means an address that is not to be dialled.
+        let said = daemon.ask("resolve host.test");
+        assert!(said.contains("Refused"), "{kind:?}: {said}");
+        refused(sandbox, &["tcp", "10.89.7.1:7777"]);
+        assert!(daemon.ask("resolve other.test").starts_with("failed"), "{kind:?}");
     }
 }
 
 #[test]
-fn a_flow_ends_with_its_entry_and_lives_on_with_another() {
+fn networks_of_rules_are_open_without_a_name() {
+    for kind in kinds() {
+        let network = Network::make(kind);
+        let rule =
+            r#"{"host":"10.89.7.0/30","ports":[{"first":7777,"last":7777}],"protocol":"tcp","place":{"at":"x"}}"#;
+        let _daemon = network.sandbox.direct(&policy(&[], rule));
+        assert_eq!(network.sandbox.tool(&["tcp", "10.89.7.3:7777"]), "echo", "{kind:?}");
+        refused(&network.sandbox, &["tcp", "10.89.7.4:7777"]);
+        refused(&network.sandbox, &["tcp", "10.89.7.3:7778"]);
+    }
+}
+
+#[test]
+fn what_is_open_outlives_a_daemon_and_is_judged_by_the_next_one() {
     for kind in kinds() {
         let network = Network::make(kind);
         let sandbox = &network.sandbox;
-        let mut daemon = sandbox.direct();
-        // The second begins the time of the first anew, to the longer one.
-        assert_eq!(daemon.ask("10.89.7.3 tcp 7778 1"), "done", "{kind:?}");
-        assert_eq!(daemon.ask("10.89.7.3 tcp 7778 600"), "done", "{kind:?}");
-        assert_eq!(daemon.ask("10.89.7.1 tcp 7778 2"), "done", "{kind:?}");
-        let mut stays = sandbox.stay(&["talk", "10.89.7.3:7778"]);
-        let mut ends = sandbox.stay(&["talk", "10.89.7.1:7778"]);
-        ends.say("a");
-        assert_eq!(ends.line(), "heard a", "{kind:?}");
-        eventually("the entry's end", || !sandbox.run(&["nft", "list", "ruleset"]).contains("10.89.7.1 . tcp"));
-        ends.say("b");
-        assert!(ends.line().starts_with("lost "), "{kind:?}");
-        stays.say("c");
-        assert_eq!(stays.line(), "heard c", "{kind:?}");
+        let mut daemon = sandbox.direct(&all());
+        for name in ["v4.test", "talk.test"] {
+            resolved(&mut daemon, name);
+        }
+        let mut talk = sandbox.stay(&["talk", "10.89.7.4:7778"]);
+        talk.say("a");
+        assert_eq!(talk.line(), "heard a", "{kind:?}");
+        drop(daemon);
+        assert_eq!(sandbox.tool(&["tcp", "10.89.7.3:7777"]), "echo", "{kind:?}: last good is kept");
+        refused(sandbox, &["tcp", "10.89.7.4:7777"]);
+        refused(sandbox, &["tcp", "198.18.0.1:53"]);
+
+        let daemon = sandbox.direct(&all());
+        assert!(daemon.line.ends_with("open=2"), "{kind:?}: {}", daemon.line);
+        talk.say("b");
+        assert_eq!(talk.line(), "heard b", "{kind:?}: a flow lives on");
+        drop(daemon);
+        // The policy has changed meanwhile.
+        let daemon = sandbox.direct(&policy(&["talk.test"], ""));
+        assert!(daemon.line.ends_with("open=1"), "{kind:?}: {}", daemon.line);
+        refused(sandbox, &["tcp", "10.89.7.3:7777"]);
+        talk.say("c");
+        assert_eq!(talk.line(), "heard c", "{kind:?}");
+    }
+}
+
+#[test]
+fn a_change_cuts_the_flows_it_revokes_and_no_others() {
+    for kind in kinds() {
+        let network = Network::make(kind);
+        let sandbox = &network.sandbox;
+        let mut daemon = sandbox.direct(&all());
+        for name in ["v4.test", "talk.test"] {
+            resolved(&mut daemon, name);
+        }
+        let mut talk = sandbox.stay(&["talk", "10.89.7.4:7778"]);
+        talk.say("a");
+        assert_eq!(talk.line(), "heard a", "{kind:?}");
+        assert_eq!(daemon.ask(&format!("policy {}", policy(&["talk.test"], ""))), "done", "{kind:?}");
+        refused(sandbox, &["tcp", "10.89.7.3:7777"]);
+        talk.say("b");
+        assert_eq!(talk.line(), "heard b", "{kind:?}");
+        assert_eq!(daemon.ask(&format!("policy {}", policy(&["v4.test"], ""))), "done", "{kind:?}");
+        talk.say("c");
+        assert!(talk.line().starts_with("lost "), "{kind:?}");
+        assert_eq!(daemon.ask("open"), "0", "{kind:?}");
+    }
+}
+
+#[test]
+fn a_flow_ends_with_its_entry() {
+    for kind in kinds() {
+        let network = Network::make(kind);
+        let sandbox = &network.sandbox;
+        let mut daemon = sandbox.direct(&all());
+        resolved(&mut daemon, "talk.test");
+        let mut talk = sandbox.stay(&["talk", "10.89.7.4:7778"]);
+        talk.say("a");
+        assert_eq!(talk.line(), "heard a", "{kind:?}");
+        let rules = sandbox.run(&["nft", "list", "ruleset"]);
+        let set = rules.split("set ").find(|text| text.contains("10.89.7.4 timeout")).unwrap_or_default();
+        assert!(set.contains("comment \"talk.test\"") && set.contains("expires"), "{kind:?}: {rules}");
+        // As the kernel does when its time is up.
+        let name = set.split_whitespace().next().unwrap_or_default();
+        sandbox.run(&["nft", "delete", "element", "inet", "sbx", name, "{ 10.89.7.4 }"]);
+        talk.say("b");
+        assert!(talk.line().starts_with("lost "), "{kind:?}");
     }
 }
 
@@ -66,9 +179,27 @@ fn a_flow_that_began_before_the_rules_ends_with_them() {
         let mut talk = network.sandbox.stay(&["talk", "10.89.7.1:7778"]);
         talk.say("a");
         assert_eq!(talk.line(), "heard a", "{kind:?}");
-        let _daemon = network.sandbox.direct();
+        let _daemon = network.sandbox.direct(&all());
         talk.say("b");
         assert!(talk.line().starts_with("lost "), "{kind:?}");
+    }
+}
+
+#[test]
+fn nobody_comes_in_not_even_from_what_is_open() {
+    for kind in kinds() {
+        let network = Network::make(kind);
+        let (sandbox, beyond) = (&network.sandbox, &network.beyond);
+        let mut echo = sandbox.stay(&["echo", "8888"]);
+        assert_eq!(echo.line(), "listens");
+        let from = |source| beyond.tool(&["udp-from", source, "10.89.7.2:8888"]);
+        assert!(from("10.89.7.3").contains("ask"), "{kind:?}: without rules everybody comes in");
+        let mut daemon = sandbox.direct(&all());
+        resolved(&mut daemon, "datagrams.test");
+        for source in ["10.89.7.3", "10.89.7.1"] {
+            let heard = from(source);
+            assert!(!heard.contains("ask"), "{kind:?} {source}: {heard}");
+        }
     }
 }
 
@@ -76,12 +207,12 @@ fn a_flow_that_began_before_the_rules_ends_with_them() {
 fn the_child_ends_with_the_sandbox() {
     for kind in kinds() {
         let mut network = Network::make(kind);
-        let mut daemon = network.sandbox.direct();
-        assert_eq!(daemon.ask("10.89.7.3 tcp 7777 600"), "done", "{kind:?}");
+        let mut daemon = network.sandbox.direct(&all());
+        resolved(&mut daemon, "v4.test");
         network.sandbox.end();
         let mut said = String::new();
         eventually("its end", || {
-            said = daemon.ask("10.89.7.3 tcp 7777 600");
+            said = daemon.ask(&format!("policy {}", all()));
             said.starts_with("failed ")
         });
         assert!(said.contains("the helper"), "{kind:?}: {said}");

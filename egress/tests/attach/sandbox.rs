@@ -183,10 +183,11 @@ impl Sandbox {
         Daemon { process, line }
     }
 
-    /// A daemon that leaves the sandbox on its network.
-    pub fn direct(&self) -> Daemon {
+    /// A daemon that leaves the sandbox on its network, and opens it what `policy` allows.
+    pub fn direct(&self, policy: &str) -> Daemon {
         let mut command = Command::new(TOOL);
-        command.args(["direct", &self.target.pid().to_string(), &self.target.started().to_string(), "-"]);
+        let (pid, started) = (self.target.pid().to_string(), self.target.started().to_string());
+        command.args(["direct", &pid, &started, "-", policy]);
         as_user(&mut command, self.kind);
         let mut process = Staying::start(command);
         let line = process.line();

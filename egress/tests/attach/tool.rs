@@ -2,18 +2,22 @@
 #![expect(clippy::unwrap_used, clippy::print_stdout, clippy::panic, reason = "only tests use it")]
 #![allow(unsafe_code, reason = "the address a datagram was sent to is told by the C interface only")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufRead as _, ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use egress::attach::{self, Attached, Plan, Target};
+use egress::direct::Direct;
+use egress::generation::Generation;
 use egress::listeners::Listeners;
+use egress::shared::Shared;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 /// How long anything may take that works.
@@ -28,7 +32,7 @@ fn main() -> ExitCode {
     match words.as_slice() {
         [word] if *word == attach::ARGUMENT => return attach::child::main(),
         ["serve", pid, started, udp, peers, gate] => serve(pid, started, udp, peers, gate),
-        ["direct", pid, started, peers] => direct(pid, started, peers),
+        ["direct", pid, started, peers, policy] => direct(pid, started, peers, policy),
         ["tcp", address] => println!("{}", timed(|| tcp(address))),
         ["udp", address] => println!("{}", timed(|| udp(address, "0.0.0.0"))),
         ["udp-from", source, address] => println!("{}", timed(|| udp(address, source))),
@@ -209,42 +213,44 @@ fn serve(pid: &str, started: &str, udp: &str, peers: &str, gate: &str) {
     }
 }
 
-/// The daemon of a sandbox on the engine's network. A line of standard input opens an address: `ADDRESS PROTOCOL PORT
-/// SECONDS`, or `ADDRESS SECONDS` for all ports.
-fn direct(pid: &str, started: &str, peers: &str) {
+/// The daemon of a sandbox on the engine's network. A line of standard input is `policy JSON`, `resolve NAME` or `open`.
+fn direct(pid: &str, started: &str, peers: &str, policy: &str) {
     let program = Path::new("/proc/self/exe");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let plan = Plan { udp: BTreeSet::new(), peers: list(peers), gate: false };
-    let attached = Target::of(pid.parse().unwrap(), started.parse().unwrap())
-        .and_then(|target| runtime.block_on(attach::attach_direct(program, &target, &plan)));
-    let (attached, feeder) = match attached {
-        Ok(attached) => attached,
-        Err(error) => return println!("failed {error:?}: {error}"),
+    let today = jiff::civil::date(2026, 1, 1);
+    let read = |text: &str| Arc::new(Generation::new(1, serde_json::from_str(text).unwrap(), BTreeMap::new()));
+    let begun = runtime.block_on(async {
+        let target = Target::of(pid.parse().unwrap(), started.parse().unwrap()).map_err(|error| error.to_string())?;
+        let attached = attach::attach_direct(program, &target, false).await;
+        let (attached, attach::Direct { feeder, standing }) = attached.map_err(|error| format!("{error:?}"))?;
+        let direct = Direct::begin(Box::new(feeder), standing, read(policy), list(peers), today).await?;
+        Ok::<_, String>((attached, Arc::new(direct)))
+    });
+    let (attached, direct) = match begun {
+        Ok(begun) => begun,
+        Err(why) => return println!("failed {why}"),
     };
-    let Listeners { tcp: _, dns_tcp, dns_udp, udp } = attached.listeners;
-    assert!(udp.is_empty());
-    for listener in dns_tcp {
+    for listener in attached.listeners.dns_tcp {
         answer_streams(listener, "dns");
     }
-    println!("attached {:?} dns={}", attached.report.adapter, dns_udp.len());
+    println!("attached {:?} dns={} open={}", attached.report.adapter, attached.listeners.dns_udp.len(), direct.count());
+    let shared = Shared::default();
     for line in io::stdin().lock().lines() {
         let line = line.unwrap();
-        let words: Vec<&str> = line.split(' ').collect();
-        let (port, seconds) = match words[1..] {
-            [protocol, port, seconds] => {
-                (Some(attach::Port { udp: protocol == "udp", number: port.parse().unwrap() }), seconds)
+        let said = match line.split_once(' ').unwrap_or((&line, "")) {
+            ("policy", text) => runtime.block_on(direct.enforce(read(text), today)).map(|()| "done".to_owned()),
+            ("resolve", name) => {
+                let name = name.parse().unwrap();
+                // Several at once, as questions come.
+                let (first, second) = runtime
+                    .block_on(async { tokio::join!(direct.resolve(&shared, &name), direct.resolve(&shared, &name)) });
+                let told = first.and(second).map(|meaning| format!("{:?}", meaning.addresses));
+                told.map_err(|why| format!("{why:?}"))
             }
-            [seconds] => (None, seconds),
+            ("open", _) => Ok(direct.count().to_string()),
             _ => panic!("{line}"),
         };
-        let lifetime = Duration::from_secs(seconds.parse().unwrap());
-        let opening = attach::Opening { address: words[0].parse().unwrap(), port, lifetime };
-        // Several at once, as answers come.
-        let done = runtime.block_on(async {
-            let (first, second) = tokio::join!(feeder.open(vec![opening]), feeder.open(vec![opening]));
-            first.and(second)
-        });
-        println!("{}", done.map_or_else(|error| format!("failed {error}"), |()| "done".to_owned()));
+        println!("{}", said.unwrap_or_else(|why| format!("failed {why}")));
     }
 }
 

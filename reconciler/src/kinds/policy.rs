@@ -69,7 +69,9 @@ impl Kind for Policies {
                 EgressMode::Open => continue,
             };
             let gated = || gated.contains(context.naming.object(name.as_str()).as_str());
-            if policy.is_empty() && networks.is_empty() && !gated() {
+            // In mode `direct` it is on the engine's own: without rules it would reach everything.
+            let alone = networks.is_empty() && egress.mode != EgressMode::Direct;
+            if policy.is_empty() && alone && !gated() {
                 continue;
             }
             let place = format!("sandboxes.{name}.egress");

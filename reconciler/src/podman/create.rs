@@ -266,6 +266,8 @@ impl CreateBody {
             cdi_devices,
             groups,
             gate,
+            // The daemon reads it from the label; networks and mounts say the rest.
+            way: _,
         } = spec;
         let home = user.home.display().to_string();
         let (userns, idmappings) = user_namespace(*userns, user.uid, user.gid);

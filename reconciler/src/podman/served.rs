@@ -15,6 +15,7 @@ use crate::kinds::container::DEFAULT_NETWORK;
 use crate::kinds::policy::{NOUN, serial};
 use crate::ownership::is_ours;
 use crate::resource::{Labels, Naming, label};
+use crate::spec::Way;
 
 /// How long an engine may have nothing to tell until the question is asked anew.
 const QUIET: std::time::Duration = std::time::Duration::from_hours(1);
@@ -36,6 +37,8 @@ pub struct RunningSandbox {
     pub open: bool,
     /// Whether it waits to be let in at each start.
     pub gated: bool,
+    /// How what it sends comes to the daemon, or does not.
+    pub way: Way,
     /// Names and addresses of other sandboxes on its networks.
     pub peers: BTreeMap<String, Vec<IpAddr>>,
 }
@@ -87,6 +90,7 @@ impl Changes {
 #[serde(default)]
 struct Spec {
     gate: bool,
+    way: Way,
 }
 
 impl Reader {
@@ -211,6 +215,7 @@ fn running(row: ListedContainer, images: &[ListedImage]) -> Option<RunningSandbo
         started_at: row.started_at.max(0),
         open: networks.iter().any(|network| network == DEFAULT_NETWORK),
         gated: spec.gate,
+        way: spec.way,
         peers: BTreeMap::new(),
     })
 }

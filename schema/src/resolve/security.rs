@@ -121,6 +121,14 @@ impl Resolver<'_> {
             let help = "remove it, or the networks; with `mode: open` there are no rules to keep";
             self.problem(UNENFORCEABLE.at(item.span, message).with_help(help));
         }
+        // Engines can be configured to give some by themselves; where the network leads out, that is not left to them.
+        let dropped = |name: &str| security.cap_drop.iter().any(|dropped| dropped == ALL || dropped == name);
+        let kept = PAST_RULES.iter().find(|name| **name != ALL && !dropped(name));
+        if let (EgressMode::Direct, Some(kept)) = (mode, kept) {
+            let message = format!("capability {kept} is not dropped: with it the sandbox gets past its packet filter");
+            let help = "write `capDrop: [all]`, which is the default";
+            self.problem(UNENFORCEABLE.at(child(child(sandbox, "security"), "capDrop").span, message).with_help(help));
+        }
     }
 
     fn capabilities(&mut self, list: &Node) -> Vec<String> {

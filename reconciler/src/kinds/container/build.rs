@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use schema::Name;
-use schema::config::{EgressMode, EnvValue, Restart, Sandbox, User, Userns};
+use schema::config::{EgressMode, EnvValue, Restart, Sandbox, Transport, User, Userns};
 
 use super::mounts::Mounts;
 use crate::desired::DesireContext;
@@ -12,9 +12,9 @@ use crate::host_facts::PathKind;
 use crate::kinds::image;
 use crate::plan::Notice;
 use crate::resource::{ResourceId, label};
-use crate::spec::{ContainerSpec, ImageUse, LimitSpec, NetworkSpec, UserSpec, UsernsSpec};
+use crate::spec::{ContainerSpec, ImageUse, LimitSpec, NetworkSpec, UserSpec, UsernsSpec, Way};
 
-/// The engine's network for `egress: open`.
+/// The engine's network for `egress: open`, and for `direct`, behind a packet filter.
 pub const DEFAULT_NETWORK: &str = "podman";
 
 /// The image of a sandbox.
@@ -136,6 +136,11 @@ pub fn container(
             Vec::new()
         },
         gate: false,
+        way: match (egress.mode, egress.transport) {
+            (EgressMode::Direct, _) => Way::Direct,
+            (EgressMode::Allowlist, Transport::Socket) => Way::Socket,
+            _ => Way::Proxy,
+        },
     }
 }
 
@@ -147,8 +152,8 @@ fn network(context: &DesireContext<'_>, networks: &[schema::Name], egress: Egres
     let mut names: Vec<String> = networks.iter().map(|name| context.naming.object(name.as_str())).collect();
     match egress {
         // Whatever these let out goes through no network of the engine.
-        EgressMode::None | EgressMode::Allowlist | EgressMode::Direct => {}
-        EgressMode::Open => names.push(DEFAULT_NETWORK.to_owned()),
+        EgressMode::None | EgressMode::Allowlist => {}
+        EgressMode::Open | EgressMode::Direct => names.push(DEFAULT_NETWORK.to_owned()),
     }
     names.sort();
     if names.is_empty() { NetworkSpec::None } else { NetworkSpec::Bridge { networks: names, alias: alias.to_owned() } }

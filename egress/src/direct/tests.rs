@@ -1,0 +1,163 @@
+use schema::policy::{Policy, Protocol};
+
+use super::*;
+use crate::dial::{DialSettings, Dialer, NameServers};
+use crate::testing;
+
+/// Takes every rule, and keeps it.
+#[derive(Clone, Default)]
+struct Kept(Arc<Mutex<(Vec<String>, bool)>>);
+
+impl Kept {
+    fn last(&self) -> String {
+        self.0.lock().unwrap().0.iter().rfind(|rules| !rules.is_empty()).cloned().unwrap_or_default()
+    }
+
+    fn count(&self) -> usize {
+        self.0.lock().unwrap().0.iter().filter(|rules| !rules.is_empty()).count()
+    }
+
+    fn break_down(&self) {
+        self.0.lock().unwrap().1 = true;
+    }
+}
+
+impl Filter for Kept {
+    fn give(&self, rules: String) -> oneshot::Receiver<Result<(), String>> {
+        let (tell, told) = oneshot::channel();
+        let mut kept = self.0.lock().unwrap();
+        kept.0.push(rules);
+        let _ = tell.send(if kept.1 { Err("no more".to_owned()) } else { Ok(()) });
+        told
+    }
+}
+
+const TODAY: Date = jiff::civil::date(2026, 1, 1);
+
+/// Allows these names at port 443; each means an address of the documentation's, or a private one.
+fn policy(names: &[&str]) -> Policy {
+    let allow = names.iter().map(|name| testing::rule(name, &[443], Protocol::Tcp)).collect();
+    let hosts = [("a.test", "192.0.2.1"), ("b.test", "192.0.2.2"), ("private.test", "10.1.2.3")];
+    let hosts = hosts.map(|(name, address)| (name.parse().unwrap(), vec![address.parse().unwrap()]));
+    Policy { allow, hosts: hosts.into(), ..Policy::default() }
+}
+
+fn generation(names: &[&str]) -> Arc<Generation> {
+    Arc::new(testing::generation(1, policy(names)))
+}
+
+/// Nobody can be asked for names that the policy does not map.
+fn shared() -> Shared {
+    let settings = DialSettings {
+        name_servers: NameServers::Fixed(vec!["127.0.0.1:9".parse().unwrap()]),
+        timeout: Duration::from_millis(200),
+        ..DialSettings::default()
+    };
+    Shared { dialer: Dialer::new(settings), ..Shared::default() }
+}
+
+async fn begin(names: &[&str], standing: Vec<Standing>) -> (Arc<Direct>, Kept) {
+    let kept = Kept::default();
+    let filter = Box::new(kept.clone());
+    let direct = Direct::begin(filter, standing, generation(names), BTreeSet::new(), TODAY).await.unwrap();
+    (Arc::new(direct), kept)
+}
+
+fn name(text: &str) -> DnsName {
+    text.parse().unwrap()
+}
+
+fn standing(address: &str, name: &str) -> Standing {
+    Standing { address: address.parse().unwrap(), name: name.to_owned(), left: Duration::from_mins(1) }
+}
+
+#[tokio::test]
+async fn what_a_name_means_is_open_before_it_is_told() {
+    let (direct, kept) = begin(&["a.test", "b.test", "private.test"], vec![]).await;
+    assert!(!kept.last().contains("192.0.2.1"));
+    let meaning = direct.resolve(&shared(), &name("a.test")).await.unwrap();
+    assert_eq!(meaning.addresses, ["192.0.2.1".parse::<IpAddr>().unwrap()]);
+    assert!(kept.last().contains("192.0.2.1 timeout") && kept.last().contains("443"), "{}", kept.last());
+    assert!(meaning.opened.is_some());
+    // Another name at the same ports is an entry more; the same name again is nothing.
+    direct.resolve(&shared(), &name("b.test")).await.unwrap();
+    assert!(kept.last().starts_with("add element inet sbx open4_0 { 192.0.2.2 }"), "{}", kept.last());
+    let count = kept.count();
+    assert_eq!(direct.resolve(&shared(), &name("b.test")).await.unwrap().opened, None);
+    assert_eq!((kept.count(), direct.count()), (count, 2));
+}
+
+#[tokio::test]
+async fn what_may_not_be_dialled_is_not_opened() {
+    let (direct, kept) = begin(&["a.test", "private.test"], vec![]).await;
+    let refused = direct.resolve(&shared(), &name("private.test")).await;
+    assert!(matches!(refused, Err(Unopened::Unresolved(DialError::Refused { .. }))), "{refused:?}");
+    assert!(matches!(direct.resolve(&shared(), &name("b.test")).await, Err(Unopened::Denied)));
+    assert!(!kept.last().contains("10.1.2.3") && !kept.last().contains("192.0.2.2"));
+    let mut opens = policy(&["private.test"]);
+    opens.dial_allow = vec!["10.1.2.3/32".parse().unwrap()];
+    direct.enforce(Arc::new(testing::generation(2, opens)), TODAY).await.unwrap();
+    direct.resolve(&shared(), &name("private.test")).await.unwrap();
+    assert!(kept.last().contains("10.1.2.3"));
+    // And not any more.
+    direct.enforce(generation(&["private.test"]), TODAY).await.unwrap();
+    assert!(!kept.last().contains("10.1.2.3"), "{}", kept.last());
+}
+
+#[tokio::test]
+async fn a_change_closes_what_it_revokes_and_nothing_else() {
+    let (direct, kept) = begin(&["a.test", "b.test"], vec![]).await;
+    for open in ["a.test", "b.test"] {
+        direct.resolve(&shared(), &name(open)).await.unwrap();
+    }
+    assert_eq!(direct.closed_by(&generation(&["a.test"]), TODAY), ["b.test:443"]);
+    direct.enforce(generation(&["a.test"]), TODAY).await.unwrap();
+    assert!(kept.last().contains("192.0.2.1") && !kept.last().contains("192.0.2.2"), "{}", kept.last());
+    assert_eq!(direct.count(), 1);
+}
+
+#[tokio::test]
+async fn what_an_earlier_daemon_opened_is_judged_anew() {
+    let left = ["192.0.2.1", "192.0.2.7"].map(|address| standing(address, "a.test"));
+    let others = [standing("192.0.2.2", "b.test"), standing("10.1.2.3", "a.test"), standing("192.0.2.9", "no name")];
+    let (direct, kept) = begin(&["a.test"], left.into_iter().chain(others).collect()).await;
+    assert!(kept.last().contains("192.0.2.1 timeout") && kept.last().contains("192.0.2.7 timeout"));
+    for closed in ["192.0.2.2", "10.1.2.3", "192.0.2.9"] {
+        assert!(!kept.last().contains(closed), "{closed}: {}", kept.last());
+    }
+    assert_eq!(direct.count(), 1);
+}
+
+#[tokio::test]
+async fn the_last_good_answer_holds_while_nobody_can_be_asked() {
+    let (direct, _) = begin(&["away.test"], vec![standing("192.0.2.5", "away.test")]).await;
+    let meaning = direct.resolve(&shared(), &name("away.test")).await.unwrap();
+    assert_eq!(meaning.addresses, ["192.0.2.5".parse::<IpAddr>().unwrap()]);
+    direct.renew(&shared()).await;
+    assert_eq!(direct.count(), 1);
+    let (direct, _) = begin(&["away.test"], vec![]).await;
+    let unknown = direct.resolve(&shared(), &name("away.test")).await;
+    assert!(matches!(unknown, Err(Unopened::Unresolved(_))), "{unknown:?}");
+}
+
+#[tokio::test]
+async fn a_filter_that_takes_nothing_is_told() {
+    let (direct, kept) = begin(&["a.test"], vec![]).await;
+    assert_eq!(direct.broken(), None);
+    kept.break_down();
+    assert!(matches!(direct.resolve(&shared(), &name("a.test")).await, Err(Unopened::Filter(_))));
+    assert_eq!(direct.broken().as_deref(), Some("no more"));
+}
+
+#[tokio::test]
+async fn patterns_allow_so_many_names() {
+    let mut wide = policy(&["*.test", "b.test"]);
+    wide.hosts.insert(name("c.test"), vec!["192.0.2.3".parse().unwrap()]);
+    let (direct, _) = begin(&["a.test"], vec![]).await;
+    direct.enforce(Arc::new(testing::generation(2, wide)), TODAY).await.unwrap();
+    let limits = crate::limits::Limits { pattern_names: 1, ..Default::default() };
+    let shared = Shared { limits, ..shared() };
+    direct.resolve(&shared, &name("a.test")).await.unwrap();
+    assert!(matches!(direct.resolve(&shared, &name("c.test")).await, Err(Unopened::TooMany)));
+    direct.resolve(&shared, &name("b.test")).await.unwrap();
+}
