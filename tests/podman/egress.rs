@@ -126,8 +126,22 @@ pub struct Client<'e> {
 
 impl<'e> Client<'e> {
     pub fn of(engine: &'e Engine, host: &str, port: u16) -> Self {
-        let script = format!("exec 3<>/dev/tcp/{host}/{port}; cat <&3");
-        let mut running = engine.sbx(&["exec", "-T", "dev", "--", "bash", "-c", &script]).start();
+        Self::running(engine, &format!("exec 3<>/dev/tcp/{host}/{port}; cat <&3"))
+    }
+
+    /// One that goes on sending, and says `cut` when that fails.
+    pub fn sending(engine: &'e Engine, host: &str, port: u16) -> Self {
+        let send = "while printf x >&3; do read -r -t 0.05 -u 3 more; done 2>/dev/null";
+        Self::running(
+            engine,
+            &format!(
+                "trap '' PIPE; exec 3<>/dev/tcp/{host}/{port}; IFS= read -r line <&3; echo \"$line\"; {send}; echo cut"
+            ),
+        )
+    }
+
+    fn running(engine: &'e Engine, script: &str) -> Self {
+        let mut running = engine.sbx(&["exec", "-T", "dev", "--", "bash", "-c", script]).start();
         let lines = BufReader::new(running.child.stdout.take().expect("stdout is piped"));
         let mut client = Self { _running: running, lines };
         assert_eq!(client.line(), "hello\n");
