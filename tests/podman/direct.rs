@@ -97,7 +97,7 @@ on_every_engine! {
 
     /// A change cuts what it revokes, and nothing else.
     fn a_policy_changes(engine) {
-        let (kept, cut) = (Far::at(engine, KEPT), Far::at(engine, CUT));
+        let (kept, _cut) = (Far::at(engine, KEPT), Far::at(engine, CUT));
         let both = [("kept.test", KEPT), ("cut.test", CUT)];
         engine.configure(&configuration(&both, "192.0.2.9", ""));
         engine.converge();
