@@ -162,9 +162,9 @@ impl Compiled {
         RequestVerdict::Deny(nearest.map_or(Denial::NoRule, |(miss, rule)| miss.denial(rule)))
     }
 
-    /// What becomes of a connection or flow once it is known what it speaks: the rule that lets it pass. Where requests are
-    /// looked at, they are judged besides.
-    pub fn spoken(&self, question: Question<'_>, speech: Speech, today: Date) -> RequestVerdict {
+    /// What becomes of a connection or flow once it is known what it speaks, if anybody looks: the rule that lets it pass.
+    /// Where requests are looked at, they are judged besides.
+    pub fn spoken(&self, question: Question<'_>, speech: Option<Speech>, today: Date) -> RequestVerdict {
         let (inspect, first) = match self.connect(question, today) {
             ConnectVerdict::Deny(denial) => return RequestVerdict::Deny(denial),
             ConnectVerdict::Allow { inspect, rule } => (inspect, rule),
@@ -177,7 +177,8 @@ impl Compiled {
                     && holds(rule, today)
                     && match inspect {
                         Inspect::Requests => rule.needs_requests(),
-                        _ => alone(rule.protocol).lets_pass(port, speech),
+                        Inspect::Nothing => alone(rule.protocol) == Inspect::Nothing,
+                        _ => speech.is_some_and(|speech| alone(rule.protocol).lets_pass(port, speech)),
                     }
             });
             passing.map_or(ControlFlow::Continue(()), ControlFlow::Break)
@@ -186,7 +187,7 @@ impl Compiled {
             ControlFlow::Break(rule) => Arc::clone(rule),
             ControlFlow::Continue(()) => first,
         };
-        if inspect.lets_pass(port, speech) {
+        if speech.map_or(inspect == Inspect::Nothing, |speech| inspect.lets_pass(port, speech)) {
             RequestVerdict::Allow(named)
         } else {
             RequestVerdict::Deny(Denial::Protocol(named))

@@ -19,7 +19,7 @@ use crate::requests::Requests;
 use crate::route::Route;
 use crate::sandbox::Sandbox;
 use crate::shared::Shared;
-use crate::verdict::{ConnectVerdict, Denial, Inspect, Question, Speech, Transport};
+use crate::verdict::{ConnectVerdict, Denial, Inspect, Question, RequestVerdict, Speech, Transport};
 
 /// What is open.
 #[derive(Debug, Default)]
@@ -217,13 +217,17 @@ impl FlowGuard {
     pub fn settle(&self, shared: &Shared, speech: Option<Speech>) -> Result<Route, Denial> {
         let _open = self.sandbox.flows.lock();
         let generation = self.sandbox.generation();
-        match generation.compiled.connect(self.flow.question(), shared.today()) {
+        let (question, today) = (self.flow.question(), shared.today());
+        match generation.compiled.connect(question, today) {
             ConnectVerdict::Deny(denial) => Err(denial),
-            ConnectVerdict::Allow { inspect, rule } => {
+            ConnectVerdict::Allow { inspect, .. } => {
                 let route = Route::of(inspect, self.flow.port, speech);
-                if route == Route::Refuse {
-                    return Err(Denial::Protocol(rule));
-                }
+                // Not the first rule about host and port, but the one that lets this be spoken.
+                let rule = match generation.compiled.spoken(question, speech, today) {
+                    RequestVerdict::Allow(rule) if route != Route::Refuse => rule,
+                    RequestVerdict::Allow(rule) => return Err(Denial::Protocol(rule)),
+                    RequestVerdict::Deny(denial) => return Err(denial),
+                };
                 let mut judged = self.flow.judged();
                 let dialled = judged.dialled;
                 *judged = Judged { generation: generation.number, rule, speech, route: Some(route), dialled };

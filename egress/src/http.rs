@@ -21,7 +21,7 @@ mod refusal;
 mod serve;
 mod target;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod tunnel;
 mod upstream;
 mod web;

@@ -50,7 +50,7 @@ impl Compiled {
             (Route::Requests | Route::Intercept, Some(request)) => self.request(*question, request, today),
             // TLS that holds no HTTP.
             (Route::Intercept, None) => RequestVerdict::Deny(Denial::Protocol(rule)),
-            (Route::Pass | Route::Refuse | Route::Requests, _) => self.spoken(*question, *speech, today),
+            (Route::Pass | Route::Refuse | Route::Requests, _) => self.spoken(*question, Some(*speech), today),
         }
     }
 }

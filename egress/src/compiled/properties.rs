@@ -128,11 +128,11 @@ pub(crate) struct Asked {
     path: RequestPath,
     headers: Pairs,
     upgrade: bool,
-    tls: bool,
+    pub(crate) tls: bool,
 }
 
 #[derive(Debug, Clone)]
-struct Pairs(Vec<(&'static str, &'static str)>);
+pub(crate) struct Pairs(pub(crate) Vec<(&'static str, &'static str)>);
 
 impl Headers for Pairs {
     fn any(&self, name: &str, matches: &mut dyn FnMut(&[u8]) -> bool) -> bool {
@@ -161,15 +161,23 @@ impl Asked {
         self.method
     }
 
-    pub(crate) fn path(&self) -> &str {
-        self.path.as_str()
+    pub(crate) fn path(&self) -> &RequestPath {
+        &self.path
+    }
+
+    pub(crate) fn headers(&self) -> &Pairs {
+        &self.headers
+    }
+
+    pub(crate) fn upgrade(&self) -> bool {
+        self.upgrade
     }
 
     pub(crate) fn question(&self) -> Question<'_> {
         Question { host: &self.host, port: self.port, transport: self.transport }
     }
 
-    fn request(&self) -> Request<'_> {
+    pub(crate) fn request(&self) -> Request<'_> {
         let Self { method, path, headers, upgrade, tls, .. } = self;
         Request { method, path, headers, upgrade: *upgrade, tls: *tls }
     }

@@ -151,7 +151,7 @@ proptest! {
             Host::Address(std::net::IpAddr::V6(address)) => format!("[{address}]"),
             host => host.to_string(),
         };
-        let path = if asked.path().is_empty() { "/" } else { asked.path() };
+        let path = asked.path().as_str();
         let target = Target::parse(&format!("{scheme}://{host}:{}{path}", asked.port)).unwrap();
         let method = asked.method();
         let compiled = Compiled::new(&policy);

@@ -1,3 +1,4 @@
+mod agree;
 mod dns;
 mod tcp;
 mod tls;
@@ -50,6 +51,10 @@ fn here() -> (Ipv4Addr, u16) {
 
 fn world_with(policy: Policy, limits: Limits) -> World {
     let (sandbox, records) = testing::sandbox(policy);
+    served(sandbox, records, testing::shared(limits))
+}
+
+fn served(sandbox: Arc<Sandbox>, records: Arc<Records>, shared: Arc<Shared>) -> World {
     let tcp = TcpListener::bind(here()).unwrap();
     let dns_tcp = TcpListener::bind(here()).unwrap();
     let dns_udp = UdpSocket::bind(here()).unwrap();
@@ -57,7 +62,7 @@ fn world_with(policy: Policy, limits: Limits) -> World {
     let listeners = Listeners { tcp: vec![tcp], dns_tcp: vec![dns_tcp], dns_udp: vec![dns_udp], udp: vec![] };
     let meanings = Arc::new(Meanings::default());
     let destination = Arc::clone(&meanings) as Arc<dyn Destination>;
-    let service = Service::start_with(sandbox, listeners, testing::shared(limits), destination).unwrap();
+    let service = Service::start_with(sandbox, listeners, shared, destination).unwrap();
     World { service, records, meanings, tcp: addresses.0, dns_tcp: addresses.1, dns_udp: addresses.2 }
 }
 
