@@ -26,6 +26,11 @@ impl Surroundings {
         let directories = Directories::find(&person, run.global.state_dir.as_deref())?;
         Ok(Self { person, directories })
     }
+
+    /// What the language needs to know.
+    pub fn caller(&self) -> schema::Caller {
+        schema_caller(&self.person, &self.directories)
+    }
 }
 
 /// What came of reading the files.
@@ -54,8 +59,7 @@ impl Checked {
 /// Reads and checks the files of the command line.
 pub fn check(run: &Run<'_>, surroundings: &Surroundings) -> Result<Checked, Failure> {
     let sources = crate::input::read(&run.global.file)?;
-    let caller = schema_caller(&surroundings.person, &surroundings.directories);
-    let mut loaded = schema::load(&sources, &caller);
+    let mut loaded = schema::load(&sources, &surroundings.caller());
     report::sort(&mut loaded.diagnostics);
     Ok(Checked { sources, config: loaded.config, diagnostics: loaded.diagnostics })
 }
@@ -105,6 +109,16 @@ pub fn load_quietly(run: &Run<'_>, surroundings: &Surroundings) -> Result<Config
     let mut screen = run.screen.clone();
     screen.quiet = true;
     load(&Run { global: run.global.clone(), screen: &screen }, surroundings)
+}
+
+/// As [`load_quietly`], with the texts, for commands that change them.
+pub fn load_to_edit(run: &Run<'_>, surroundings: &Surroundings) -> Result<(Vec<Source>, Config), Failure> {
+    let checked = check(run, surroundings)?;
+    let sources = checked.sources.clone();
+    let mut screen = run.screen.clone();
+    screen.quiet = true;
+    let config = take(&Run { global: run.global.clone(), screen: &screen }, checked)?;
+    Ok((sources, config))
 }
 
 fn invalid(run: &Run<'_>, checked: &Checked, errors: usize) -> Failure {

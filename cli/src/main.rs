@@ -17,6 +17,7 @@ mod host;
 mod input;
 mod interrupt;
 mod lockfile;
+mod patch;
 mod placed;
 mod placed_etc;
 mod placed_init;

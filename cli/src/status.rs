@@ -103,6 +103,8 @@ pub struct Egress {
     pub missing_secrets: Vec<String>,
     /// Open flows.
     pub flows: usize,
+    /// Until when it is let out to learn what it needs; null while its policy alone holds.
+    pub learning: Option<String>,
     /// What was refused last, newest last.
     pub denied: Vec<egress::audit::Record>,
 }
@@ -252,6 +254,7 @@ fn held(
         problem,
         missing_secrets: served.missing_secrets,
         flows: served.flows,
+        learning: served.learning,
         denied: served.denied,
     })
 }
@@ -265,6 +268,12 @@ fn enforced(egress: &Egress) -> Condition {
         last_transition: None,
     };
     match &egress.problem {
+        _ if egress.learning.is_some() => {
+            let until = egress.learning.as_deref().unwrap_or_default();
+            let message =
+                format!("LEARNING until {until}: everything but what deny rules deny is let out, and recorded");
+            condition(Truth::False, "Learning", message)
+        }
         Some(problem) if egress.attached => condition(Truth::False, "OlderPolicy", problem.clone()),
         Some(problem) => condition(Truth::False, "NotServed", format!("nothing leaves it: {problem}")),
         None if !egress.missing_secrets.is_empty() => {

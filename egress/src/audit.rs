@@ -6,7 +6,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub mod log;
+pub mod newest;
 pub mod read;
+pub mod rules;
 
 /// What was decided about one connection, request, question or flow of datagrams.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,5 +96,11 @@ impl Record {
     pub fn lasted(mut self, duration: Duration) -> Self {
         self.duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         self
+    }
+
+    /// When it was over.
+    pub fn lasted_until(&self) -> Timestamp {
+        let lasted = jiff::SignedDuration::from_millis(i64::try_from(self.duration_ms).unwrap_or(i64::MAX));
+        self.time.checked_add(lasted).unwrap_or(Timestamp::MAX)
     }
 }

@@ -56,6 +56,18 @@ pub enum Request {
         /// The policy.
         policy: Box<Policy>,
     },
+    /// Let a sandbox out to learn what it needs, for so long or until this connection ends. Answered by
+    /// [`Response::Learning`] at once, and by [`Response::Done`] once its policy alone holds again and all is recorded.
+    Learn {
+        /// Project.
+        project: String,
+        /// Sandbox.
+        sandbox: String,
+        /// Most seconds.
+        seconds: u64,
+    },
+    /// What [`Request::Learn`] began on this connection is to end now; it is answered by that one's [`Response::Done`].
+    EndLearning,
     /// Give sockets and secrets to whoever asks, stop serving and end. What follows is in [`handover`].
     HandOver,
     /// Stop serving and end.
@@ -72,6 +84,11 @@ pub enum Response {
     Status(Box<Status>),
     /// Done.
     Done,
+    /// To [`Request::Learn`]: it has begun.
+    Learning {
+        /// When it ends by itself, RFC 3339.
+        until: String,
+    },
     /// To [`Request::WouldCut`].
     Flows {
         /// The flows, as people write them: `github.com:443`.
@@ -156,6 +173,9 @@ pub struct SandboxStatus {
     pub missing_secrets: Vec<String>,
     /// Open flows.
     pub flows: usize,
+    /// Until when it is let out to learn what it needs, RFC 3339; absent while its policy alone holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub learning: Option<String>,
     /// What was refused last, newest last.
     #[serde(default)]
     pub denied: Vec<Record>,

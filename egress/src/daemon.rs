@@ -31,6 +31,7 @@ use secrets::SecretStore;
 use table::{Entry, Loaded, Phase, Served, Table, load, meet, refresh};
 use world::{Attach, Attached, Engine, Key, Running, Serve, Way, World};
 
+mod learning;
 pub mod secrets;
 mod table;
 #[cfg(test)]
@@ -175,7 +176,7 @@ impl Daemon {
                 Some(Phase::Served(served)) if served.serving.broken().is_some() => self.begin(&mut table, running),
                 Some(Phase::Served(_)) => {
                     meet(&mut table, &id, running);
-                    refresh(&mut table, &id);
+                    refresh(&mut table, &id, &self.shared.recorder);
                 }
                 Some(Phase::Attaching | Phase::Failed { .. }) => {}
             }
@@ -235,19 +236,21 @@ impl Daemon {
     fn start(&self, running: &Running, attached: Attached) -> Result<Served, String> {
         let Attached { listeners, gate, direct } = attached;
         // Read again: another policy may have come meanwhile.
-        let Loaded { hash, policy, secrets, missing } = self.load(running)?;
+        let loaded = self.load(running)?;
+        let (hash, missing, learning) = (loaded.hash.clone(), loaded.missing.clone(), loaded.learning);
+        self.shared.recorder.in_force(&running.project, &running.sandbox, &loaded.policy);
         let spare = listeners.try_clone().map_err(|error| format!("its sockets: {error}"))?;
         let sandbox = Arc::new(Sandbox::new(
             running.project.clone(),
             running.sandbox.clone(),
             Arc::clone(&self.shared.recorder) as Arc<dyn crate::audit::Sink>,
-            Generation::new(1, policy, secrets),
+            loaded.generation(1),
         ));
         let serving = self.shared.serve.serve(running, sandbox, listeners, direct)?;
         if let Some(gate) = gate {
             gate.open()?;
         }
-        Ok(Served { serving, listeners: spare, hash, number: 1, missing })
+        Ok(Served { serving, listeners: spare, hash, number: 1, missing, learning })
     }
 
     fn attached(&self, running: &Running, outcome: Result<Served, String>, pause: Duration) {
@@ -262,7 +265,7 @@ impl Daemon {
             Ok(served) if !frozen => {
                 tracing::info!(project = running.project, sandbox = running.sandbox, policy = served.hash, "served");
                 entry.phase = Phase::Served(served);
-                refresh(&mut table, id);
+                refresh(&mut table, id, &self.shared.recorder);
             }
             Ok(_) => {}
             Err(why) => {
@@ -434,11 +437,11 @@ impl Daemon {
             engine: table.trouble.clone(),
             records: recorder.place().display().to_string(),
             lost_records: recorder.lost(),
-            sandboxes: table.entries.values().map(|entry| self.sandbox_status(entry)).collect(),
+            sandboxes: table.entries.values().map(|entry| self.sandbox_status(&table, entry)).collect(),
         }
     }
 
-    fn sandbox_status(&self, entry: &Entry) -> SandboxStatus {
+    fn sandbox_status(&self, table: &Table, entry: &Entry) -> SandboxStatus {
         let Entry { running, phase, trouble } = entry;
         let served = match phase {
             Phase::Served(served) => Some(served),
@@ -457,6 +460,10 @@ impl Daemon {
             },
             missing_secrets: served.map(|served| served.missing.clone()).unwrap_or_default(),
             flows: served.map_or(0, |served| served.serving.flows()),
+            learning: served.filter(|served| served.learning).and_then(|_| {
+                let key = (running.project.clone(), running.sandbox.clone());
+                table.learning.get(&key).map(ToString::to_string)
+            }),
             denied: self.shared.recorder.denied(&running.project, &running.sandbox),
         }
     }

@@ -8,6 +8,7 @@ use schema::policy::Policy;
 use secrecy::SecretSlice;
 
 use crate::compiled::Compiled;
+use crate::learn;
 
 /// A policy in force, with all it needs. Immutable: a change is another generation, put in place by one pointer swap.
 #[derive(Debug)]
@@ -26,6 +27,13 @@ impl Generation {
     /// Prepares `policy`.
     pub fn new(number: u64, policy: Policy, secrets: BTreeMap<Name, Arc<SecretSlice<u8>>>) -> Self {
         let compiled = Compiled::new(&policy);
+        Self { number, policy, compiled, secrets }
+    }
+
+    /// The same while somebody learns what is needed: allowed is what no deny rule is about. Which addresses are dialled
+    /// follows from `policy` itself, as always.
+    pub fn learning(number: u64, policy: Policy, secrets: BTreeMap<Name, Arc<SecretSlice<u8>>>) -> Self {
+        let compiled = Compiled::new(&learn::opened(&policy));
         Self { number, policy, compiled, secrets }
     }
 }

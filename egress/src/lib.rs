@@ -32,6 +32,7 @@ pub mod generation;
 mod handover;
 pub mod http;
 pub mod judge;
+pub mod learn;
 pub mod limits;
 pub mod lint;
 pub mod listeners;
@@ -56,6 +57,7 @@ mod tasks;
 #[cfg(test)]
 mod testing;
 mod throttle;
+pub mod tighten;
 pub mod tls;
 mod transparent;
 mod udp;

@@ -5,9 +5,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use jiff::Timestamp;
+use schema::policy::Policy;
+
 use crate::audit::log::Log;
 use crate::audit::{Record, Sink};
 use crate::metrics::Metrics;
+use crate::written;
 
 /// Refusals remembered for each sandbox.
 const REMEMBERED: usize = 10;
@@ -48,6 +52,17 @@ impl Recorder {
         let denied = self.denied.lock().unwrap_or_else(PoisonError::into_inner);
         let of = denied.get(&(project.to_owned(), sandbox.to_owned()));
         of.map(|records| records.iter().cloned().collect()).unwrap_or_default()
+    }
+
+    /// Says which policy is in force for a sandbox from now on.
+    pub fn in_force(&self, project: &str, sandbox: &str, policy: &Policy) {
+        let rules = policy.allow.iter().map(written::allow).collect();
+        self.log.rules(project, sandbox, rules, Timestamp::now());
+    }
+
+    /// Waits until everything recorded before can be read.
+    pub async fn flush(&self) {
+        self.log.flush().await;
     }
 
     /// Forgets a sandbox that is gone.

@@ -3,18 +3,21 @@
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::sync::Arc;
 
 use jiff::civil::Date;
 use schema::Config;
 use schema::config::EgressMode;
-use schema::policy::{Host, RequestPath};
+use schema::policy::{Host, RequestPath, Rule};
 use serde::Serialize;
 
 use crate::audit::{Record, Spoken};
 use crate::compiled::Compiled;
 use crate::judge::Wish;
+use crate::learn;
 use crate::verdict::{Denial, Headers, Question, Request, RequestVerdict, Speech, Transport};
 
 /// Recorded decisions beside what the proposed policies say.
@@ -62,14 +65,15 @@ enum Now {
 }
 
 /// Judges `records` again under the policies of `config`. Records of other projects and of sandboxes that are not in it are
-/// passed over, as are refusals that no policy is the reason for.
-pub fn replay<'a>(config: &Config, records: impl IntoIterator<Item = &'a Record>, today: Date) -> Replay {
+/// passed over, as are refusals that no policy is the reason for, and what was let out only while somebody learned.
+pub fn replay(config: &Config, records: impl IntoIterator<Item = impl Borrow<Record>>, today: Date) -> Replay {
     let mut proposed: HashMap<&str, Proposed> = HashMap::new();
     let mut opened: BTreeMap<(String, String, Option<u16>), Group> = BTreeMap::new();
     let mut closed = BTreeMap::new();
     let mut replay = Replay::default();
     for record in records {
-        if record.project != config.project.as_str() || !decided_by_policy(record) {
+        let record: &Record = record.borrow();
+        if record.project != config.project.as_str() || !decided_by_policy(record) || learn::is_learned(record) {
             continue;
         }
         let Some(sandbox) = config.sandboxes.get(record.sandbox.as_str()) else { continue };
@@ -128,60 +132,92 @@ fn decided_by_policy(record: &Record) -> bool {
 
 impl Proposed {
     fn judge(&self, record: &Record, today: Date) -> Now {
-        let compiled = match self {
-            Self::Nothing => return Now::Denied("mode"),
-            Self::Everything => return Now::Allowed,
-            Self::Policy(compiled) => compiled,
-        };
-        let Ok(host) = record.host.parse::<Host>() else { return Now::Unclear };
-        let udp = record.protocol == Spoken::Udp;
-        let transport = if udp { Transport::Udp } else { Transport::Tcp };
-        let question = Question { host: &host, port: record.port, transport };
-        let speech = match record.protocol {
-            Spoken::Dns => {
-                let Host::Name(name) = &host else { return Now::Unclear };
-                return if compiled.resolves(name, today) { Now::Allowed } else { Now::Denied("no-rule") };
-            }
-            Spoken::Tcp | Spoken::Udp => Speech::Other,
-            Spoken::Tls | Spoken::Https => Speech::Tls,
-            Spoken::Http => Speech::Http,
-        };
-        let path = match record.path.as_deref().map(RequestPath::parse) {
-            None => None,
-            Some(Ok(path)) => Some(path),
-            Some(Err(_)) => return Now::Unclear,
-        };
-        // Headers are not recorded: a record is clear when they make no difference.
-        let [without, with] = [false, true].map(|present| {
-            let headers = Assumed(present);
-            let request = record.method.as_deref().zip(path.as_ref()).map(|(method, path)| Request {
-                method,
-                path,
-                headers: &headers,
-                upgrade: false,
-                tls: speech == Speech::Tls,
-            });
-            match compiled.judge(&Wish { question, speech, request }, today) {
-                RequestVerdict::Allow(_) => Now::Allowed,
-                // Requests that nobody looked at so far would be.
-                RequestVerdict::Deny(Denial::Protocol(rule)) if request.is_none() && !udp && rule.needs_requests() => {
-                    if speech == Speech::Other {
-                        Now::Denied("protocol")
-                    } else {
-                        Now::Unclear
-                    }
-                }
-                RequestVerdict::Deny(denial) => Now::Denied(denial.because()),
-            }
-        });
-        match (without, with) {
-            (Now::Allowed, Now::Allowed) => Now::Allowed,
-            // The header that an allow rule asks for may be there without the one that a deny rule is about.
-            (Now::Denied("header"), Now::Denied("denied")) => Now::Unclear,
-            (Now::Denied(because), Now::Denied(_)) => Now::Denied(because),
-            _ => Now::Unclear,
+        match self {
+            Self::Nothing => Now::Denied("mode"),
+            Self::Everything => Now::Allowed,
+            Self::Policy(compiled) => judge(compiled, record, today),
         }
     }
+}
+
+/// Whether what was recorded is allowed, whatever is not in the record.
+pub(crate) fn allows(compiled: &Compiled, record: &Record, today: Date) -> bool {
+    matches!(judge(compiled, record, today), Now::Allowed)
+}
+
+/// Rules that may be what lets a record's connection or request pass: which of them does can depend on what is in no record.
+pub(crate) fn deciding(compiled: &Compiled, record: &Record, today: Date) -> Vec<Arc<Rule>> {
+    let mut rules: Vec<Arc<Rule>> = Vec::new();
+    for upgrade in [false, true] {
+        for verdict in verdicts(compiled, record, upgrade, today).into_iter().flatten() {
+            if let RequestVerdict::Allow(rule) = verdict
+                && !rules.iter().any(|known| Arc::ptr_eq(known, &rule))
+            {
+                rules.push(rule);
+            }
+        }
+    }
+    rules
+}
+
+fn judge(compiled: &Compiled, record: &Record, today: Date) -> Now {
+    if record.protocol == Spoken::Dns {
+        let Ok(Host::Name(name)) = record.host.parse::<Host>() else { return Now::Unclear };
+        return if compiled.resolves(&name, today) { Now::Allowed } else { Now::Denied("no-rule") };
+    }
+    let Some(verdicts) = verdicts(compiled, record, learn::was_upgraded(record), today) else {
+        return Now::Unclear;
+    };
+    let unseen = record.method.is_none() || record.path.is_none();
+    let [without, with] = verdicts.map(|verdict| match verdict {
+        RequestVerdict::Allow(_) => Now::Allowed,
+        // Requests that nobody looked at so far would be.
+        RequestVerdict::Deny(Denial::Protocol(rule))
+            if unseen && record.protocol != Spoken::Udp && rule.needs_requests() =>
+        {
+            if speech(record.protocol) == Speech::Other { Now::Denied("protocol") } else { Now::Unclear }
+        }
+        RequestVerdict::Deny(denial) => Now::Denied(denial.because()),
+    });
+    match (without, with) {
+        (Now::Allowed, Now::Allowed) => Now::Allowed,
+        // The header that an allow rule asks for may be there without the one that a deny rule is about.
+        (Now::Denied("header"), Now::Denied("denied")) => Now::Unclear,
+        (Now::Denied(because), Now::Denied(_)) => Now::Denied(because),
+        _ => Now::Unclear,
+    }
+}
+
+fn speech(protocol: Spoken) -> Speech {
+    match protocol {
+        Spoken::Dns | Spoken::Tcp | Spoken::Udp => Speech::Other,
+        Spoken::Tls | Spoken::Https => Speech::Tls,
+        Spoken::Http => Speech::Http,
+    }
+}
+
+/// What becomes of a record's connection or request without any header, and with all of them: they are not recorded, and a
+/// record is clear when they make no difference. `None` for questions of DNS, and for what cannot be read.
+fn verdicts(compiled: &Compiled, record: &Record, upgrade: bool, today: Date) -> Option<[RequestVerdict; 2]> {
+    if record.protocol == Spoken::Dns {
+        return None;
+    }
+    let host = record.host.parse::<Host>().ok()?;
+    let transport = if record.protocol == Spoken::Udp { Transport::Udp } else { Transport::Tcp };
+    let question = Question { host: &host, port: record.port, transport };
+    let speech = speech(record.protocol);
+    let path = record.path.as_deref().map(RequestPath::parse).transpose().ok()?;
+    Some([false, true].map(|present| {
+        let headers = Assumed(present);
+        let request = record.method.as_deref().zip(path.as_ref()).map(|(method, path)| Request {
+            method,
+            path,
+            headers: &headers,
+            upgrade,
+            tls: speech == Speech::Tls,
+        });
+        compiled.judge(&Wish { question, speech, request }, today)
+    }))
 }
 
 /// Every header is there with every value, or none is.

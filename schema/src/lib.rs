@@ -8,6 +8,7 @@ pub mod codes;
 pub mod config;
 mod diagnostic;
 pub mod document;
+pub mod edit;
 mod json_schema;
 mod load;
 mod merge;

@@ -10,5 +10,6 @@ mod policies;
 mod program;
 mod shipped;
 mod streams;
+mod tighten;
 mod usage;
 mod validate;

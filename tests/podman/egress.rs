@@ -231,6 +231,54 @@ on_every_engine! {
         assert_eq!(left.stdout.trim(), "0", "no process is left");
     }
 
+    /// Let out for as long as the command runs, and no longer, however it ends; what was done is proposed.
+    fn learning(engine) {
+        let (_kept, new) = (Far::at(engine, KEPT), Far::at(engine, CUT));
+        engine.configure(&allowing("", &BOTH[..1]));
+        engine.converge();
+        does_not_reach(engine, "other.test", CUT);
+        let learning = || daemon(engine)["sandboxes"][0]["learning"].is_string();
+        let begin = |more: &[&str]| {
+            let running = engine.sbx(&[&["egress", "learn", "dev", "--for", "1h"], more].concat()).start();
+            wait_for("learning to begin", Duration::from_secs(5), || learning().then_some(()));
+            running
+        };
+
+        let running = begin(&["--json"]);
+        let status = engine.sbx(&["status"]).ok();
+        assert!(status.contains("LEARNING"), "{status}");
+        reaches(engine, "other.test", CUT);
+        reaches(engine, "kept.test", KEPT);
+        does_not_reach(engine, "10.1.2.3", 5432);
+        running.signal(rustix::process::Signal::INT);
+        let finished = running.finish().expect_code(0);
+        assert!(finished.told().contains("LEARNING: sandbox dev is let out"), "{}", finished.stderr);
+        let learned = finished.json();
+        assert_eq!(learned["rules"], serde_json::json!([format!("{{ host: other.test, ports: [{CUT}] }}")]), "{learned}");
+        assert_eq!(learned["refused"][0]["because"], "address-refused", "{learned}");
+        assert!(!learning());
+        does_not_reach(engine, "other.test", CUT);
+
+        // Killed: nobody is left to say that it is over.
+        let running = begin(&[]);
+        reaches(engine, "other.test", CUT);
+        running.signal(rustix::process::Signal::KILL);
+        wait_for("learning to end", Duration::from_secs(5), || (!learning()).then_some(()));
+        does_not_reach(engine, "other.test", CUT);
+        drop(running);
+
+        let running = begin(&["--write"]);
+        reaches(engine, "other.test", CUT);
+        running.signal(rustix::process::Signal::INT);
+        let finished = running.finish().expect_code(0);
+        assert!(finished.stdout.contains(&format!(", {{ host: other.test, ports: [{CUT}] }}]")), "{}", finished.stdout);
+        let arrived = new.accepted();
+        does_not_reach(engine, "other.test", CUT);
+        assert_eq!(new.accepted(), arrived, "written is not applied");
+        engine.converge();
+        reaches(engine, "other.test", CUT);
+    }
+
     /// Names are asked of us, whatever the image says, and nobody inside changes that; a policy that comes or goes is no
     /// reason for another container.
     fn files_of_ours(engine) {

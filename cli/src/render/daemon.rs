@@ -44,6 +44,9 @@ pub fn status(status: Option<&Status>, look: Look) -> String {
             sandbox.generation,
             count(sandbox.flows, "open flow")
         ));
+        if let Some(until) = &sandbox.learning {
+            line(&format!("  LEARNING until {until}: everything but what deny rules deny is let out, and recorded"));
+        }
         if let Some(problem) = &sandbox.problem {
             line(&format!("  problem: {problem}"));
         }

@@ -9,7 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use super::Record;
+use jiff::Timestamp;
+use tokio::sync::oneshot;
+
+use super::{Record, rules};
 
 /// The file that is written to.
 pub const CURRENT: &str = "audit.jsonl";
@@ -32,6 +35,20 @@ pub fn older(directory: &Path, number: usize) -> PathBuf {
     directory.join(format!("audit.{number}.jsonl"))
 }
 
+/// What is written.
+enum Entry {
+    Record(Box<Record>),
+    /// These rules are in force from then on.
+    Rules {
+        project: String,
+        sandbox: String,
+        rules: Vec<String>,
+        since: Timestamp,
+    },
+    /// Whoever waits is told that all before it is written.
+    Flush(oneshot::Sender<()>),
+}
+
 /// Takes records, and writes them on a thread of its own.
 ///
 /// # Guarantees
@@ -39,7 +56,7 @@ pub fn older(directory: &Path, number: usize) -> PathBuf {
 /// last handle writes what waits.
 #[derive(Debug)]
 pub struct Log {
-    sender: Option<SyncSender<Record>>,
+    sender: Option<SyncSender<Entry>>,
     lost: Arc<AtomicU64>,
     writer: Option<std::thread::JoinHandle<()>>,
 }
@@ -58,10 +75,28 @@ impl Log {
 
     /// Takes one.
     pub fn write(&self, record: Record) {
-        let taken = self.sender.as_ref().is_some_and(|sender| sender.try_send(record).is_ok());
-        if !taken {
+        if !self.send(Entry::Record(Box::new(record))) {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Says which rules are in force from `since` on.
+    pub fn rules(&self, project: &str, sandbox: &str, rules: Vec<String>, since: Timestamp) {
+        let (project, sandbox) = (project.to_owned(), sandbox.to_owned());
+        // Left out, it makes rules younger than they are: nothing is said of them for longer.
+        self.send(Entry::Rules { project, sandbox, rules, since });
+    }
+
+    /// Waits until everything taken before is written.
+    pub async fn flush(&self) {
+        let (written, wait) = oneshot::channel();
+        if self.send(Entry::Flush(written)) {
+            let _ = wait.await;
+        }
+    }
+
+    fn send(&self, entry: Entry) -> bool {
+        self.sender.as_ref().is_some_and(|sender| sender.try_send(entry).is_ok())
     }
 
     /// Records that were lost.
@@ -93,16 +128,28 @@ struct Open {
 }
 
 impl Writer {
-    fn run(mut self, receiver: &Receiver<Record>) {
+    fn run(mut self, receiver: &Receiver<Entry>) {
         let mut complained = false;
         while let Ok(first) = receiver.recv() {
             let mut batches: BTreeMap<String, (Vec<u8>, u64)> = BTreeMap::new();
-            for record in std::iter::once(first).chain(receiver.try_iter().take(BATCH)) {
-                let (text, count) = batches.entry(record.project.clone()).or_default();
-                // Records are plain data; writing to a vector does not fail.
-                if serde_json::to_writer(&mut *text, &record).is_ok() {
-                    text.push(b'\n');
-                    *count += 1;
+            let mut waiting = Vec::new();
+            for entry in std::iter::once(first).chain(receiver.try_iter().take(BATCH)) {
+                match entry {
+                    Entry::Record(record) => {
+                        let (text, count) = batches.entry(record.project.clone()).or_default();
+                        // Records are plain data; writing to a vector does not fail.
+                        if serde_json::to_writer(&mut *text, &record).is_ok() {
+                            text.push(b'\n');
+                            *count += 1;
+                        }
+                    }
+                    Entry::Rules { project, sandbox, rules, since } => {
+                        let directory = directory(&self.root, &project);
+                        if let Err(error) = rules::write(&directory, &sandbox, rules, since) {
+                            tracing::warn!(%error, project, "the age of rules cannot be written");
+                        }
+                    }
+                    Entry::Flush(written) => waiting.push(written),
                 }
             }
             for (project, (text, count)) in batches {
@@ -117,6 +164,10 @@ impl Writer {
                 } else {
                     complained = false;
                 }
+            }
+            for written in waiting {
+                // Whoever waited may have gone.
+                let _ = written.send(());
             }
         }
     }
@@ -210,7 +261,7 @@ mod tests {
         let (sender, receiver) = sync_channel(1);
         let limit = 100;
         let mut writer = Writer { root: root.path().into(), files: BTreeMap::new(), lost: Arc::default(), limit };
-        drop((sender as SyncSender<Record>, receiver));
+        drop((sender as SyncSender<Entry>, receiver));
         for index in 0..20 {
             let text = format!("{index:099}\n");
             writer.append("acme", text.as_bytes()).expect("written");

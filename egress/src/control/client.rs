@@ -47,14 +47,24 @@ impl Client {
 
     /// Asks; a failure that the daemon reports is an error.
     pub async fn ask(&mut self, request: &Request) -> Result<Response, ControlError> {
-        let mut line = serde_json::to_vec(request).map_err(|error| ControlError::Protocol(error.to_string()))?;
-        line.push(b'\n');
-        self.stream.get_mut().write_all(&line).await?;
+        self.tell(request).await?;
+        self.answer().await
+    }
+
+    /// The next answer to a question that has several.
+    pub async fn answer(&mut self) -> Result<Response, ControlError> {
         match read_line(&mut self.stream).await? {
             Some(Response::Failed { message }) => Err(ControlError::Failed(message)),
             Some(response) => Ok(response),
             None => Err(ControlError::Io(ErrorKind::UnexpectedEof.into())),
         }
+    }
+
+    /// Says something whose answer is waited for already.
+    pub async fn tell(&mut self, request: &Request) -> Result<(), ControlError> {
+        let mut line = serde_json::to_vec(request).map_err(|error| ControlError::Protocol(error.to_string()))?;
+        line.push(b'\n');
+        Ok(self.stream.get_mut().write_all(&line).await?)
     }
 
     /// How things stand.

@@ -4,6 +4,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -124,6 +125,30 @@ impl Session {
                 Request::WouldCut { project, sandbox, policy } => {
                     Response::Flows { flows: self.daemon.would_cut(&project, &sandbox, &policy) }
                 }
+                Request::Learn { project, sandbox, seconds } => {
+                    match self.daemon.learn(&project, &sandbox, Duration::from_secs(seconds)) {
+                        Ok(learning) => {
+                            let until = learning.until.to_string();
+                            write(&mut stream, &Response::Learning { until }).await?;
+                            // An end of the connection ends it as well, by dropping it.
+                            let left = Duration::from_secs(seconds);
+                            let said = tokio::time::timeout(left, read_line::<Request>(&mut stream)).await;
+                            match said {
+                                Ok(Ok(Some(Request::EndLearning))) | Err(_) => learning.end().await,
+                                Ok(Ok(Some(_))) => {
+                                    return Err(ControlError::Protocol(
+                                        "a question in the midst of learning".to_owned(),
+                                    ));
+                                }
+                                Ok(Ok(None)) => return Ok(()),
+                                Ok(Err(error)) => return Err(error),
+                            }
+                            Response::Done
+                        }
+                        Err(message) => Response::Failed { message },
+                    }
+                }
+                Request::EndLearning => Response::Failed { message: "nobody learns on this connection".to_owned() },
                 Request::HandOver => return self.hand_over(stream).await,
                 Request::Stop => {
                     write(&mut stream, &Response::Done).await?;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use schema::Name;
 use schema::policy::Policy;
 use secrecy::SecretSlice;
@@ -14,6 +15,7 @@ use super::world::{Key, Running, Serving, Stored};
 use crate::control::handover::Passed;
 use crate::generation::Generation;
 use crate::listeners::Listeners;
+use crate::recorder::Recorder;
 
 #[derive(Default)]
 pub(super) struct Table {
@@ -28,6 +30,8 @@ pub(super) struct Table {
     pub(super) asked: Option<Instant>,
     /// Handing over: nothing is served any more.
     pub(super) frozen: bool,
+    /// Sandboxes that are let out to learn what they need, and until when.
+    pub(super) learning: BTreeMap<Key, Timestamp>,
 }
 
 pub(super) struct Entry {
@@ -51,6 +55,8 @@ pub(super) struct Served {
     pub(super) hash: Option<String>,
     pub(super) number: u64,
     pub(super) missing: Vec<String>,
+    /// Whether it is in force with all that learning allows.
+    pub(super) learning: bool,
 }
 
 /// A policy ready to be put in force.
@@ -59,6 +65,16 @@ pub(super) struct Loaded {
     pub(super) policy: Policy,
     pub(super) secrets: BTreeMap<Name, Arc<SecretSlice<u8>>>,
     pub(super) missing: Vec<String>,
+    /// Whether somebody learns what else is needed.
+    pub(super) learning: bool,
+}
+
+impl Loaded {
+    /// As generation `number`.
+    pub(super) fn generation(self, number: u64) -> Generation {
+        let Self { policy, secrets, learning, .. } = self;
+        if learning { Generation::learning(number, policy, secrets) } else { Generation::new(number, policy, secrets) }
+    }
 }
 
 /// Tells what serves a sandbox who else is on its networks.
@@ -71,7 +87,7 @@ pub(super) fn meet(table: &mut Table, id: &str, running: Running) {
 }
 
 /// Puts the newest policy in force where another one is; one that does not load leaves the last good one.
-pub(super) fn refresh(table: &mut Table, id: &str) {
+pub(super) fn refresh(table: &mut Table, id: &str, recorder: &Recorder) {
     let Some(entry) = table.entries.get(id) else { return };
     let loaded = load(table, &entry.running);
     let Some(Entry { running, phase: Phase::Served(served), trouble }) = table.entries.get_mut(id) else { return };
@@ -82,30 +98,35 @@ pub(super) fn refresh(table: &mut Table, id: &str) {
         }
         Ok(loaded) => {
             *trouble = None;
-            if loaded.hash == served.hash && loaded.missing == served.missing {
+            if loaded.hash == served.hash && loaded.missing == served.missing && loaded.learning == served.learning {
                 return;
             }
-            let Loaded { hash, policy, secrets, missing } = loaded;
+            let (hash, missing, learning) = (loaded.hash.clone(), loaded.missing.clone(), loaded.learning);
             served.number += 1;
-            served.serving.swap(Generation::new(served.number, policy, secrets));
+            recorder.in_force(&running.project, &running.sandbox, &loaded.policy);
+            served.serving.swap(loaded.generation(served.number));
             tracing::info!(
                 project = running.project,
                 sandbox = running.sandbox,
                 policy = hash,
                 generation = served.number,
+                learning,
                 "another policy is in force"
             );
             served.hash = hash;
             served.missing = missing;
+            served.learning = learning;
         }
     }
 }
 
 pub(super) fn load(table: &Table, running: &Running) -> Result<Loaded, String> {
     let key = (running.project.clone(), running.sandbox.clone());
+    let learning = table.learning.contains_key(&key);
     let Some(stored) = table.policies.get(&key) else {
         // It waits at its gate and has no policy: it is let in, and reaches nothing.
-        return Ok(Loaded { hash: None, policy: Policy::default(), secrets: BTreeMap::new(), missing: Vec::new() });
+        let (policy, secrets, missing) = (Policy::default(), BTreeMap::new(), Vec::new());
+        return Ok(Loaded { hash: None, policy, secrets, missing, learning });
     };
     let policy: Policy = serde_json::from_str(&stored.text)
         .map_err(|error| format!("policy {} on the engine does not load: {error}", stored.hash))?;
@@ -117,5 +138,5 @@ pub(super) fn load(table: &Table, running: &Running) -> Result<Loaded, String> {
             None => missing.push(name.to_string()),
         }
     }
-    Ok(Loaded { hash: Some(stored.hash.clone()), policy, secrets, missing })
+    Ok(Loaded { hash: Some(stored.hash.clone()), policy, secrets, missing, learning })
 }

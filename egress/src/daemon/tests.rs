@@ -8,6 +8,8 @@ use async_trait::async_trait;
 use super::world::{Gate, Serving, Stored};
 use super::*;
 
+mod learning;
+
 /// What the engine says.
 struct Saying(Result<World, String>);
 

@@ -1,0 +1,129 @@
+use jiff::civil::date;
+use proptest::prelude::*;
+use schema::policy::Protocol;
+
+use super::*;
+use crate::audit::Spoken;
+use crate::compiled::properties::TODAY;
+use crate::testing::rules::{With as _, policy, rule};
+
+fn record(protocol: Spoken, host: &str, port: u16, request: Option<(&str, &str)>) -> Record {
+    Record {
+        time: Timestamp::from_second(1_000).expect("a time"),
+        project: String::from("acme"),
+        sandbox: String::from("api"),
+        generation: 1,
+        protocol,
+        host: host.to_owned(),
+        port,
+        method: request.map(|(method, _)| method.to_owned()),
+        path: request.map(|(_, path)| path.to_owned()),
+        allowed: true,
+        because: None,
+        rule: None,
+        sent: 0,
+        received: 0,
+        duration_ms: 0,
+    }
+}
+
+fn counted(policy: &Policy, records: &[Record]) -> Count {
+    let mut count = Count::new(policy, TODAY);
+    for record in records {
+        count.add(record);
+    }
+    count
+}
+
+#[test]
+fn what_was_never_used_goes_and_what_was_half_used_becomes_narrower() {
+    let ours = policy(
+        [
+            rule("web.test"),
+            rule("api.test").ports(&[443]).methods(&["GET", "POST", "DELETE"]),
+            rule("never.test"),
+            rule("seldom.test"),
+            rule("range.test").every_port(),
+            Rule { expires: Some(date(2020, 1, 1)), ..rule("old.test") },
+            rule("ntp.test").ports(&[123]).protocol(Protocol::Udp),
+        ],
+        [],
+    );
+    let mut records = vec![record(Spoken::Tls, "seldom.test", 443, None), record(Spoken::Tls, "old.test", 443, None)];
+    records.push(record(Spoken::Udp, "ntp.test", 123, None));
+    // Asked for by name only, and refused: no use of it.
+    records.push(record(Spoken::Dns, "never.test", 53, None));
+    records.push(Record { allowed: false, ..record(Spoken::Tls, "never.test", 443, None) });
+    records.push(Record { rule: Some(learn::PLACE.to_owned()), ..record(Spoken::Tls, "never.test", 443, None) });
+    for _ in 0..FEWEST_USES {
+        records.push(record(Spoken::Tls, "web.test", 443, None));
+        records.push(record(Spoken::Https, "api.test", 443, Some(("GET", "/"))));
+        records.push(record(Spoken::Https, "api.test", 443, Some(("POST", "/"))));
+        records.push(record(Spoken::Tls, "range.test", 443, None));
+    }
+    let count = counted(&ours, &records);
+    let told: Vec<Option<Tighter>> =
+        ours.allow.iter().zip(&count.usage).map(|(rule, usage)| tighter(rule, usage)).collect();
+    let narrow = |ports: Option<u16>, methods: Option<&[&str]>| {
+        Some(Tighter::Narrow {
+            ports: ports.map(|port| vec![PortRange::one(port)]),
+            methods: methods.map(|methods| methods.iter().map(|method| (*method).to_owned()).collect()),
+        })
+    };
+    assert_eq!(
+        told,
+        [
+            narrow(Some(443), None),
+            narrow(None, Some(&["GET", "POST"])),
+            Some(Tighter::Remove),
+            None,
+            None,
+            Some(Tighter::Remove),
+            None
+        ]
+    );
+    assert_eq!(count.usage[1].uses, 2 * FEWEST_USES);
+    assert_eq!(count.evidence.records, 3 + 1 + 4 * FEWEST_USES);
+}
+
+#[test]
+fn a_rule_that_a_header_or_an_upgrade_may_decide_for_is_in_use() {
+    let header = schema::policy::HeaderMatch { name: String::from("x-team"), value: None };
+    let ours = policy(
+        [
+            Rule { headers: vec![header], ..rule("a.test").ports(&[443]) },
+            rule("a.test").ports(&[443]).methods(&["GET"]),
+            Rule { upgrade: true, ..rule("a.test").ports(&[443]).paths(&["/socket"]) },
+        ],
+        [],
+    );
+    let count = counted(&ours, &[record(Spoken::Https, "a.test", 443, Some(("GET", "/socket")))]);
+    assert!(count.usage.iter().all(|usage| usage.uses == 1), "{:?}", count.usage);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    /// Taking out what nothing was decided by changes nothing that was recorded, unless it was what made requests be seen.
+    #[test]
+    fn without_unused_rules_everything_recorded_is_still_allowed(
+        policy in crate::compiled::properties::policy(),
+        all in prop::collection::vec(crate::compiled::properties::asked(), 1..8),
+    ) {
+        let compiled = Compiled::new(&policy);
+        let seen = |asked: &crate::compiled::properties::Asked| {
+            let protocol = if asked.tls { Spoken::Https } else { Spoken::Http };
+            record(protocol, &asked.host.to_string(), asked.port, Some((asked.method(), asked.path().as_str())))
+        };
+        let records: Vec<Record> =
+            all.iter().map(seen).filter(|record| replay::allows(&compiled, record, TODAY)).collect();
+        let count = counted(&policy, &records);
+        let mut tight = policy.clone();
+        let mut usage = count.usage.iter();
+        tight.allow.retain(|_| usage.next().is_some_and(|usage| usage.uses > 0));
+        let tight = Compiled::new(&tight);
+        for record in &records {
+            prop_assert!(replay::allows(&tight, record, TODAY), "{:?}", record);
+        }
+    }
+}
