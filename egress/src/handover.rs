@@ -37,5 +37,5 @@ pub(crate) async fn denied(
     host: &Host,
     denial: &Denial,
 ) {
-    http::plain::deny(client, &sandbox.name, &shared.limits, host, denial).await;
+    http::plain::deny(client, sandbox, shared, host, denial).await;
 }

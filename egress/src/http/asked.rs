@@ -109,17 +109,21 @@ impl Asked {
         Ok(Self { method, path, query: uri.query().map(str::to_owned), headers, upgrade, tls })
     }
 
-    /// What becomes of it.
-    pub(crate) fn judge(&self, generation: &Generation, host: &Host, port: u16, today: Date) -> RequestVerdict {
-        let request = Request {
+    /// Does `work` with what is judged of it.
+    pub(super) fn with<T>(&self, work: impl FnOnce(Request<'_>) -> T) -> T {
+        work(Request {
             method: self.method.as_str(),
             path: &self.path,
             headers: &Seen(&self.headers),
             upgrade: self.upgrade.is_some(),
             tls: self.tls,
-        };
+        })
+    }
+
+    /// What becomes of it.
+    pub(crate) fn judge(&self, generation: &Generation, host: &Host, port: u16, today: Date) -> RequestVerdict {
         let question = Question { host, port, transport: Transport::Tcp };
-        generation.compiled.request(question, &request, today)
+        self.with(|request| generation.compiled.request(question, &request, today))
     }
 
     /// Whether it may be sent again when nobody knows what became of it the first time.

@@ -130,9 +130,8 @@ fn decide(
     let rule = match verdict {
         RequestVerdict::Allow(rule) => rule,
         RequestVerdict::Deny(denial) => {
-            let path = request.asked.path.as_str();
-            let refusal = Refusal::denied(&denial, target.about(method.as_str(), path));
-            return Err(refuse(path, generation.number, refusal));
+            let refusal = target.denied(&request.asked, &denial, &generation);
+            return Err(refuse(request.asked.path.as_str(), generation.number, refusal));
         }
     };
     let mut account = Account::new(Arc::clone(target), request, generation.number, Arc::clone(&rule));

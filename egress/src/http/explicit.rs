@@ -13,9 +13,9 @@ use schema::policy::Host;
 use tokio::io::AsyncWriteExt;
 
 use super::asked::{self, Unfit};
-use super::refusal::{About, Form, Refusal};
+use super::refusal::{Form, Refusal};
 use super::serve::{self, Door, Tunnel};
-use super::target::Target;
+use super::target::{Target, unconnected};
 use crate::audit::{Record, Spoken};
 use crate::connection;
 use crate::flows::{FlowGuard, Refused};
@@ -60,9 +60,8 @@ impl Proxy {
         match opened {
             Ok((flow, inspect)) => Ok((Session { sandbox, shared, host, port, flow }, inspect)),
             Err(refused) => {
-                let about = About { sandbox: &sandbox.name, host: &host, port, method: method.as_str(), path };
                 let refusal = match refused {
-                    Refused::Policy(denial) => Refusal::denied(&denial, about),
+                    Refused::Policy(denial) => unconnected(&sandbox, &host, port, &denial, shared.today()),
                     Refused::TooMany => Refusal::too_many(),
                 };
                 self.record(Some(method), &host.to_string(), port, Some(path), &refusal);
@@ -130,11 +129,9 @@ impl Proxy {
         *current = None;
         let (session, _) = self.open(&parts.method, host, port, parts.uri.path())?;
         if let Err(denial) = session.flow.settle(&self.shared, Some(Speech::Http)) {
-            let Session { sandbox, host, port, .. } = &session;
-            let (method, path) = (parts.method.as_str(), parts.uri.path());
-            let about = About { sandbox: &sandbox.name, host, port: *port, method, path };
-            let refusal = Refusal::denied(&denial, about);
-            self.record(Some(&parts.method), &host.to_string(), *port, Some(path), &refusal);
+            let Session { sandbox, shared, host, port, .. } = &session;
+            let refusal = unconnected(sandbox, host, *port, &denial, shared.today());
+            self.record(Some(&parts.method), &host.to_string(), *port, Some(parts.uri.path()), &refusal);
             return Err(refusal);
         }
         let target = Arc::new(Target::new(session, false, false));

@@ -10,11 +10,12 @@ use tokio::time::timeout;
 use super::asked::Unfit;
 use super::explicit;
 use super::head;
-use super::refusal::{About, Form, Refusal};
+use super::refusal::{Form, Refusal};
 use super::serve::{self, Door};
-use super::target::Target;
-use crate::limits::Limits;
+use super::target::{Target, unconnected};
+use crate::sandbox::Sandbox;
 use crate::session::Session;
+use crate::shared::Shared;
 use crate::verdict::Denial;
 
 /// Serves `client` until its end, every request judged by the policy then in force.
@@ -42,7 +43,7 @@ where
 }
 
 /// Tells a client, which may not connect to `host` at all, why. It is told once it has asked.
-pub(crate) async fn deny<S>(mut client: S, sandbox: &str, limits: &Limits, host: &Host, denial: &Denial)
+pub(crate) async fn deny<S>(mut client: S, sandbox: &Sandbox, shared: &Shared, host: &Host, denial: &Denial)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -55,13 +56,13 @@ where
             }
         }
     };
-    if timeout(limits.handshake, reading).await.is_err() {
+    if timeout(shared.limits.handshake, reading).await.is_err() {
         return;
     }
     let accept = explicit::header(&head, b"accept:").map(|value| (ACCEPT, value)).into_iter().collect();
     // Refused for its host or port, whatever is asked of it.
-    let about = About { sandbox, host, port: 80, method: "GET", path: "/" };
-    serve::part(client, &Refusal::denied(denial, about), Form::of(&accept)).await;
+    let refusal = unconnected(sandbox, host, 80, denial, shared.today());
+    serve::part(client, &refusal, Form::of(&accept)).await;
 }
 
 #[cfg(test)]

@@ -6,44 +6,37 @@ use std::fmt::Write;
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
+use jiff::civil::Date;
 use schema::policy::{Host, Rule};
-use serde::Serialize;
+use serde_json::json;
 
 use super::asked::Unfit;
 use super::edits::EditFault;
 use super::head::Malformed;
+use crate::compiled::Compiled;
 use crate::dial::DialError;
-use crate::verdict::Denial;
+use crate::explain::{Refused, refusal_json, refusal_text};
 
 /// Says why, for programs.
 const REASON: HeaderName = HeaderName::from_static("sbx-refusal");
 
 /// Why there is no answer. Never holds a secret, a query or a header's value.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Refusal {
-    #[serde(skip)]
     pub(super) status: StatusCode,
     /// Kebab case, stable; as in the record.
-    #[serde(rename = "error")]
     pub(super) because: &'static str,
-    /// What happened.
-    message: String,
-    /// What to do about it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    remedy: Option<String>,
-    /// The rule that decided or came nearest, and where it is written.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    words: Words,
+    /// Where the rule is written that decided or came nearest.
     pub(super) rule: Option<String>,
 }
 
-/// What was asked for, as far as a message may say it.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct About<'a> {
-    pub(super) sandbox: &'a str,
-    pub(super) host: &'a Host,
-    pub(super) port: u16,
-    pub(super) method: &'a str,
-    pub(super) path: &'a str,
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Words {
+    /// What happened, and what to do about it.
+    Own { message: String, remedy: Option<&'static str> },
+    /// What the policy's own words are, in both forms.
+    Explained { text: String, json: String },
 }
 
 /// What a client reads.
@@ -68,80 +61,29 @@ impl Form {
 
 impl Refusal {
     fn new(status: StatusCode, because: &'static str, message: impl Into<String>) -> Self {
-        Self { status, because, message: message.into(), remedy: None, rule: None }
+        let words = Words::Own { message: message.into(), remedy: None };
+        Self { status, because, words, rule: None }
     }
 
-    fn with_remedy(mut self, remedy: impl Into<String>) -> Self {
-        self.remedy = Some(remedy.into());
+    fn with_remedy(mut self, what: &'static str) -> Self {
+        if let Words::Own { remedy, .. } = &mut self.words {
+            *remedy = Some(what);
+        }
         self
     }
 
     fn with_rule(mut self, rule: &Rule) -> Self {
-        self.rule = Some(format!("{} at {}", rule.host, rule.place));
+        self.rule = Some(rule.place.to_string());
         self
     }
 
     /// The policy does not allow it.
-    pub(super) fn denied(denial: &Denial, about: About<'_>) -> Self {
-        let About { sandbox, host, port, method, path } = about;
-        let at = |rule: &Rule| rule.place.to_string();
-        let (message, remedy) = match denial {
-            Denial::NoRule => (
-                format!("no rule of sandbox `{sandbox}` allows {host}"),
-                Some(format!("add `- {{ host: {host}{} }}` to its `egress.allow`", ports(port))),
-            ),
-            Denial::Denied(rule) => (
-                format!("{method} {path} of {host} is denied by the rule at {}", at(rule)),
-                Some("it is denied on purpose: only a change of that rule changes it".to_owned()),
-            ),
-            Denial::Expired(rule) => {
-                let last = rule.expires.map(|last| format!(" on {last}")).unwrap_or_default();
-                (
-                    format!("the rule at {}, which allows {host}, ended{last}", at(rule)),
-                    Some("give it a later `expires`".to_owned()),
-                )
-            }
-            Denial::Port(rule) => (
-                format!("the rules for {host} do not allow port {port}"),
-                Some(format!("add {port} to the `ports` of the rule at {}", at(rule))),
-            ),
-            Denial::Protocol(rule) => (
-                format!("the rule at {} does not allow this to be spoken on port {port} of {host}", at(rule)),
-                Some("ask by https, or say `protocol: http` in the rule".to_owned()),
-            ),
-            Denial::Method(rule) => (
-                format!("the rule at {} allows {} of {host}, not {method}", at(rule), rule.methods.join(", ")),
-                Some(format!("add {method} to its `methods`, or a rule for it")),
-            ),
-            Denial::Path(rule) => {
-                let paths: Vec<_> = rule.paths.iter().map(schema::policy::PathPattern::as_str).collect();
-                (
-                    format!("the rule at {} allows the paths {} of {host}, not {path}", at(rule), paths.join(", ")),
-                    Some(format!("add a pattern that matches {path} to its `paths`")),
-                )
-            }
-            Denial::Header(rule) => {
-                let headers: Vec<_> = rule.headers.iter().map(|wanted| wanted.name.as_str()).collect();
-                (
-                    format!("the rule at {} wants other headers: {}", at(rule), headers.join(", ")),
-                    Some("send them, or change its `headers`".to_owned()),
-                )
-            }
-            Denial::Upgrade(rule) => (
-                format!("the rule at {} does not let connections to {host} be upgraded", at(rule)),
-                Some("say `upgrade: true` in it".to_owned()),
-            ),
-            Denial::EncodedSeparator(rule) => (
-                format!("the path has an encoded `/` or `\\`, which the rule at {} does not take", at(rule)),
-                Some("say `encodedSeparators: true` in it".to_owned()),
-            ),
-        };
-        let refusal = Self::new(StatusCode::FORBIDDEN, denial.because(), message);
-        let refusal = Self { remedy, ..refusal };
-        match denial.rule() {
-            Some(rule) => refusal.with_rule(rule),
-            None => refusal,
-        }
+    pub(super) fn denied(refused: &Refused<'_>, compiled: &Compiled, today: Date) -> Self {
+        let text = refusal_text(refused, compiled, today);
+        let json = refusal_json(refused, compiled, today).to_string();
+        let (status, because) = (StatusCode::FORBIDDEN, refused.denial.because());
+        let rule = refused.denial.rule().map(|rule| rule.place.to_string());
+        Self { status, because, words: Words::Explained { text, json }, rule }
     }
 
     /// The request is for another host than the connection.
@@ -263,15 +205,23 @@ impl Refusal {
     }
 
     fn text(&self) -> String {
-        let mut text = format!("sbx: {}\n", self.message);
-        if let Some(remedy) = &self.remedy {
-            let _ = writeln!(text, "To change that: {remedy}");
+        match &self.words {
+            Words::Explained { text, .. } => text.clone(),
+            Words::Own { message, remedy: None } => format!("sbx: {message}.\n"),
+            Words::Own { message, remedy: Some(remedy) } => format!("sbx: {message}.\nTo change that: {remedy}\n"),
         }
-        text
     }
 
     fn json(&self) -> String {
-        serde_json::to_string(self).unwrap_or_default() + "\n"
+        match &self.words {
+            Words::Explained { json, .. } => format!("{json}\n"),
+            Words::Own { message, remedy } => {
+                let denied = self.status == StatusCode::FORBIDDEN;
+                let error = if denied { "egress-denied" } else { "egress-failed" };
+                let told = json!({ "error": error, "because": self.because, "message": message, "remedy": remedy });
+                format!("{told}\n")
+            }
+        }
     }
 
     /// As the bytes of the last answer on a connection.
@@ -289,10 +239,6 @@ impl Refusal {
         bytes.extend_from_slice(body);
         bytes
     }
-}
-
-fn ports(port: u16) -> String {
-    if matches!(port, 80 | 443) { String::new() } else { format!(", ports: [{port}]") }
 }
 
 /// An error and what caused it, on one line.
@@ -314,44 +260,9 @@ fn chain(error: &dyn Error) -> String {
 mod tests {
     use super::*;
 
-    const ABOUT: &str = "/v1/models";
-
-    fn refused(denial: &Denial) -> Refusal {
-        let host = "api.example.org".parse().unwrap();
-        Refusal::denied(denial, About { sandbox: "api", host: &host, port: 8443, method: "PUT", path: ABOUT })
-    }
-
-    fn rule(json: &serde_json::Value) -> std::sync::Arc<Rule> {
-        let mut rule = serde_json::json!({
-            "host": "*.example.org", "ports": [{ "first": 443, "last": 443 }], "place": { "at": "sandboxes.yaml:12:9" },
-        });
-        rule.as_object_mut().unwrap().extend(json.as_object().unwrap().clone());
-        std::sync::Arc::new(serde_json::from_value(rule).unwrap())
-    }
-
-    #[test]
-    fn denials_say_what_decided_and_what_to_change() {
-        let none = || rule(&serde_json::json!({}));
-        let denials = [
-            Denial::NoRule,
-            Denial::Denied(none()),
-            Denial::Expired(rule(&serde_json::json!({ "expires": "2026-01-31" }))),
-            Denial::Port(none()),
-            Denial::Protocol(none()),
-            Denial::Method(rule(&serde_json::json!({ "methods": ["GET", "HEAD"] }))),
-            Denial::Path(rule(&serde_json::json!({ "paths": ["/repos/**"] }))),
-            Denial::Header(rule(&serde_json::json!({ "headers": [{ "name": "x-team", "value": "s3cret" }] }))),
-            Denial::Upgrade(none()),
-            Denial::EncodedSeparator(none()),
-        ];
-        let texts: String = denials.iter().map(|denial| refused(denial).text() + "\n").collect();
-        insta::assert_snapshot!(texts);
-        assert!(!texts.contains("s3cret"));
-    }
-
     #[test]
     fn the_form_is_what_the_client_reads() {
-        let refusal = refused(&Denial::NoRule);
+        let refusal = Refusal::h2c();
         let accepting = |accept: &'static str| {
             let headers = [(header::ACCEPT, HeaderValue::from_static(accept))].into_iter().collect();
             refusal.response(Form::of(&headers))
@@ -364,13 +275,13 @@ mod tests {
             let response = accepting(accept);
             assert_eq!(response.status(), StatusCode::FORBIDDEN);
             assert_eq!(response.headers()[header::CONTENT_TYPE], kind);
-            assert_eq!(response.headers()[REASON], "no-rule");
+            assert_eq!(response.headers()[REASON], "upgrade-h2c");
         }
         let json: serde_json::Value = serde_json::from_slice(accepting("application/json").body()).unwrap();
-        assert_eq!(json["error"], "no-rule");
-        assert_eq!(json["remedy"], "add `- { host: api.example.org, ports: [8443] }` to its `egress.allow`");
+        assert_eq!((&json["error"], &json["because"]), (&json!("egress-denied"), &json!("upgrade-h2c")));
+        assert_eq!(json["remedy"], "ask without an upgrade");
         let raw = String::from_utf8(Refusal::malformed(Malformed::BothFramings).raw(Form::Text)).unwrap();
         assert!(raw.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{raw}");
-        assert!(raw.ends_with("\r\n\r\nsbx: the request has both Content-Length and Transfer-Encoding\n"), "{raw}");
+        assert!(raw.ends_with("\r\n\r\nsbx: the request has both Content-Length and Transfer-Encoding.\n"), "{raw}");
     }
 }

@@ -4,14 +4,20 @@ use std::net::IpAddr;
 
 use http::header::{HeaderMap, HeaderValue};
 use http::request::Parts;
+use jiff::civil::Date;
 use schema::policy::Host;
 
-use super::asked::{self, Unfit};
+use super::asked::{self, Asked, Unfit};
 use super::hop::LOOP;
-use super::refusal::{About, Refusal};
+use super::refusal::Refusal;
 use super::upstream::Upstream;
 use crate::defence::Defence;
+use crate::explain::Refused;
+use crate::generation::Generation;
+use crate::judge::Wish;
+use crate::sandbox::Sandbox;
 use crate::session::Session;
+use crate::verdict::{Denial, Question, Speech, Transport};
 
 /// Where requests go.
 #[derive(Debug)]
@@ -83,11 +89,24 @@ impl Target {
         })
     }
 
-    /// What messages say of a request.
-    pub(super) fn about<'a>(&'a self, method: &'a str, path: &'a str) -> About<'a> {
-        let Session { sandbox, host, port, .. } = &self.session;
-        About { sandbox: &sandbox.name, host, port: *port, method, path }
+    /// Why `asked` is not sent there.
+    pub(super) fn denied(&self, asked: &Asked, denial: &Denial, generation: &Generation) -> Refusal {
+        let Session { sandbox, shared, host, port, .. } = &self.session;
+        let question = Question { host, port: *port, transport: Transport::Tcp };
+        let speech = if self.tls { Speech::Tls } else { Speech::Http };
+        asked.with(|request| {
+            let wish = Wish { question, speech, request: Some(request) };
+            let refused = Refused { sandbox: &sandbox.name, wish, denial };
+            Refusal::denied(&refused, &generation.compiled, shared.today())
+        })
     }
+}
+
+/// Why there is no connection to `host` at all.
+pub(super) fn unconnected(sandbox: &Sandbox, host: &Host, port: u16, denial: &Denial, today: Date) -> Refusal {
+    let question = Question { host, port, transport: Transport::Tcp };
+    let wish = Wish { question, speech: Speech::Http, request: None };
+    Refusal::denied(&Refused { sandbox: &sandbox.name, wish, denial }, &sandbox.generation().compiled, today)
 }
 
 /// `host`, or `host:port` where the port is not the usual one.

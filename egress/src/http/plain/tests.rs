@@ -93,19 +93,22 @@ async fn a_denial_says_what_decided_as_the_client_reads_it() {
     assert_eq!(text.header("content-type"), Some("text/plain; charset=utf-8"));
     assert_eq!(
         text.body,
-        "sbx: the rule at sandboxes.yaml:7:9 allows GET of a.test, not DELETE\n\
-         To change that: add DELETE to its `methods`, or a rule for it\n"
+        format!(
+            "sbx: sandbox sandbox may not reach DELETE http://a.test:{port}/v1/x: no rule for a.test allows the method \
+             DELETE.\nTo ask for it: this rule under sandboxes.sandbox.egress.allow\n  - {{ host: a.test, ports: [{port}], \
+             methods: [DELETE], paths: [\"/v1/x\"] }}\n"
+        )
     );
     let json = line.ask("GET /v2 HTTP/1.1\r\nHost: a.test\r\nAccept: application/json\r\n\r\n").await;
     let json: serde_json::Value = serde_json::from_str(&json.body).unwrap();
-    assert_eq!(json["error"], "path");
-    assert_eq!(json["rule"], "a.test at sandboxes.yaml:7:9");
+    assert_eq!((&json["error"], &json["because"]), (&json!("egress-denied"), &json!("path")));
+    assert_eq!(json["allow"], format!("{{ host: a.test, ports: [{port}], methods: [GET], paths: [\"/v2\"] }}"));
     let head = line.ask("HEAD /v2 HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
     assert_eq!((head.status, head.header("sbx-refusal")), (403, Some("method")));
     assert!(origin.got().is_empty());
     let records = world.records.all();
     assert!(!format!("{records:?}").contains("s3cret"), "{records:?}");
-    assert_eq!(records[0].rule.as_deref(), Some("a.test at sandboxes.yaml:7:9"));
+    assert_eq!(records[0].rule.as_deref(), Some("sandboxes.yaml:7:9"));
 }
 
 #[tokio::test]
@@ -137,7 +140,7 @@ async fn what_can_be_read_in_two_ways_is_refused_and_nothing_of_it_sent() {
         let mut line = world.plain("a.test", port).await;
         let answer = line.ask(text).await;
         assert_eq!(answer.status, malformed.status(), "{text:?}");
-        assert_eq!(answer.body, format!("sbx: {malformed}\n"), "{text:?}");
+        assert_eq!(answer.body, format!("sbx: {malformed}.\n"), "{text:?}");
         assert!(line.ends().await);
     }
     assert!(origin.got().is_empty());
@@ -175,7 +178,7 @@ async fn a_body_that_is_not_written_as_one_is_refused() {
         line.ask("POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n5\nhello\r\n0\r\n\r\n").await;
     assert_eq!(
         (answer.status, answer.body.as_str()),
-        (400, "sbx: a chunk of the request's body is not written as one\n")
+        (400, "sbx: a chunk of the request's body is not written as one.\n")
     );
     assert!(line.ends().await);
     assert!(origin.got().is_empty());
@@ -624,17 +627,16 @@ async fn tunnels_are_for_proxies() {
 
 #[tokio::test]
 async fn clients_that_may_not_connect_are_told_once_they_have_asked() {
+    let world = World::new(vec![rule("a.test", 80, &json!({}))]);
     for (accept, expected) in [
-        (
-            "",
-            "sbx: no rule of sandbox `sandbox` allows c.test\nTo change that: add `- { host: c.test }` to its `egress.allow`\n",
-        ),
-        ("ACCEPT: application/json\r\n", "{\"error\":\"no-rule\""),
+        ("", "sbx: sandbox sandbox may not reach c.test:80: no rule names c.test.\nTo ask for it: this rule"),
+        ("ACCEPT: application/json\r\n", "{\"error\":\"egress-denied\",\"because\":\"no-rule\""),
     ] {
         let (client, server) = crate::http::testing::pair().await;
         let denying = async {
             let host = "c.test".parse().unwrap();
-            super::deny(server, "sandbox", &Limits::default(), &host, &crate::verdict::Denial::NoRule).await;
+            let denial = crate::verdict::Denial::NoRule;
+            super::deny(server, &world.sandbox, &world.shared, &host, &denial).await;
         };
         let asking = async {
             let mut line = crate::http::testing::Line::new(client);
