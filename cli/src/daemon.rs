@@ -8,6 +8,7 @@ use reconciler::resource::{sha256, short};
 use crate::args::Global;
 use crate::caller::{Directories, Person, variable};
 
+pub mod authorities;
 pub mod data_path;
 pub mod engine;
 pub mod facts;
@@ -36,6 +37,8 @@ pub struct Place {
     pub records: PathBuf,
     /// State directory of its user.
     pub state: PathBuf,
+    /// Where its user's certificate authorities are, and what sandboxes trust.
+    pub data: PathBuf,
     /// The engine it serves, when that is not the user's own.
     pub engine_url: Option<String>,
 }
@@ -61,11 +64,13 @@ impl Place {
             None if person.through_sudo => PathBuf::from("/root/.local/state/sbx"),
             _ => directories.state.clone(),
         };
+        let data = if person.through_sudo { "/root/.local/share/sbx".into() } else { directories.data.clone() };
         Self {
             directory: runtime(directories, &state).join(short(&key)),
             log: state.join("daemon").join(format!("{}.log", short(&key))),
             records: state.join("egress").join(short(&key)),
             state,
+            data,
             engine_url: named,
         }
     }

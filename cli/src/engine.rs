@@ -26,6 +26,7 @@ use crate::daemon::{Place, facts, start};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::history::History;
+use crate::trust::{TrustPlace, Trusted};
 use crate::{host, lockfile, placed_etc, placed_init};
 
 /// Looks, and can do nothing else.
@@ -86,13 +87,20 @@ impl Reached {
         let Surroundings { person, directories } = surroundings;
         let init = person.act(&directories.data, || placed_init::place(&directories.data))?;
         person.act(&directories.data, || placed_etc::place(&directories.data, config))?;
-        let env = host::env(surroundings, init, lockfile::path(&run.global.file));
+        let daemon = Place::find(&run.global, person, directories);
+        let trust = TrustPlace::new(&daemon.data, config.project.as_str());
+        if config.sandboxes.values().any(reconciler::kinds::container::trust::is_shown) {
+            // The daemon's user's, as the daemon is who signs.
+            if let Some(Trusted { renewed: Some(why), .. }) = trust.ensure_shown()? {
+                run.screen.say(&renewal(&why));
+            }
+        }
+        let env = host::env(surroundings, init, trust.shown(), lockfile::path(&run.global.file));
         let host = host::gather(config, &env).await?;
         let mut git = GitOptions::new(env.env.clone(), crate::caller::scratch(person, directories));
         git.identity.clone_from(&env.identity);
         git.interactive = crate::attach::is_interactive() && !run.screen.json;
         let history = History::of(&directories.state, &self.address, config.project.as_str(), person);
-        let daemon = Place::find(&run.global, person, directories);
         let (reader, project) = (self.reader, config.project.to_string());
         Ok(Engine { reader, git: Git::new(git), host, env, history, daemon, project })
     }
@@ -229,6 +237,13 @@ const AT_ITS_GATE: &str = "sbx-init:gate";
 fn waits_at_its_gate(container: &ContainerFacts) -> bool {
     let comm = || std::fs::read_to_string(format!("/proc/{}/comm", container.pid));
     container.pid > 0 && comm().is_ok_and(|name| name.trim_end() == AT_ITS_GATE)
+}
+
+fn renewal(why: &str) -> String {
+    format!(
+        "The project's certificate authority was made anew ({why}). Programs that run in its sandboxes may refuse HTTPS to \
+         hosts whose requests are judged, until they are started again."
+    )
 }
 
 fn at_its_gate(sandbox: &str) -> Failure {

@@ -20,7 +20,7 @@ const SECRET_DEADLINE: Duration = Duration::from_mins(1);
 const CDI: [&str; 2] = ["/etc/cdi", "/var/run/cdi"];
 
 /// This host as `surroundings` sees it.
-pub fn env(surroundings: &Surroundings, init: PathBuf, lockfile: PathBuf) -> HostEnv {
+pub fn env(surroundings: &Surroundings, init: PathBuf, trust: PathBuf, lockfile: PathBuf) -> HostEnv {
     let Surroundings { person, directories } = surroundings;
     HostEnv {
         env: environment(person),
@@ -29,6 +29,7 @@ pub fn env(surroundings: &Surroundings, init: PathBuf, lockfile: PathBuf) -> Hos
         lockfile: Some(lockfile),
         data: directories.data.clone(),
         init,
+        trust,
         cdi_dirs: CDI.map(PathBuf::from).into(),
         engine_sockets: engine_sockets(person, directories),
         secret_deadline: SECRET_DEADLINE,

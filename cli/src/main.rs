@@ -30,6 +30,7 @@ mod saved_plan;
 mod screen;
 mod status;
 mod terminal;
+mod trust;
 
 use std::process::ExitCode;
 

@@ -39,6 +39,8 @@ pub struct HostEnv {
     pub data: PathBuf,
     /// Where `sbx-init` is.
     pub init: PathBuf,
+    /// The directory of what the project's sandboxes trust for TLS; it need not be there when none does.
+    pub trust: PathBuf,
     /// Directories of CDI specifications, `/etc/cdi` and `/var/run/cdi`.
     pub cdi_dirs: Vec<PathBuf>,
     /// Where sockets of container engines may be.
@@ -88,13 +90,14 @@ pub async fn gather(config: &Config, env: &HostEnv) -> Result<HostFacts, HostErr
         cdi: cdi::devices(&env.cdi_dirs),
         data: env.data.clone(),
         init: env.init.clone(),
+        trust: env.trust.clone(),
         runtime_dir: env.runtime_dir.clone(),
         desktop: DESKTOP.iter().filter_map(variable).collect(),
     })
 }
 
 fn wanted_paths(config: &Config, env: &HostEnv) -> BTreeSet<PathBuf> {
-    let mut wanted = BTreeSet::from([PathBuf::from("/dev/dri"), env.init.clone()]);
+    let mut wanted = BTreeSet::from([PathBuf::from("/dev/dri"), env.init.clone(), env.trust.clone()]);
     for image in config.images.values() {
         if let Image::Host { dirs, etc } = image {
             wanted.extend(dirs.iter().cloned());

@@ -72,6 +72,8 @@ pub struct HostFacts {
     pub data: PathBuf,
     /// Where `sbx-init` is on the host.
     pub init: PathBuf,
+    /// The directory of what the project's sandboxes trust for TLS.
+    pub trust: PathBuf,
     /// The caller's runtime directory, for desktop sockets.
     pub runtime_dir: Option<PathBuf>,
     /// Desktop variables of the caller: `WAYLAND_DISPLAY`, `DBUS_SESSION_BUS_ADDRESS`, `PULSE_SERVER`, …

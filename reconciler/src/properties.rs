@@ -25,6 +25,7 @@ use crate::testing::MemoryBackend;
 use crate::{ExecuteOptions, execute, prepare};
 
 mod cases;
+mod older;
 
 const SANDBOXES: [&str; 3] = ["api", "web", "worker"];
 
@@ -179,6 +180,7 @@ fn host((_, secret): &Shape) -> HostFacts {
         secrets: [("token".to_owned(), Ok(secret_hash("acme", "token", &[*secret])))].into(),
         data: "/data".into(),
         init: "/opt/sbx-init".into(),
+        trust: "/opt/trust".into(),
         ..HostFacts::default()
     }
 }

@@ -6,30 +6,13 @@
 use std::collections::BTreeSet;
 
 use schema::config::{Egress, EgressMode, Image, Transport};
-use schema::policy::{PortRange, Rule};
 
 use crate::desired::DesireContext;
 use crate::kinds::image;
 use crate::plan::Notice;
 
-/// An error for every policy that would have to be served, and a warning for what is refused although it is allowed.
+/// An error for every policy that would have to be served.
 pub fn notices(context: &DesireContext<'_>) -> Vec<Notice> {
-    let mut notices = unavailable(context);
-    notices.extend(context.config.sandboxes.iter().filter_map(|(name, sandbox)| {
-        let inside_tls =
-            |rule: &&Rule| rule.needs_requests() && rule.ports.iter().any(|ports| *ports != PortRange::one(80));
-        let rule = sandbox.egress.policy.allow.iter().find(inside_tls)?;
-        let message = format!(
-            "requests to {} cannot be judged inside TLS yet ({}): HTTPS to it is refused, plain HTTP is not",
-            rule.host, rule.place
-        );
-        let help = "leave out methods, paths and headers to let HTTPS through unexamined, or write `ports: [80]`";
-        Some(context.warning("egress-not-intercepted", &format!("sandboxes.{name}.egress"), message, help))
-    }));
-    notices
-}
-
-fn unavailable(context: &DesireContext<'_>) -> Vec<Notice> {
     let sandboxes = context.config.sandboxes.iter().map(|(name, sandbox)| {
         let why = match sandbox.egress.mode {
             EgressMode::Allowlist if sandbox.egress.transport == Transport::Socket => Some("transport `socket`"),
@@ -64,17 +47,6 @@ mod tests {
         let state = desired(config, &HostFacts::default()).await;
         let notices = state.notices.into_iter().filter(|notice| notice.code == "sbx::egress-unavailable");
         notices.map(|notice| format!("{} {}", notice.origin.unwrap_or_default(), notice.message)).collect()
-    }
-
-    #[tokio::test]
-    async fn what_is_refused_inside_tls_is_told() {
-        let rules =
-            "[{ host: a.example, paths: [/v1] }, { host: b.example, ports: [80], paths: [/v1] }, { host: c.example }]";
-        let config = config(&format!("sandboxes:\n  one: {{ image: host, egress: {{ allow: {rules} }} }}\n"));
-        let state = desired(&config, &HostFacts::default()).await;
-        let told: Vec<_> = state.notices.iter().filter(|notice| notice.code == "sbx::egress-not-intercepted").collect();
-        assert_eq!(told.len(), 1, "{told:?}");
-        assert!(told[0].severity == "warning" && told[0].message.contains("a.example"), "{told:?}");
     }
 
     #[tokio::test]

@@ -99,7 +99,8 @@ fn passed_through(kind: Kind) {
     let world = in_place(&engine, &more, &rules.each_ref().map(String::as_str));
     let clients = [
         ("apt", apt(&format!("-o Acquire::https::CaInfo={AUTHORITY}"))),
-        ("pip", pip(&format!("--cert {AUTHORITY}"))),
+        // What it is made with heeds a variable of the sandbox more than its own option.
+        ("pip", format!("export REQUESTS_CA_BUNDLE={AUTHORITY}\n{}", pip(""))),
         ("npm", npm(&format!("--cafile {AUTHORITY}"))),
         ("crates", cargo(&format!("CARGO_HTTP_CAINFO={AUTHORITY}"))),
     ];

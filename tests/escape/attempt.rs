@@ -62,6 +62,7 @@ pub const PLAIN: &str = "demand(http('open.example.org', get('open.example.org',
 pub const SECURE: &str =
     "demand(https('open.example.org', 'open.example.org', get('open.example.org', '/', T)), b'world says')";
 const JUDGED: &str = "demand(http('api.example.org', get('api.example.org', '/v1/x', T)), b'world says')";
+const INSIDE_TLS: &str = "demand(trusting('api.example.org', get('api.example.org', '/v1/x', T)), b'world says')";
 const BANNER: &str = "s = dial('open.example.org', 9999); s.recv(99); demand(say(s, (T + '\\n').encode()), T.encode())";
 pub const DATAGRAM: &str = "s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(2)
 s.sendto(T.encode(), ('open.example.org', 5353)); demand(s.recv(99), T.encode())";
@@ -442,6 +443,42 @@ demand(urllib.request.urlopen('http://open.example.org/redirect', timeout=2).rea
     .against(&[Names, Rules]),
     attempt("server-speaks-first", "s = dial('other.example.net', 9999); s.recv(99); say(s, (T + '\\n').encode())", BANNER)
     .against(&[Names, Rules]),
+    // --- HTTP inside TLS that ends at the proxy
+    attempt(
+        "intercepted-sni-and-host-differ",
+        "demand(trusting('api.example.org', get('open.example.org', '/v1/x', T)), b'world says')",
+        INSIDE_TLS,
+    )
+    .against(&[Host]),
+    attempt("intercepted-path-not-listed", "demand(trusting('api.example.org', get('api.example.org', '/v2/x', T)), b'world says')", INSIDE_TLS)
+    .against(&[Path]),
+    attempt(
+        "intercepted-second-request-to-another-host",
+        "got = trusting('api.example.org', get('api.example.org', '/v1/x') + get('open.example.org', '/v1/x', T)); demand(str(got.count(b'world says')).encode(), b'2')",
+        "demand(trusting('api.example.org', get('api.example.org', '/v1/x') + get('api.example.org', '/v1/y', T)), b'GET /v1/y')",
+    )
+    .against(&[EveryRequest]),
+    attempt(
+        "authority-key-inside",
+        "import os
+for top in ('/run', '/home', '/root', '/tmp', '/var', '/dev/shm', os.path.expanduser('~')):
+    for directory, _, files in os.walk(top):
+        for name in files:
+            path = os.path.join(directory, name)
+            if os.path.isfile(path) and os.access(path, os.R_OK) and b'PRIVATE ' + b'KEY' in open(path, 'rb').read(): sys.exit()
+raise OSError('no key in any file')",
+        INSIDE_TLS,
+    )
+    .against_engine(ByEngine::Fixed("no mount leads to it, and a test that could mount it would prove nothing"))
+    .unaudited(),
+    attempt(
+        "authority-exchanged-inside",
+        "writable('/run/sbx/trust'); open('/run/sbx/trust/authority.pem', 'r+').close()",
+        "open('/run/sbx/trust/authority.pem').read(1)",
+    )
+    .against_engine(ByEngine::Confinement)
+    .stays_inside()
+    .unaudited(),
     // --- files
     attempt("read-only-source", "open('/usr/bin/env', 'ab').write(b'x')", "open('/tmp/x', 'ab').write(b'x')")
     .against_engine(ByEngine::Fixed("the file that would be written is this machine's")).stays_inside().unaudited(),

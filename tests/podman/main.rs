@@ -19,6 +19,7 @@ mod egress;
 mod engine;
 mod examples;
 mod hostile;
+mod https;
 #[allow(dead_code, reason = "what tests may use, used today or not")]
 mod image;
 mod images;
@@ -39,6 +40,7 @@ mod smoke;
 mod ssh;
 mod sudo;
 mod terminal;
+mod upstream;
 #[allow(dead_code, reason = "what tests may use, used today or not")]
 mod wait;
 mod worktrees;

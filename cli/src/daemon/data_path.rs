@@ -11,15 +11,22 @@ use egress::generation::Generation;
 use egress::listeners::Listeners;
 use egress::sandbox::{Peers, Sandbox};
 use egress::service::Service;
-use egress::shared::Shared;
 use schema::policy::DnsName;
 
+use super::authorities::{Authorities, Lease};
 use super::namespaces::{PROGRAM, addresses, hold, told, udp_ports};
 
 /// What all sandboxes share.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct DataPath {
-    shared: Arc<Shared>,
+    authorities: Arc<Authorities>,
+}
+
+impl DataPath {
+    /// One by which TLS ends with `authorities` where it has to be looked into.
+    pub fn new(authorities: Arc<Authorities>) -> Self {
+        Self { authorities }
+    }
 }
 
 impl Serve for DataPath {
@@ -33,14 +40,15 @@ impl Serve for DataPath {
         let ports = listeners.udp.iter().filter_map(|socket| socket.local_addr().ok()).map(|address| address.port());
         let ports = Mutex::new(ports.collect());
         let target = hold(running)?;
-        let (own, shared) = (Arc::clone(&sandbox), Arc::clone(&self.shared));
+        let (own, lease) = (Arc::clone(&sandbox), self.authorities.lease(&running.project));
+        let shared = Arc::clone(self.authorities.shared());
         let service = match direct {
             Some(direct) => Service::start_direct(own, listeners, shared, direct),
             None => Service::start(own, listeners, shared),
         };
         let service = service.map_err(|error| format!("its sockets: {error}"))?;
         let more = Arc::default();
-        let served = Served { service: Arc::new(service), way: running.way, target, ports, more };
+        let served = Served { service: Arc::new(service), way: running.way, target, ports, more, _lease: lease };
         served.service.set_peers(peers(running));
         served.listen_to(&udp_ports(&sandbox.generation().policy));
         Ok(Box::new(served))
@@ -55,6 +63,7 @@ struct Served {
     ports: Mutex<BTreeSet<u16>>,
     /// Sockets made since it is served.
     more: Arc<Mutex<Listeners>>,
+    _lease: Arc<Lease>,
 }
 
 impl Served {

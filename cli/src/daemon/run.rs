@@ -17,6 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
+use super::authorities::Authorities;
 use super::engine::Engine;
 use super::{Place, start, version};
 use crate::exit::Exit;
@@ -72,10 +73,11 @@ async fn serve(place: &Place, connect: reconciler::podman::Connect, manner: &Man
     let recorder = Arc::new(recorder);
     let engine = Engine::new(connect);
     let Inheritance { sandboxes, secrets } = inheritance;
+    let authorities = Arc::new(Authorities::new(place.data.clone(), Arc::default()));
     let daemon = Daemon::new(Parts {
         engine: Box::new(engine.clone()),
         attach: Box::new(super::namespaces::Namespaces),
-        serve: Box::new(super::data_path::DataPath::default()),
+        serve: Box::new(super::data_path::DataPath::new(Arc::clone(&authorities))),
         recorder: Arc::clone(&recorder),
         secrets: Some(place.secrets()),
         passed: sandboxes,
@@ -104,6 +106,7 @@ async fn serve(place: &Place, connect: reconciler::podman::Connect, manner: &Man
             _ = hangup.recv() => drop(daemon.look().await),
             _ = tick.tick() => {
                 tell(&[NotifyState::Watchdog]);
+                authorities.refresh();
                 if daemon.is_due() {
                     // What stands in the way is in `status`.
                     let _ = daemon.look().await;

@@ -87,6 +87,7 @@ mod tests {
             log: "/x".into(),
             records: "/x".into(),
             state: "/home/al ice/.local/state/sbx".into(),
+            data: "/data".into(),
             engine_url: Some("unix:///run/100%/podman.sock".into()),
         }
     }

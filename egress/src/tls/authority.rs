@@ -34,6 +34,8 @@ const AUTHORITY_DAYS: i32 = 3650;
 pub struct Authority {
     certificate: CertificateDer<'static>,
     pem: String,
+    begins: Timestamp,
+    ends: Timestamp,
     issuer: Issuer<'static, KeyPair>,
     /// All hosts have the same key: it never leaves this process, and ends with it.
     host_key: KeyPair,
@@ -102,11 +104,14 @@ impl Authority {
         if !certificate.windows(public.len()).any(|part| part == public) {
             return Err(AuthorityError::OtherKey);
         }
+        let (begins, ends) = validity(&certificate)?;
         let issuer =
             Issuer::from_ca_cert_der(&certificate, key).map_err(|error| AuthorityError::Read(error.to_string()))?;
         Ok(Self {
             certificate,
             pem,
+            begins,
+            ends,
             issuer,
             host_key: KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?,
             provider: Arc::new(crypto::aws_lc_rs::default_provider()),
@@ -128,6 +133,11 @@ impl Authority {
     /// Its key. To be stored where only the daemon's user can read it.
     pub fn key_pem(&self) -> SecretString {
         self.issuer.key().serialize_pem().into()
+    }
+
+    /// Whether clients whose clocks say `time` take what it signs.
+    pub fn is_valid_at(&self, time: Timestamp) -> bool {
+        self.begins <= time && time < self.ends
     }
 
     /// How TLS is spoken in the place of `host`.
@@ -183,6 +193,16 @@ impl fmt::Debug for Authority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Authority").finish_non_exhaustive()
     }
+}
+
+/// From when until when a certificate is valid.
+fn validity(certificate: &CertificateDer<'_>) -> Result<(Timestamp, Timestamp), AuthorityError> {
+    let read = |error: &dyn fmt::Display| AuthorityError::Read(error.to_string());
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).map_err(|error| read(&error))?;
+    let time =
+        |time: x509_parser::time::ASN1Time| Timestamp::from_second(time.timestamp()).map_err(|error| read(&error));
+    let validity = parsed.validity();
+    Ok((time(validity.not_before)?, time(validity.not_after)?))
 }
 
 fn serial(provider: &CryptoProvider) -> Result<SerialNumber, AuthorityError> {
@@ -280,5 +300,14 @@ mod tests {
         assert!(matches!(Authority::from_pem("", key.expose_secret()), Err(AuthorityError::Read(_))));
         assert!(matches!(Authority::from_pem(authority.certificate_pem(), "x"), Err(AuthorityError::Read(_))));
         assert!(!format!("{authority:?} {key:?}").contains("PRIVATE"));
+    }
+
+    #[test]
+    fn it_is_known_how_long_one_is_good_for() {
+        let authority = Authority::generate("acme").unwrap();
+        let now = Timestamp::now();
+        let in_days = |days: i64| now.saturating_add(jiff::SignedDuration::from_hours(24 * days)).unwrap();
+        assert!(authority.is_valid_at(now) && authority.is_valid_at(in_days(3600)));
+        assert!(!authority.is_valid_at(in_days(3651)) && !authority.is_valid_at(in_days(-3)));
     }
 }

@@ -158,6 +158,7 @@ mod tests {
             lockfile: None,
             data: "/data".into(),
             init: "/init".into(),
+            trust: "/trust".into(),
             cdi_dirs: Vec::new(),
             engine_sockets: Vec::new(),
             secret_deadline: Duration::from_secs(30),

@@ -22,6 +22,7 @@ pub mod etc;
 mod live;
 mod loss;
 mod mounts;
+pub mod trust;
 
 pub use build::DEFAULT_NETWORK;
 pub use mounts::INIT;
@@ -285,6 +286,7 @@ impl<'a> Comparison<'a> {
                 .filter(|field| field.forces_replacement)
                 .map(|field| match field.path.as_str() {
                     "image.key" | "image.reference" => "image: its inputs or digest changed".to_owned(),
+                    _ if trust::is_all(field) => "what it trusts for TLS changed".to_owned(),
                     path => format!("{path} changed"),
                 })
                 .collect()

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::kernel;
 use crate::facts::EngineFacts;
+use crate::kinds::container::trust;
 use crate::resource::Labels;
 use crate::spec::{ContainerSpec, LimitSpec, MountOrigin, MountSpec, NetworkSpec, UsernsSpec};
 
@@ -310,7 +311,7 @@ impl CreateBody {
             annotations,
             work_dir: workdir.display().to_string(),
             create_working_dir: true,
-            env: environment(env, secret_env),
+            env: environment(env, secret_env, trust::is_mounted(mounts)),
             secrets: secret_env
                 .values()
                 .collect::<BTreeSet<_>>()
@@ -366,9 +367,18 @@ impl CreateBody {
     }
 }
 
-/// The variables as written, and for PID 1 the names of those whose values are in files.
-fn environment(env: &BTreeMap<String, String>, secrets: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+/// The variables as written, those by which programs find whom to trust where nobody wrote something else, and for PID 1
+/// the names of those whose values are in files.
+fn environment(
+    env: &BTreeMap<String, String>,
+    secrets: &BTreeMap<String, String>,
+    trusts: bool,
+) -> BTreeMap<String, String> {
     let mut env = env.clone();
+    let trusted = trusts.then(trust::environment).into_iter().flatten();
+    for (name, value) in trusted.filter(|(name, _)| !secrets.contains_key(*name)) {
+        env.entry(name.to_owned()).or_insert(value);
+    }
     // Neither names of variables nor those of secrets hold a colon.
     let places: Vec<_> = secrets.iter().map(|(name, secret)| format!("{name}={SECRETS}/{secret}")).collect();
     if !places.is_empty() {
@@ -462,6 +472,17 @@ fn identity(id: u32) -> Vec<IdMap> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn variables_of_trust_come_with_their_files_and_give_way_to_what_is_written() {
+        let env = BTreeMap::from([("CURL_CA_BUNDLE".to_owned(), "/mine".to_owned())]);
+        let secrets = BTreeMap::from([("PIP_CERT".to_owned(), "acme_s.0123".to_owned())]);
+        let made = environment(&env, &secrets, true);
+        assert_eq!(made["CURL_CA_BUNDLE"], "/mine");
+        assert_eq!(made["SSL_CERT_FILE"], "/run/sbx/trust/ca-bundle.pem");
+        assert!(!made.contains_key("PIP_CERT"), "its value is a secret, given later");
+        assert_eq!(environment(&env, &BTreeMap::new(), false), env);
+    }
 
     #[test]
     fn only_the_users_own_id_is_real() {

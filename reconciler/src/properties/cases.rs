@@ -2,11 +2,11 @@
 
 use super::*;
 
-fn one(variant: Variant) -> Shape {
+pub(super) fn one(variant: Variant) -> Shape {
     (vec![Some(variant), None, None], 0)
 }
 
-fn plain() -> Variant {
+pub(super) fn plain() -> Variant {
     Variant {
         image: "host",
         memory: None,
@@ -21,7 +21,7 @@ fn plain() -> Variant {
     }
 }
 
-fn change_of<'a>(plan: &'a Plan, id: &str) -> &'a crate::plan::Change {
+pub(super) fn change_of<'a>(plan: &'a Plan, id: &str) -> &'a crate::plan::Change {
     plan.changes.iter().find(|change| change.resource.to_string() == id).expect("in the plan")
 }
 

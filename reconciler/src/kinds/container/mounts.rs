@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use schema::config::{Home, Image, Mode, MountSource, Relabel, Sandbox};
 
-use super::etc;
+use super::{etc, trust};
 use crate::desired::DesireContext;
 use crate::host_facts::PathKind;
 use crate::kinds::{image, worktree};
@@ -40,6 +40,7 @@ impl<'a> Mounts<'a> {
         all.memory();
         all.image();
         all.etc();
+        all.trust();
         all.home();
         all.configured();
         all.worktrees();
@@ -121,6 +122,13 @@ impl<'a> Mounts<'a> {
     fn etc(&mut self) {
         for file in etc::files(self.sandbox) {
             self.add(bind(file.path(&self.context.host.data), file.target.into(), true));
+        }
+    }
+
+    /// The same holds of these.
+    fn trust(&mut self) {
+        if trust::is_shown(self.sandbox) {
+            self.add(bind(self.context.host.trust.clone(), trust::DIRECTORY.into(), true));
         }
     }
 
