@@ -14,7 +14,8 @@ pub struct Limits {
     pub handshake: Duration,
     /// How long a connection of HTTP may rest between requests.
     pub http_idle: Duration,
-    /// How long a server may take to begin an answer, where the rule says nothing else.
+    /// How long a server may take to begin an answer after the last piece of the request that it was sent, where the rule
+    /// says nothing else.
     pub answer: Duration,
     /// How long an upgraded connection may rest.
     pub upgrade_idle: Duration,

@@ -4,10 +4,12 @@ use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
 use jiff::civil::Date;
 use schema::policy::Host;
+use tokio::time::Instant;
 
 use crate::generation::Generation;
 use crate::http::Asked;
@@ -30,6 +32,9 @@ pub(crate) struct UnderWay {
     pub(crate) received: AtomicU64,
     /// Whether all of its body has been sent on.
     pub(crate) uploaded: AtomicBool,
+    begun: Instant,
+    /// When something of its body was sent on last, in milliseconds since it began.
+    moved: AtomicU64,
     cut: AtomicBool,
     /// One waits at a time: first whoever sends it on, then the body of the answer.
     waker: AtomicWaker,
@@ -70,6 +75,24 @@ impl UnderWay {
         self.waker.wake();
     }
 
+    /// Counts a piece of its body that is sent on.
+    pub(crate) fn uploads(&self, bytes: u64) {
+        self.sent.fetch_add(bytes, Ordering::Relaxed);
+        let since = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.moved.store(since, Ordering::Relaxed);
+    }
+
+    /// Returns once nothing of it has been sent on for `limit`.
+    pub(crate) async fn rests(&self, limit: Duration) {
+        loop {
+            let until = self.begun + Duration::from_millis(self.moved.load(Ordering::Relaxed)) + limit;
+            if Instant::now() >= until {
+                return;
+            }
+            tokio::time::sleep_until(until).await;
+        }
+    }
+
     /// Whether it has to end.
     pub(crate) fn is_cut(&self) -> bool {
         self.cut.load(Ordering::Acquire)
@@ -93,6 +116,8 @@ impl RequestGuard {
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
             uploaded: AtomicBool::new(false),
+            begun: Instant::now(),
+            moved: AtomicU64::new(0),
             cut: AtomicBool::new(false),
             waker: AtomicWaker::new(),
         });

@@ -180,13 +180,14 @@ impl Allowed {
                 self.account.end(Some("revoked"));
                 return Ok(Outcome::Cut);
             }
-            sent = timeout(limit, self.send(body)) => sent,
+            sent = self.send(body) => Ok(sent),
+            () = request.rests(limit) => Err(limit),
         };
         let host = &self.account.target.session.host;
         let failure = match sent {
             Ok(Ok(outcome)) => return self.pass(outcome),
             Ok(Err(failure)) => failure,
-            Err(_) => Refusal::too_late(host, limit.as_secs(), &self.rule),
+            Err(limit) => Refusal::too_late(host, limit.as_secs(), &self.rule),
         };
         match failure.status {
             StatusCode::FORBIDDEN | StatusCode::LOOP_DETECTED => self.account.refuse(failure.because),

@@ -66,7 +66,7 @@ impl Body for Upload {
         }
         if let Some(frame) = &mut frame {
             if let Some(data) = frame.data_ref() {
-                request.sent.fetch_add(data.remaining() as u64, Ordering::Relaxed);
+                request.uploads(data.remaining() as u64);
                 target.session.flow.sent(data.remaining() as u64);
             } else if let Some(trailers) = frame.trailers_mut() {
                 clean(trailers, edits);

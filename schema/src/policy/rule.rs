@@ -57,7 +57,7 @@ pub struct Rule {
     /// Whether the connection may be upgraded (WebSocket). Without meaning in a deny rule.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub upgrade: bool,
-    /// Most a request may take until its response begins.
+    /// Most that may pass until a response begins, from the last piece of its request on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Duration>,
     /// Changes to requests.

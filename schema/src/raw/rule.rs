@@ -44,7 +44,7 @@ pub(crate) struct Rule {
     #[schemars(extend("default" = false, "examples" = [true]))]
     pub upgrade: Option<bool>,
 
-    /// The longest that a request may take until its response begins.
+    /// The longest until a response begins, from the last piece of its request on.
     #[schemars(extend("pattern" = "^([0-9]+[smhdw])+$", "examples" = ["30s", "10m"]))]
     pub timeout: Option<String>,
 

@@ -435,6 +435,30 @@ async fn servers_that_fail_have_their_statuses() {
 }
 
 #[tokio::test]
+async fn uploads_take_as_long_as_they_move_and_no_longer() {
+    let limit = Duration::from_millis(400);
+    let origin = Origin::start(|got| ok(&got.body.len().to_string())).await;
+    let patient = json!({ "timeout": { "secs": 0, "nanos": limit.as_nanos() } });
+    let world = World::new(vec![rule("a.test", origin.port(), &patient)]);
+    let mut line = world.plain("a.test", origin.port()).await;
+    let head = "POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n";
+    line.send(head).await;
+    let (begun, mut pieces) = (tokio::time::Instant::now(), 0);
+    let mut pace = tokio::time::interval(limit / 10);
+    while begun.elapsed() < limit * 2 {
+        pace.tick().await;
+        line.send("1\r\nx\r\n").await;
+        pieces += 1;
+    }
+    let answer = line.ask("0\r\n\r\n").await;
+    assert_eq!((answer.status, answer.body), (200, pieces.to_string()));
+    // One that stops halfway.
+    line.send(format!("{head}1\r\nx\r\n")).await;
+    let answer = line.answer(false).await;
+    assert_eq!((answer.status, answer.header("sbx-refusal")), (504, Some("upstream-timeout")));
+}
+
+#[tokio::test]
 async fn addresses_that_are_not_dialled_are_refused_with_what_would_allow_them() {
     let origin = Origin::start(|_| ok("")).await;
     let port = origin.port();
