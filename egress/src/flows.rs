@@ -9,6 +9,7 @@ use std::time::Instant;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use schema::policy::{Host, Rule};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::{Record, Spoken};
@@ -81,6 +82,8 @@ pub struct FlowGuard {
     flow: Arc<Flow>,
     /// Keeps the address standing for the name.
     _name: Option<InUse>,
+    /// One of the connections that all sandboxes may have together.
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 impl Flows {
@@ -187,6 +190,13 @@ impl FlowGuard {
         if *count >= most {
             return Err(Refused::TooMany);
         }
+        let place = match transport {
+            Transport::Tcp => {
+                let place = Arc::clone(&shared.connections).try_acquire_owned();
+                Some(place.map_err(|_| Refused::TooMany)?)
+            }
+            Transport::Udp => None,
+        };
         *count += 1;
         let id = open.next;
         open.next += 1;
@@ -210,7 +220,7 @@ impl FlowGuard {
         });
         open.flows.insert(id, Arc::clone(&flow));
         drop(open);
-        Ok((Self { sandbox: Arc::clone(sandbox), id, flow, _name: name }, inspect))
+        Ok((Self { sandbox: Arc::clone(sandbox), id, flow, _name: name, _place: place }, inspect))
     }
 
     /// Says what the flow turned out to be, if anybody looked; which way it goes by the policy in force.

@@ -2,11 +2,18 @@
 
 use std::time::Duration;
 
+/// Most connections that one sandbox may have, however many descriptors there are.
+const MOST: usize = 1024;
+/// Descriptors that a connection may need: two sockets, and two pipes while much is moved both ways.
+const EACH: u64 = 6;
+
 /// Bounds for one sandbox. What goes beyond is refused, never queued without bound.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// TCP connections at once.
     pub connections: usize,
+    /// TCP connections at once of all sandboxes together.
+    pub connections_of_all: usize,
     /// Connections at once that have not yet shown what they are, or whose destination does not yet answer. Further ones
     /// wait in the listener's backlog.
     pub opening: usize,
@@ -40,7 +47,8 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections: 4096,
+            connections: MOST,
+            connections_of_all: 8 * MOST,
             opening: 256,
             handshake: Duration::from_secs(10),
             http_idle: Duration::from_mins(2),
@@ -54,6 +62,32 @@ impl Default for Limits {
             udp_flows: 512,
             udp_idle: Duration::from_mins(1),
             refusal_records: 600,
+        }
+    }
+}
+
+impl Limits {
+    /// Those of a process that may have this many descriptors open: a quarter of them is for other things, and no sandbox
+    /// has more than a quarter of the connections.
+    #[must_use]
+    pub fn within(descriptors: u64) -> Self {
+        let all = usize::try_from(descriptors / 4 * 3 / EACH).unwrap_or(usize::MAX).min(64 * MOST);
+        Self { connections: (all / 4).clamp(1, MOST), connections_of_all: all, ..Self::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_descriptors_for_other_things() {
+        for (descriptors, one, all) in
+            [(1024, 32, 128), (4096, 128, 512), (65_536, 1024, 8192), (1 << 20, 1024, 65_536), (u64::MAX, 1024, 65_536)]
+        {
+            let limits = Limits::within(descriptors);
+            assert_eq!((limits.connections, limits.connections_of_all), (one, all), "{descriptors}");
+            assert!(all as u64 * EACH < descriptors, "{descriptors}");
         }
     }
 }

@@ -1,8 +1,11 @@
 //! What the data paths of all sandboxes share.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
+use tokio::sync::Semaphore;
 
 use crate::dial::{DialSettings, Dialer};
 use crate::http::Web;
@@ -14,6 +17,8 @@ use crate::tls::outbound::Outbound;
 pub struct Shared {
     /// Bounds for each sandbox.
     pub limits: Limits,
+    /// As many permits as there may be TCP connections of all sandboxes.
+    pub connections: Arc<Semaphore>,
     /// Makes connections.
     pub dialer: Dialer,
     /// What HTTP needs.
@@ -23,6 +28,19 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// The usual, with these bounds.
+    #[must_use]
+    pub fn within(limits: Limits) -> Self {
+        let connections = limits.connections_of_all.min(Semaphore::MAX_PERMITS);
+        Self {
+            limits,
+            connections: Arc::new(Semaphore::new(connections)),
+            dialer: Dialer::new(DialSettings::default()),
+            web: Web::new(Outbound::default()),
+            clock: Timestamp::now,
+        }
+    }
+
     /// The day (UTC) by which rules expire.
     pub fn today(&self) -> Date {
         TimeZone::UTC.to_datetime((self.clock)()).date()
@@ -31,11 +49,6 @@ impl Shared {
 
 impl Default for Shared {
     fn default() -> Self {
-        Self {
-            limits: Limits::default(),
-            dialer: Dialer::new(DialSettings::default()),
-            web: Web::new(Outbound::default()),
-            clock: Timestamp::now,
-        }
+        Self::within(Limits::default())
     }
 }

@@ -77,5 +77,5 @@ pub(crate) fn sandbox(policy: Policy) -> (Arc<Sandbox>, Arc<Records>) {
 
 /// What all share, with these bounds.
 pub(crate) fn shared(limits: Limits) -> Arc<Shared> {
-    Arc::new(Shared { limits, ..Shared::default() })
+    Arc::new(Shared::within(limits))
 }

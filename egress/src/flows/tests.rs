@@ -35,6 +35,18 @@ fn what_the_policy_denies_is_not_opened_and_what_ends_is_forgotten() {
 }
 
 #[test]
+fn all_sandboxes_together_have_a_bound_too() {
+    let shared = testing::shared(Limits { connections_of_all: 3, ..Limits::default() });
+    let (greedy, _) = testing::sandbox(names(Protocol::Auto, &["a.example"]));
+    let (other, _) = testing::sandbox(names(Protocol::Auto, &["a.example"]));
+    let mut held: Vec<_> = (0..3).map(|_| open(&greedy, &shared, "a.example", 443).unwrap()).collect();
+    assert_eq!(open(&other, &shared, "a.example", 443).err(), Some(Refused::TooMany));
+    assert_eq!(other.flows.count(), (0, 0));
+    held.pop();
+    open(&other, &shared, "a.example", 443).unwrap();
+}
+
+#[test]
 fn another_policy_cuts_what_it_does_not_allow_and_nothing_else() {
     let (sandbox, _) = testing::sandbox(names(Protocol::Auto, &["a.example", "b.example"]));
     let shared = testing::shared(Limits::default());

@@ -141,7 +141,7 @@ impl Refusal {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "too-many-connections",
-            "the sandbox has as many connections as it may",
+            "there are as many connections as there may be",
         )
     }
 

@@ -195,7 +195,7 @@ impl World {
         let sandbox = Arc::new(Sandbox::new("project".into(), "sandbox".into(), sink, generation));
         let settings = DialSettings { name_servers: NameServers::Fixed(Vec::new()), ..DialSettings::default() };
         let shared =
-            Shared { limits, dialer: Dialer::new(settings), web: Web::new(Outbound::new(trust)), ..Shared::default() };
+            Shared { dialer: Dialer::new(settings), web: Web::new(Outbound::new(trust)), ..Shared::within(limits) };
         shared.web.set_authority("project", Arc::new(Authority::generate("project").unwrap()));
         Self { sandbox, shared: Arc::new(shared), records }
     }

@@ -437,7 +437,7 @@ async fn servers_that_fail_have_their_statuses() {
 #[tokio::test]
 async fn uploads_take_as_long_as_they_move_and_no_longer() {
     let limit = Duration::from_millis(400);
-    let origin = Origin::start(|got| ok(&got.body.len().to_string())).await;
+    let origin = Origin::start(|got| http::Response::new(http_body_util::Full::from(got.body.len().to_string()))).await;
     let patient = json!({ "timeout": { "secs": 0, "nanos": limit.as_nanos() } });
     let world = World::new(vec![rule("a.test", origin.port(), &patient)]);
     let mut line = world.plain("a.test", origin.port()).await;
