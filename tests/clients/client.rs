@@ -79,6 +79,17 @@ impl World<'_> {
         self.recorded(&script, |record| record["host"] == denied);
     }
 
+    /// A client that asks an allowed host for what is not allowed there fails, at once; nginx hears nothing of it; the log
+    /// says what it was.
+    #[track_caller]
+    pub fn refused_there(&self, host: &str, path: &str, script: &str) {
+        self.fails_quickly(script);
+        assert_eq!(self.requests(host, path), [""; 0], "arrived although {path} is not allowed");
+        self.recorded(script, |record| {
+            record["host"] == host && record["path"].as_str().is_some_and(|asked| asked.contains(path))
+        });
+    }
+
     /// The script fails, and does not take long to.
     #[track_caller]
     pub fn fails_quickly(&self, script: &str) -> String {

@@ -7,19 +7,20 @@ use crate::client::AUTHORITY;
 use crate::engine::{Engine, Kind};
 use crate::world::{SERVER, World};
 
-/// `somewhere.git`, with one commit, for git's own servers.
+/// `somewhere.git` and `elsewhere.git`, with one commit, for git's own servers.
 fn serve(engine: &Engine) -> World<'_> {
     let mut world = World::new(engine);
-    let repository = world.dir().join("git/somewhere.git").display().to_string();
     let who = ["-c", "user.name=Tester", "-c", "user.email=tester@example.org"];
     world.write("seed/file", "content\n");
     let git = |args: &[&str]| world.make("git", &[&who, args].concat());
     git(&["init", "--quiet", "--initial-branch", "main", "seed"]);
     git(&["-C", "seed", "add", "."]);
     git(&["-C", "seed", "commit", "--quiet", "--message", "first"]);
-    git(&["clone", "--quiet", "--bare", "seed", &repository]);
-    // Anybody may push: nginx asks nobody who they are.
-    git(&["-C", &repository, "config", "http.receivepack", "true"]);
+    for repository in ["git/somewhere.git", "git/elsewhere.git"] {
+        git(&["clone", "--quiet", "--bare", "seed", repository]);
+        // Anybody may push: nginx asks nobody who they are.
+        git(&["-C", repository, "config", "http.receivepack", "true"]);
+    }
 
     let socket = world.dir().join("fcgi.sock");
     let fcgiwrap = world.start(&["/usr/sbin/fcgiwrap", "-s", &format!("unix:{}", socket.display())]);
@@ -94,6 +95,22 @@ fn git(kind: Kind) {
     world.refused_elsewhere("ssh", &format!("{environment} git clone {url} ~/never"));
     world
         .fails_quickly(&format!("{environment} git clone {} ~/never", url.replace("example.org/", "example.org:443/")));
+
+    // Looked into, with git as it comes: all of one repository, and of the other only what reading takes.
+    world.apply(
+        "",
+        &[
+            "{ host: git.example.org, ports: [443], paths: ['/somewhere.git/**'] }",
+            "{ host: git.example.org, ports: [443], paths: [/elsewhere.git/info/refs, /elsewhere.git/git-upload-pack] }",
+        ],
+    );
+    let url = "https://git.example.org/somewhere.git";
+    let said = world.works(&round_trip("", url, "looked-into"));
+    assert_eq!(said, format!("content\n{}", pushed(&world, "looked-into")));
+    let elsewhere = url.replace("somewhere", "elsewhere");
+    assert_eq!(world.works(&format!("git clone --quiet {elsewhere} ~/three && cat ~/three/file")), "content");
+    let push = format!("git -C ~/one push {elsewhere} HEAD:never");
+    world.refused_there("git.example.org", "/elsewhere.git/git-receive-pack", &push);
 }
 
 #[test]

@@ -17,13 +17,6 @@ fn serve(engine: &Engine) -> World<'_> {
     world
 }
 
-/// A sandbox that may use every registry by TLS, the rules given.
-fn in_place<'e>(engine: &'e Engine, more: &str, rules: &[&str]) -> World<'e> {
-    let world = serve(engine);
-    world.apply(more, rules);
-    world
-}
-
 /// apt with no configuration of the machine's, and a root of its own.
 fn apt(options: &str) -> String {
     format!(
@@ -92,11 +85,12 @@ fn with_toolchain(kind: Kind) -> (Engine, String) {
     (engine, mount)
 }
 
-/// TLS goes through as it is: clients know the server's authority by their own options.
-fn passed_through(kind: Kind) {
+/// First passed through, with clients that are told whom to trust; then looked into, with clients as they come.
+fn packages(kind: Kind) {
     let (engine, more) = with_toolchain(kind);
+    let world = serve(&engine);
     let rules = ["apt", "pip", "npm", "crates"].map(|label| format!("{{ host: {label}.example.org, ports: [443] }}"));
-    let world = in_place(&engine, &more, &rules.each_ref().map(String::as_str));
+    world.apply(&more, &rules.each_ref().map(String::as_str));
     let clients = [
         ("apt", apt(&format!("-o Acquire::https::CaInfo={AUTHORITY}"))),
         // What it is made with heeds a variable of the sandbox more than its own option.
@@ -105,17 +99,33 @@ fn passed_through(kind: Kind) {
         ("crates", cargo(&format!("CARGO_HTTP_CAINFO={AUTHORITY}"))),
     ];
     for (label, script) in clients {
-        assert_eq!(world.works(&script), format!("hello from {}", if label == "crates" { "cargo" } else { label }));
+        assert_eq!(world.works(&script), format!("hello from {label}"));
         world.refused_elsewhere(label, &script);
+    }
+
+    world.apply(
+        &more,
+        &[
+            "{ host: apt.example.org, ports: [443], methods: [GET], paths: ['/Packages*', /Release, /InRelease, '/pool/**'] }",
+            "{ host: pip.example.org, ports: [443], methods: [GET], paths: [/simple/sbx-hello/, '/files/**'] }",
+            "{ host: npm.example.org, ports: [443], methods: [GET], paths: [/sbx-hello, '/files/**'] }",
+            "{ host: crates.example.org, ports: [443], methods: [GET], paths: ['/index/**/sbx-hello', /index/config.json, '/files/**'] }",
+        ],
+    );
+    let clients = [("apt", apt("")), ("pip", pip("")), ("npm", npm("")), ("crates", cargo(""))];
+    for (label, script) in clients {
+        assert_eq!(world.works(&script), format!("hello from {label}"));
+        let other = script.replace("org/ ./", "org/ sbx-private/").replace("sbx-hello", "sbx-private");
+        world.refused_there(&format!("{label}.example.org"), "sbx-private", &other);
     }
 }
 
 #[test]
 fn packages_rootful_4() {
-    passed_through(Kind::Rootful4);
+    packages(Kind::Rootful4);
 }
 
 #[test]
 fn packages_rootless_4() {
-    passed_through(Kind::Rootless4);
+    packages(Kind::Rootless4);
 }

@@ -77,7 +77,7 @@ def npm(www):
 
 def crates(www):
     manifest = '[package]\nname = "sbx-hello"\nversion = "1.0.0"\nedition = "2021"\n'
-    source = 'pub fn greeting() -> &\'static str { "hello from cargo" }\n'
+    source = 'pub fn greeting() -> &\'static str { "hello from crates" }\n'
     packed = tar({"sbx-hello-1.0.0/Cargo.toml": manifest, "sbx-hello-1.0.0/src/lib.rs": source})
     write(www / "files/sbx-hello-1.0.0.crate", packed)
     entry = {
