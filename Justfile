@@ -44,7 +44,7 @@ e2e FILTER="": _engines
 # What has to go well each time, over and over: a thousand starts, ten thousand changes of policy. Some ten minutes; CI does
 # the same two hundred times.
 soak: _engines
-    SBX_SOAK_STARTS=1000 SBX_SOAK_UPDATES=10000 {{ runner }} --package sbx-cli --test escape {{ features }} -- start_window policy_updates
+    NEXTEST_PROFILE=soak SBX_SOAK_STARTS=1000 SBX_SOAK_UPDATES=10000 {{ runner }} --package sbx-cli --test escape {{ features }} -- start_window policy_updates
 
 # Speed beside the floor and other tools: tables, and target/bench.json; GROUPS selects, as in `just bench P1 P3`.
 bench *GROUPS:

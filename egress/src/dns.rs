@@ -31,7 +31,7 @@ pub(crate) use self::serve::{serve_tcp, serve_udp};
 const MAX_MESSAGE: usize = 4096;
 
 /// Payload we say we take (the size of the DNS flag day).
-const PAYLOAD: u16 = 1232;
+pub(crate) const PAYLOAD: u16 = 1232;
 
 /// How long clients may believe that a name does not exist. Short: policies change while clients run.
 const NEGATIVE_TTL: Duration = Duration::from_secs(5);

@@ -24,6 +24,8 @@ mod target;
 pub(crate) mod testing;
 mod tunnel;
 mod upstream;
+#[cfg(any(test, fuzzing))]
+pub mod walk;
 mod web;
 
 pub(crate) use self::asked::Asked;

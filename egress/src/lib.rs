@@ -28,6 +28,8 @@ pub mod explain;
 pub mod flows;
 #[cfg(test)]
 mod fuzz;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod generation;
 mod handover;
 pub mod http;

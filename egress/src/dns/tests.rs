@@ -5,10 +5,10 @@ use hickory_proto::rr::{DNSClass, Name, RData, RecordType};
 use schema::policy::{Policy, Protocol};
 
 use super::*;
-use crate::fuzz;
 use crate::limits::Limits;
 use crate::synthetic;
 use crate::testing::{self, Records};
+use crate::{fuzz, fuzzing};
 
 struct World {
     sandbox: Arc<Sandbox>,
@@ -254,25 +254,8 @@ fn refusals_are_recorded_once_a_minute_and_never_without_bound() {
 
 #[test]
 fn no_bytes_do_harm() {
-    let mut world = world_with(
-        testing::policy(vec![testing::rule("**", &[], Protocol::Auto)]),
-        Limits { dns_rate: None, ..Limits::default() },
-    );
+    let mut names = fuzzing::Names::default();
     let mut answered = 0;
-    fuzz::run("dns", |bytes, _| {
-        let Some(response) = world.send(bytes) else { return };
-        answered += 1;
-        assert!(response.len() <= usize::from(PAYLOAD), "{}", response.len());
-        assert_eq!(response[..2], bytes[..2]);
-        assert!(response[2] & 0x80 != 0);
-        let message = Message::from_vec(&response).unwrap();
-        for record in message.answers {
-            match record.data {
-                RData::A(address) => assert!(synthetic::contains(Ipv4Addr::from(address).into())),
-                RData::AAAA(address) => assert!(synthetic::contains(Ipv6Addr::from(address).into())),
-                other => panic!("{other:?}"),
-            }
-        }
-    });
+    fuzz::run("dns", |bytes, _| answered += usize::from(names.ask(bytes)));
     assert!(answered > 1000, "{answered}");
 }

@@ -50,6 +50,11 @@ fn here() -> (Ipv4Addr, u16) {
 }
 
 fn world_with(policy: Policy, limits: Limits) -> World {
+    world_sharing(policy, testing::shared(limits))
+}
+
+/// One of several that a daemon serves.
+fn world_sharing(policy: Policy, shared: Arc<Shared>) -> World {
     let (sandbox, records) = testing::sandbox(policy);
     served(sandbox, records, testing::shared(limits))
 }

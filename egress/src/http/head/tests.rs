@@ -1,6 +1,6 @@
 use super::*;
-use crate::fuzz;
-use crate::http::chunked::Chunks;
+use crate::http::walk::walk;
+use crate::{fuzz, fuzzing};
 
 /// What becomes of `text` followed by more, as it arrives at once and in every two pieces.
 fn read(text: &[u8]) -> Result<Head, Malformed> {
@@ -149,57 +149,6 @@ fn heads_are_bounded() {
     assert_eq!(end(&longer[..LONGEST], 0), Ok(None));
 }
 
-/// What a stream of requests comes to: how each of them starts and ends, and why it ends.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Walk {
-    heads: Vec<(usize, Head)>,
-    ended: Option<(usize, Malformed)>,
-}
-
-/// Walks through `bytes`, of which no more than `piece` arrive at once.
-fn walk(bytes: &[u8], piece: usize) -> Walk {
-    let mut walk = Walk::default();
-    let mut start = 0;
-    'requests: while start < bytes.len() {
-        let (mut seen, mut arrived) = (0, 0);
-        let head = loop {
-            arrived = bytes.len().min((start + arrived).saturating_add(piece)) - start;
-            let part = &bytes[start..start + arrived];
-            match end(part, seen).and_then(|end| end.map(|end| check(&part[..end])).transpose()) {
-                Ok(Some(head)) => break head,
-                Ok(None) if start + arrived == bytes.len() => break 'requests,
-                Ok(None) => seen = arrived,
-                Err(malformed) => {
-                    walk.ended = Some((start, malformed));
-                    break 'requests;
-                }
-            }
-        };
-        walk.heads.push((start, head));
-        start += head.length;
-        if head.after != After::Request {
-            break;
-        }
-        match head.framing {
-            Framing::Length(length) => start = start.saturating_add(usize::try_from(length).unwrap_or(usize::MAX)),
-            Framing::Chunked => {
-                let mut chunks = Chunks::default();
-                while !chunks.ended() && start < bytes.len() {
-                    match chunks.take(&bytes[start..bytes.len().min(start.saturating_add(piece))]) {
-                        Ok(taken) => start += taken,
-                        Err(malformed) => {
-                            // Where exactly depends on how much was looked at.
-                            walk.ended = Some((0, malformed));
-                            break 'requests;
-                        }
-                    }
-                }
-            }
-        }
-    }
-    walk
-}
-
 #[test]
 fn requests_of_real_clients_are_read() {
     for (client, bytes) in fuzz::corpus("http-head") {
@@ -219,10 +168,7 @@ fn requests_of_real_clients_are_read() {
 fn fuzzed_requests_are_read_as_another_parser_reads_them_or_not_at_all() {
     let mut accepted = 0;
     fuzz::run("http-head", |bytes, number| {
-        let whole = walk(bytes, usize::MAX);
-        // However it arrives.
-        let piece = usize::try_from(number % 97).unwrap() + 1;
-        assert_eq!(walk(bytes, piece), whole, "by {piece}: {}", bytes.escape_ascii());
+        let whole = fuzzing::requests(bytes, usize::try_from(number % 97).unwrap() + 1);
         for (start, head) in &whole.heads {
             accepted += 1;
             let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];

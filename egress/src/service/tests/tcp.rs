@@ -194,6 +194,27 @@ async fn there_are_only_so_many_connections() {
     accepted(&server).await;
 }
 
+/// What one sandbox uses up is not taken from another, and comes back to it.
+#[tokio::test]
+async fn limits_are_of_one_sandbox() {
+    let (server, port) = server().await;
+    let patience = Duration::from_millis(500);
+    let shared = testing::shared(Limits { opening: 2, handshake: patience, ..Limits::default() });
+    let mut policy = allow(&["a.example"], port, Tcp);
+    policy.allow.push(testing::rule("b.example", &[], Auto));
+    let hostile = world_sharing(policy.clone(), Arc::clone(&shared));
+    let quiet = world_sharing(policy, shared);
+    let begun = Instant::now();
+    let _silent = (hostile.connect("b.example", 443).await, hostile.connect("b.example", 443).await);
+    let _waiting = hostile.connect("a.example", port).await;
+    let _served = quiet.connect("a.example", port).await;
+    accepted(&server).await;
+    accepted(&server).await;
+    assert!(begun.elapsed() >= patience, "one of them waited for those that said nothing");
+    assert_eq!(becauses(&hostile.records.wait_for(2).await), ["handshake-timeout"; 2]);
+    assert!(quiet.records.all().is_empty());
+}
+
 #[tokio::test]
 async fn a_change_cuts_what_it_revokes_and_nothing_else() {
     const EACH: usize = 40;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::fuzz;
+use crate::{fuzz, fuzzing};
 
 const NAME: u16 = SERVER_NAME;
 
@@ -212,9 +212,7 @@ fn hellos_of_ssl_2_are_told_from_lengths() {
 fn no_bytes_do_harm_and_pieces_make_no_difference() {
     let (mut whole, mut agreed) = (0, 0);
     fuzz::run("client-hello", |bytes, number| {
-        let at_once = read(bytes);
-        let piece = usize::try_from(number % 97).unwrap() + 1;
-        assert_eq!(read_in(bytes, piece), at_once);
+        let at_once = fuzzing::client_hello(bytes, usize::try_from(number % 97).unwrap() + 1);
         whole += usize::from(matches!(at_once, Ok(Some(_))));
         // What is passed on as being for a name is for that name to others as well.
         if let (Ok(Some(hello)), Some(other)) = (at_once, named_by_rustls(bytes))
