@@ -25,15 +25,21 @@ mod namespaces;
 mod wait;
 
 mod http;
+mod load;
 mod neighbour;
 mod peer;
+mod process;
 mod project;
 mod recorder;
 mod report;
 mod stopwatch;
 
 mod converge;
+mod daemon;
+mod data_path;
 mod decide;
+mod network;
+mod requests;
 mod unchanged;
 mod validate;
 
@@ -64,6 +70,9 @@ impl Scale {
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if role(&arguments) {
+        return;
+    }
     let given = |flag: &str| arguments.iter().any(|argument| argument == flag);
     let groups = arguments.iter().filter(|argument| !argument.starts_with('-')).cloned().collect();
     let scale = Scale { smoke: given("--smoke") || !given("--bench"), groups };
@@ -77,16 +86,57 @@ fn main() {
     if scale.wants("P3") {
         converge::from_nothing(&scale, &mut report);
     }
+    if scale.wants("P4") {
+        daemon::start(&scale, &mut report);
+    }
     if scale.wants("P5") {
         validate::large_and_small(&scale, &mut report);
     }
+    if scale.wants("P6") {
+        network::bulk(&scale, &mut report);
+    }
+    if scale.wants("P7") {
+        network::connections(&scale, &mut report);
+    }
+    if scale.wants("P8") {
+        requests::intercepted(&scale, &mut report);
+    }
+    if scale.wants("P9") {
+        network::names(&scale, &mut report);
+    }
     if scale.wants("P10") {
         decide::ten_thousand_rules(&scale, &mut report);
+    }
+    if scale.wants("P11") {
+        daemon::memory(&scale, &mut report);
+    }
+    if scale.wants("P12") {
+        daemon::live(&scale, &mut report);
     }
     if scale.wants("neighbour") {
         neighbour::hostile(&scale, &mut report);
     }
     report.write(&target().join("bench.json"));
+}
+
+/// Plays a part in a measurement that this very program makes; none of its own if that is not what it was started for.
+fn role(arguments: &[String]) -> bool {
+    let port = |text: &String| text.parse::<u16>().expect("a port");
+    match arguments {
+        [role, port_of_origin] if role == "origin" => load::origin(port(port_of_origin)),
+        [role, at, certificate, key] if role == "https-origin" => requests::https_origin(port(at), certificate, key),
+        [role, tcp, dns, upstream] if role == "data-path" => data_path::passing(port(tcp), port(dns), port(upstream)),
+        [role, tcp, dns, upstream, trusted] if role == "intercepting" => {
+            data_path::intercepting(port(tcp), port(dns), port(upstream), trusted.as_ref());
+        }
+        _ => return false,
+    }
+    true
+}
+
+/// Processors.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// The build directory: this program lies three levels below it.

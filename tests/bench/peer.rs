@@ -31,6 +31,16 @@ pub fn installed() -> Vec<Peer> {
         .collect()
 }
 
+/// A server that the network's part is measured beside, where Debian's package puts it.
+pub fn server(name: &str) -> Option<PathBuf> {
+    let program = Path::new("/usr/sbin").join(name);
+    if !program.exists() {
+        eprintln!("{name} is not installed (tests/bench/peers.sh): measured without it");
+        return None;
+    }
+    Some(program)
+}
+
 impl Peer {
     /// `up -d` of the services in `file`.
     pub fn up<'e>(&self, engine: &'e Engine, file: &Path) -> Invocation<'e> {

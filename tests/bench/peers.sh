@@ -1,6 +1,7 @@
 #!/bin/bash
 # Installs what `just bench` measures beside `sbx`, once, into DIR/bin (default: target/peers/bin):
 # podup from crates.io, without its self-update and file watcher, and docker-compose from Debian 13. Neither touches the machine.
+# The servers it is measured beside, HAProxy, dnsmasq and Squid, are Debian packages; none is started by its package.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/../.." && pwd)
 dir=${1:-${CARGO_TARGET_DIR:-$here/target}/peers}
@@ -28,3 +29,17 @@ mkdir -p "$dir/bin"
   mv "$apt/root/usr/libexec/docker/cli-plugins/docker-compose" "$dir/bin/docker-compose"
   rm -rf "$apt"
 }
+
+packages=()
+for pair in haproxy:haproxy dnsmasq:dnsmasq-base squid:squid-openssl; do
+  [ -x "/usr/sbin/${pair%%:*}" ] || packages+=("${pair#*:}")
+done
+if [ ${#packages[@]} -gt 0 ]; then
+  echo "installing Debian packages: ${packages[*]} ..." >&2
+  refusal=/usr/sbin/policy-rc.d
+  if [ ! -e "$refusal" ]; then
+    trap 'rm -f "$refusal"' EXIT
+    install -m 755 /dev/stdin "$refusal" <<<$'#!/bin/sh\nexit 101'
+  fi
+  DEBIAN_FRONTEND=noninteractive apt-get install -yqq --no-install-recommends "${packages[@]}" >&2
+fi

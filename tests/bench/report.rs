@@ -29,7 +29,32 @@ struct Machine {
 struct Group {
     id: &'static str,
     title: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     rows: Vec<Row>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    figures: Vec<Figure>,
+}
+
+/// One number that is no time in turns with others.
+#[derive(Serialize)]
+pub struct Figure {
+    what: String,
+    value: f64,
+    unit: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    goal: Option<(&'static str, bool)>,
+}
+
+impl Figure {
+    pub fn new(what: impl Into<String>, value: f64, unit: &'static str) -> Self {
+        Self { what: what.into(), value: round(value), unit, goal: None }
+    }
+
+    /// With what it should be, and whether it is.
+    pub fn goal(mut self, goal: &'static str, met: bool) -> Self {
+        self.goal = Some((goal, met));
+        self
+    }
 }
 
 /// One thing that was measured.
@@ -82,7 +107,7 @@ impl Report {
 
     /// Adds a group and prints it.
     pub fn group(&mut self, id: &'static str, title: impl Into<String>, rows: Vec<Row>) {
-        let group = Group { id, title: title.into(), rows };
+        let group = Group { id, title: title.into(), rows, figures: Vec::new() };
         println!("\n{} {}\n", group.id, group.title);
         println!("| N | what | median ms | min – max | ratio | goal | met |\n|--:|---|--:|--:|--:|---|---|");
         for row in &group.rows {
@@ -104,6 +129,18 @@ impl Report {
                 "| {} | {} | {:.1} | {least:.1} – {most:.1} | {compared} |",
                 row.sandboxes, row.what, row.median_ms
             );
+        }
+        self.groups.push(group);
+    }
+
+    /// Adds a group of single numbers and prints it.
+    pub fn figures(&mut self, id: &'static str, title: impl Into<String>, figures: Vec<Figure>) {
+        let group = Group { id, title: title.into(), rows: Vec::new(), figures };
+        println!("\n{} {}\n", group.id, group.title);
+        println!("| what | value | goal | met |\n|---|--:|---|---|");
+        for Figure { what, value, unit, goal } in &group.figures {
+            let (goal, met) = goal.map_or(("", ""), |(goal, met)| (goal, if met { "yes" } else { "no" }));
+            println!("| {what} | {value:.2} {unit} | {goal} | {met} |");
         }
         self.groups.push(group);
     }
