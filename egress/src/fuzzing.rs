@@ -17,7 +17,7 @@ use schema::policy::{HeaderEdits, HostPattern, Place, Policy, PortRange, Protoco
 
 use crate::audit::{Record, Sink};
 use crate::detect::{Detected, Detector};
-use crate::dns::Resolver;
+use crate::dns::{Reply, Resolver};
 use crate::generation::Generation;
 use crate::http::walk::{Walk, walk};
 use crate::limits::Limits;
@@ -103,7 +103,7 @@ impl Default for Names {
         let shared = Arc::new(shared);
         let refusals = Arc::new(Refusals::new(Arc::clone(&sandbox), Arc::clone(&shared)));
         let now = Instant::now();
-        let mut resolver = Resolver::new(sandbox, shared, refusals, Arc::new(AtomicBool::new(true)), now);
+        let mut resolver = Resolver::new(sandbox, shared, refusals, Arc::new(AtomicBool::new(true)), None, now);
         resolver.refresh();
         Self { resolver, now }
     }
@@ -113,7 +113,7 @@ impl Names {
     /// Whether a message is answered: in bounds, with its own number, and with addresses of ours only.
     pub fn ask(&mut self, bytes: &[u8]) -> bool {
         let mut response = Vec::new();
-        if !self.resolver.answer(bytes, &mut response, self.now) {
+        if !matches!(self.resolver.answer(bytes, &mut response, self.now), Reply::Ready) {
             return false;
         }
         assert!(response.len() <= usize::from(crate::dns::PAYLOAD), "{}", response.len());

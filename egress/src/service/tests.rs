@@ -56,7 +56,7 @@ fn world_with(policy: Policy, limits: Limits) -> World {
 /// One of several that a daemon serves.
 fn world_sharing(policy: Policy, shared: Arc<Shared>) -> World {
     let (sandbox, records) = testing::sandbox(policy);
-    served(sandbox, records, testing::shared(limits))
+    served(sandbox, records, shared)
 }
 
 fn served(sandbox: Arc<Sandbox>, records: Arc<Records>, shared: Arc<Shared>) -> World {
