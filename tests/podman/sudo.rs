@@ -50,6 +50,8 @@ fn check(engine: &Engine) {
                   \x20   worktrees: [{ repo: 'https://git.example.org/api.git', branch: login, base: main, path: ~/trees/login }]\n";
     fs::write(project.join("sandboxes.yaml"), config).unwrap();
 
+    // What the daemon keeps is root's; not in the machine's own home of root.
+    engine.as_root("mount").args(["-t", "tmpfs", "-o", "mode=700", "tmpfs", "/root"]).ok();
     sudo(engine, &["plan", "--out", "change.plan"]).run().expect_code(0);
     sudo(engine, &["apply", "change.plan"]).run().expect_code(0);
     sudo(engine, &["plan", "--detailed-exitcode"]).run().expect_code(0);
@@ -58,6 +60,11 @@ fn check(engine: &Engine) {
 
     // The lock file of git is the caller's too, so that the next run without sudo can take it.
     assert_eq!(sudo(engine, &["exec", "dev", "--", "id", "-u"]).ok(), ALICE.0.to_string());
+    let trusted = ["exec", "dev", "--", "head", "-c", "27", "/run/sbx/trust/ca-bundle.pem"];
+    assert_eq!(sudo(engine, &trusted).ok(), "-----BEGIN CERTIFICATE-----");
+    let key = "/root/.local/share/sbx/authority/demo.pem";
+    assert_eq!(engine.as_root("stat").args(["-c", "%a %u", key]).ok(), "600 0");
+    assert!(!home.join(".local/share/sbx/authority").exists());
     let commit = "git -c user.name=a -c user.email=a@b commit -q --allow-empty -m";
     let inside = format!("cd {} && touch inside && git add inside && {commit} inside", tree.display());
     sudo(engine, &["exec", "dev", "--", "sh", "-c", &inside]).ok();

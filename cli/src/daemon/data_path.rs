@@ -40,8 +40,9 @@ impl Serve for DataPath {
         let ports = listeners.udp.iter().filter_map(|socket| socket.local_addr().ok()).map(|address| address.port());
         let ports = Mutex::new(ports.collect());
         let target = hold(running)?;
-        let (own, lease) = (Arc::clone(&sandbox), self.authorities.lease(&running.project));
-        let shared = Arc::clone(self.authorities.shared());
+        // Before anything is served: what has to be looked into would be refused until then.
+        let lease = self.authorities.lease(&running.project);
+        let (own, shared) = (Arc::clone(&sandbox), Arc::clone(self.authorities.shared()));
         let service = match direct {
             Some(direct) => Service::start_direct(own, listeners, shared, direct),
             None => Service::start(own, listeners, shared),
