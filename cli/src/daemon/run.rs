@@ -10,8 +10,11 @@ use std::time::Duration;
 use egress::control::client::{Client, Inheritance, take_over};
 use egress::control::{ControlError, server};
 use egress::daemon::{Daemon, Parts};
+use egress::limits::Limits;
 use egress::recorder::Recorder;
+use egress::shared::Shared;
 use rustix::fs::{FlockOperation, flock};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
@@ -29,6 +32,8 @@ const LEAVE: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_secs(1);
 /// How long nobody needs a daemon in the background until it ends.
 const IDLE: Duration = Duration::from_mins(5);
+/// Most descriptors that are of use: for as many connections as there may be at all.
+const DESCRIPTORS: u64 = 1 << 19;
 /// Threads that serve connections, at most.
 const THREADS: usize = 4;
 
@@ -73,7 +78,7 @@ async fn serve(place: &Place, connect: reconciler::podman::Connect, manner: &Man
     let recorder = Arc::new(recorder);
     let engine = Engine::new(connect);
     let Inheritance { sandboxes, secrets } = inheritance;
-    let authorities = Arc::new(Authorities::new(place.data.clone(), Arc::default()));
+    let authorities = Arc::new(Authorities::new(place.data.clone(), shared()));
     let daemon = Daemon::new(Parts {
         engine: Box::new(engine.clone()),
         attach: Box::new(super::namespaces::Namespaces),
@@ -130,6 +135,34 @@ async fn serve(place: &Place, connect: reconciler::podman::Connect, manner: &Man
     drop(daemon.freeze());
     drop(lock);
     Ok(Exit::Done)
+}
+
+/// What the data paths share, with as many connections as this process may have descriptors for.
+fn shared() -> Arc<Shared> {
+    let descriptors = descriptors();
+    let limits = Limits::within(descriptors);
+    tracing::info!(descriptors, connections = limits.connections, of_all = limits.connections_of_all, "bounds");
+    Arc::new(Shared::within(limits))
+}
+
+/// Raises the bound on descriptors, which is low for the sake of programs that use `select`; what it is then.
+fn descriptors() -> u64 {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    // `None` is without bound.
+    let wanted = maximum.map_or(DESCRIPTORS, |maximum| maximum.min(DESCRIPTORS));
+    match current {
+        Some(current) if current < wanted => {
+            match setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum }) {
+                Ok(()) => wanted,
+                Err(error) => {
+                    tracing::warn!(%error, "the bound on descriptors stays");
+                    current
+                }
+            }
+        }
+        Some(current) => current,
+        None => DESCRIPTORS,
+    }
 }
 
 fn listen(kind: SignalKind) -> Result<tokio::signal::unix::Signal, Failure> {
@@ -224,5 +257,22 @@ fn ready(background: bool) {
 fn tell(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::debug!(%error, "the service manager was not told");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_descriptors_as_are_of_use() {
+        let before = getrlimit(Resource::Nofile);
+        setrlimit(Resource::Nofile, Rlimit { current: Some(256), maximum: before.maximum })
+            .expect("less is always possible");
+        let raised = descriptors();
+        assert_eq!(getrlimit(Resource::Nofile).current, Some(raised));
+        assert_eq!(raised, before.maximum.map_or(DESCRIPTORS, |maximum| maximum.min(DESCRIPTORS)));
+        // As many again change nothing.
+        assert_eq!(descriptors(), raised);
     }
 }
