@@ -20,7 +20,7 @@ fn serve(engine: &Engine) -> World<'_> {
 /// apt with no configuration of the machine's, and a root of its own.
 fn apt(options: &str) -> String {
     format!(
-        "mkdir -p ~/apt/etc/apt ~/apt/state/lists/partial ~/apt/cache/archives/partial ~/root/var/lib/dpkg/{{info,updates,triggers}}
+        "rm -rf ~/apt ~/root && mkdir -p ~/apt/etc/apt ~/apt/state/lists/partial ~/apt/cache/archives/partial ~/root/var/lib/dpkg/{{info,updates,triggers}}
 touch ~/root/var/lib/dpkg/{{status,available}}
 echo 'deb [trusted=yes] https://apt.example.org/ ./' >~/apt/etc/apt/sources.list
 apt=\"apt-get --quiet --quiet --yes -o Dir::Etc=$HOME/apt/etc/apt -o Dir::State=$HOME/apt/state -o Dir::Cache=$HOME/apt/cache
@@ -44,7 +44,7 @@ PYTHONPATH=~/python /usr/bin/python3 -c 'import sbx_hello'"
 fn npm(options: &str) -> String {
     format!(
         "rm -rf ~/node && mkdir ~/node && cd ~/node
-npm install --silent --no-audit --no-fund --no-update-notifier --fetch-retries=0 --registry https://npm.example.org/ {options} sbx-hello
+npm install --silent --no-audit --no-fund --no-update-notifier --fetch-retries=0 --cache ~/node/cache --registry https://npm.example.org/ {options} sbx-hello
 node -e \"require('sbx-hello')\""
     )
 }

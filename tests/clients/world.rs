@@ -130,6 +130,14 @@ impl<'e> World<'e> {
     }
 }
 
+impl Drop for World<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- log of egress\n{}", self.engine.sbx(&["egress", "log"]).run().stdout);
+        }
+    }
+}
+
 fn names() -> Vec<String> {
     let labels = SERVICES.iter().chain(&OTHERS);
     labels.flat_map(|label| [ALLOWED, DENIED].map(|domain| format!("{label}.{domain}"))).collect()
