@@ -7,7 +7,8 @@
 //! server may speak first → client silent → dial, pass on what the server says meanwhile ↑
 //! ```
 //!
-//! Where the client has to speak first, nothing is dialled before what it says was judged.
+//! Where the client has to speak first, nothing is dialled before what it says was judged. A client that asks for a tunnel
+//! is an exception ([`ahead`]): it is told whether there is one.
 
 use std::future::poll_fn;
 use std::io::ErrorKind;
@@ -64,9 +65,47 @@ pub(crate) async fn serve<C: Channel>(
     inspect: Inspect,
     place: Option<OwnedSemaphorePermit>,
 ) {
+    serve_with(client, first, session, inspect, place, None).await;
+}
+
+/// The same for a client of a tunnel; `server` is what [`ahead`] gave.
+pub(crate) async fn serve_tunnel<C: Channel>(
+    client: C,
+    first: Vec<u8>,
+    session: Session,
+    inspect: Inspect,
+    server: Option<TcpStream>,
+) {
+    serve_with(client, first, session, inspect, None, server).await;
+}
+
+/// Connects to what a tunnel is for, before its client is told that there is one. Nothing where requests are judged: each
+/// of them is answered by itself. What fails is recorded.
+pub(crate) async fn ahead(session: &Session, inspect: Inspect) -> Result<Option<TcpStream>, NoServer> {
+    if inspect == Inspect::Requests {
+        return Ok(None);
+    }
+    match dial(session).await {
+        Ok(server) => Ok(Some(server)),
+        Err(why) => {
+            record_failed(session, Spoken::Tcp, &why);
+            Err(why)
+        }
+    }
+}
+
+async fn serve_with<C: Channel>(
+    client: C,
+    first: Vec<u8>,
+    session: Session,
+    inspect: Inspect,
+    place: Option<OwnedSemaphorePermit>,
+    server: Option<TcpStream>,
+) {
     let mut opening = Opening { client, session, first, detector: Detector::default(), place };
+    let dialled = |server: Option<TcpStream>| server.map(|server| (server, Direction::default()));
     if inspect == Inspect::Nothing {
-        return opening.go(None, None).await;
+        return opening.go(None, dialled(server)).await;
     }
     let limits = opening.session.shared.limits.clone();
     let client_first = inspect != Inspect::Names || matches!(opening.session.port, 80 | 443);
@@ -74,11 +113,11 @@ pub(crate) async fn serve<C: Channel>(
         opening.first.reserve(CHUNK);
         // An end or an error comes up again when it is looked for more.
         if timeout(limits.silence, read_some(&opening.client, &mut opening.first)).await.is_err() {
-            return opening.serve_silent(limits.handshake).await;
+            return opening.serve_silent(limits.handshake, server).await;
         }
     }
     let seen = opening.look(limits.handshake).await;
-    opening.judge(seen, None).await;
+    opening.judge(seen, dialled(server)).await;
 }
 
 impl<C: Channel> Opening<C> {
@@ -106,10 +145,13 @@ impl<C: Channel> Opening<C> {
     }
 
     /// The client is silent: perhaps it waits for the server.
-    async fn serve_silent(mut self, patience: Duration) {
-        let server = match self.dial().await {
-            Ok(server) => server,
-            Err(why) => return self.failed(Spoken::Tcp, &why),
+    async fn serve_silent(mut self, patience: Duration, server: Option<TcpStream>) {
+        let server = match server {
+            Some(server) => server,
+            None => match dial(&self.session).await {
+                Ok(server) => server,
+                Err(why) => return self.failed(Spoken::Tcp, &why),
+            },
         };
         // Nothing more than what waits for the client to speak.
         self.place = None;
@@ -209,7 +251,7 @@ impl<C: Channel> Opening<C> {
     async fn pass(mut self, spoken: Spoken, dialled: Option<(TcpStream, Direction)>) {
         let (server, down) = match dialled {
             Some(dialled) => dialled,
-            None => match self.dial().await {
+            None => match dial(&self.session).await {
                 Ok(server) => (server, Direction::default()),
                 Err(why) => return self.failed(spoken, &why),
             },
@@ -221,36 +263,9 @@ impl<C: Channel> Opening<C> {
         account.because = end.because();
     }
 
-    /// Connects to what the session is for.
-    async fn dial(&self) -> Result<TcpStream, NoServer> {
-        let Session { sandbox, shared, host, port, flow } = &self.session;
-        let generation = Arc::clone(&sandbox.generation());
-        let dialling = shared.dialer.dial(&generation, host, *port);
-        tokio::select! {
-            biased;
-            () = flow.cancelled() => Err(NoServer::Revoked),
-            dialled = dialling => {
-                let server = dialled.map_err(NoServer::Failed)?;
-                if matches!(generation.policy.upstream, Upstream::Direct | Upstream::Netns(_))
-                    && let Ok(address) = server.peer_addr()
-                {
-                    flow.leads_to(shared, address.ip());
-                }
-                Ok(server)
-            }
-        }
-    }
-
     /// Ends for want of something to pass bytes to.
     fn failed(self, spoken: Spoken, why: &NoServer) {
-        let Session { sandbox, flow, .. } = &self.session;
-        let mut record = flow.record(spoken, Some("revoked"));
-        if let NoServer::Failed(error) = why {
-            tracing::debug!(sandbox = sandbox.name, %error, "no connection");
-            record.because = Some(dial_failed(error).to_owned());
-            record.allowed = !matches!(error, DialError::Refused { .. } | DialError::Loop { .. });
-        }
-        sandbox.sink.record(record);
+        record_failed(&self.session, spoken, why);
         self.client.reset();
     }
 
@@ -261,9 +276,43 @@ impl<C: Channel> Opening<C> {
     }
 }
 
+/// Connects to what the session is for.
+async fn dial(session: &Session) -> Result<TcpStream, NoServer> {
+    let Session { sandbox, shared, host, port, flow } = session;
+    let generation = Arc::clone(&sandbox.generation());
+    let dialling = shared.dialer.dial(&generation, host, *port);
+    tokio::select! {
+        biased;
+        () = flow.cancelled() => Err(NoServer::Revoked),
+        dialled = dialling => {
+            let server = dialled.map_err(NoServer::Failed)?;
+            if matches!(generation.policy.upstream, Upstream::Direct | Upstream::Netns(_))
+                && let Ok(address) = server.peer_addr()
+            {
+                flow.leads_to(shared, address.ip());
+            }
+            Ok(server)
+        }
+    }
+}
+
+fn record_failed(session: &Session, spoken: Spoken, why: &NoServer) {
+    let Session { sandbox, flow, .. } = session;
+    let mut record = flow.record(spoken, Some("revoked"));
+    if let NoServer::Failed(error) = why {
+        tracing::debug!(sandbox = sandbox.name, %error, "no connection");
+        record.because = Some(dial_failed(error).to_owned());
+        record.allowed = !matches!(error, DialError::Refused { .. } | DialError::Loop { .. });
+    }
+    sandbox.sink.record(record);
+}
+
 /// Why there is nothing to pass bytes to.
-enum NoServer {
+#[derive(Debug)]
+pub(crate) enum NoServer {
+    /// It is not allowed any more.
     Revoked,
+    /// There was no connection.
     Failed(DialError),
 }
 

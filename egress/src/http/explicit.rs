@@ -1,7 +1,8 @@
 //! Clients that know that this is a proxy (`HTTP_PROXY`), with the same decisions as for those that do not.
 //!
 //! `CONNECT host:port` opens a connection as if the client had connected to the host by its address: what is said on it is
-//! looked at in the same way. `GET http://host/path` is judged as a request on a connection to the host.
+//! looked at in the same way. Where requests are not judged, the answer comes once the host has taken the connection, and says
+//! so if it has not. `GET http://host/path` is judged as a request on a connection to the host.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -17,7 +18,7 @@ use super::refusal::{Form, Refusal};
 use super::serve::{self, Door, Tunnel};
 use super::target::{Target, unconnected};
 use crate::audit::{Record, Spoken};
-use crate::connection;
+use crate::connection::{self, NoServer};
 use crate::flows::{FlowGuard, Refused};
 use crate::limits::Limits;
 use crate::sandbox::Sandbox;
@@ -39,8 +40,13 @@ pub(crate) async fn serve<C: Channel>(client: C, sandbox: Arc<Sandbox>, shared: 
         Err(refusal) => return serve::part(stream, &refusal, form(&head)).await,
     };
     drop(proxy);
+    let server = match connection::ahead(&session, inspect).await {
+        Ok(server) => server,
+        Err(NoServer::Failed(error)) => return serve::part(stream, &Refusal::dial(&error), form(&head)).await,
+        Err(NoServer::Revoked) => return stream.reset(),
+    };
     if stream.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await.is_ok() {
-        connection::serve(stream, rest.to_vec(), session, inspect, None).await;
+        connection::serve_tunnel(stream, rest.to_vec(), session, inspect, server).await;
     }
 }
 

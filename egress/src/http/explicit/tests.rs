@@ -118,6 +118,42 @@ async fn tunnels_lead_where_the_policy_lets_connections_go() {
 }
 
 #[tokio::test]
+async fn there_is_no_tunnel_to_what_cannot_be_reached() {
+    let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+    let open = raw_origin(|mut stream| async move {
+        let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+    })
+    .await;
+    let rules = vec![
+        rule("a.test", closed, &json!({})),
+        rule("a.test", open.port(), &json!({})),
+        rule("unknown.test", 443, &json!({ "protocol": "tls" })),
+        rule("judged.test", closed, &json!({ "paths": ["/v1"] })),
+    ];
+    let world = World::new(rules);
+    let connect = |host: &str, port: u16| format!("CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n");
+    for (host, port, because, recorded) in [
+        ("a.test", closed, "upstream-unreachable", "upstream-failed"),
+        ("unknown.test", 443, "name-lookup-failed", "lookup-failed"),
+    ] {
+        let mut line = client(&world).await;
+        let answer = line.ask(&connect(host, port)).await;
+        assert_eq!((answer.status, answer.header("sbx-refusal")), (502, Some(because)), "{answer:?}");
+        assert!(line.ends().await);
+        assert_eq!(world.records.all().pop().unwrap().because.as_deref(), Some(recorded));
+    }
+    let mut line = client(&world).await;
+    line.send(connect("a.test", open.port())).await;
+    assert_eq!(line.head().await.0, 200);
+    // Each request has an answer of its own there.
+    let mut line = client(&world).await;
+    line.send(connect("judged.test", closed)).await;
+    assert_eq!(line.head().await.0, 200);
+    let refused = line.get("judged.test", "/v2").await;
+    assert_eq!((refused.status, line.get("judged.test", "/v1").await.status), (403, 502));
+}
+
+#[tokio::test]
 async fn what_is_inside_a_tunnel_is_looked_at_as_elsewhere() {
     let authority = Authority::generate("the world").unwrap();
     let tls = authority.config(&"a.test".parse().unwrap()).unwrap();
