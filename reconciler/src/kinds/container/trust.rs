@@ -26,7 +26,7 @@ pub const APT: &str = "apt.conf";
 pub const WGET: &str = "wgetrc";
 
 /// Variables that name a file which is used in place of the program's own list.
-const IN_PLACE_OF_THEIR_OWN: [&str; 14] = [
+const IN_PLACE_OF_THEIR_OWN: [&str; 15] = [
     // OpenSSL and what uses it: Python, Ruby, PHP, Perl. Go and Rust follow.
     "SSL_CERT_FILE",
     "NIX_SSL_CERT_FILE",
@@ -36,6 +36,8 @@ const IN_PLACE_OF_THEIR_OWN: [&str; 14] = [
     "PIP_CERT",
     "GIT_SSL_CAINFO",
     "CARGO_HTTP_CAINFO",
+    // Node's own variable is enough for npm, but not where a configuration of this machine's npm names a file.
+    "NPM_CONFIG_CAFILE",
     "BUNDLE_SSL_CA_CERT",
     "AWS_CA_BUNDLE",
     "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE",
