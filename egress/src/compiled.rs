@@ -187,7 +187,8 @@ impl Compiled {
             ControlFlow::Break(rule) => Arc::clone(rule),
             ControlFlow::Continue(()) => first,
         };
-        if speech.map_or(inspect == Inspect::Nothing, |speech| inspect.lets_pass(port, speech)) {
+        let passes = speech.map_or(inspect == Inspect::Nothing, |speech| inspect.lets_pass(port, speech));
+        if passes || Defence::Speech.is_off() {
             RequestVerdict::Allow(named)
         } else {
             RequestVerdict::Deny(Denial::Protocol(named))
