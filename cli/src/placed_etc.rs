@@ -1,8 +1,9 @@
-//! Files below `/etc` that sandboxes have from us, as files on this host.
+//! Files below `/etc` that sandboxes have from us, and directories for their sockets, on this host.
 
 use std::path::Path;
 
-use reconciler::kinds::container::etc;
+use reconciler::kinds::container::{self, etc};
+use reconciler::resource::Naming;
 use schema::Config;
 
 use crate::failure::Failure;
@@ -12,6 +13,12 @@ use crate::placed;
 pub fn place(data: &Path, config: &Config) -> Result<(), Failure> {
     for file in config.sandboxes.values().flat_map(etc::files) {
         placed::place(&file.path(data), file.text.as_bytes(), 0o644)?;
+    }
+    let naming = Naming::new(config.project.as_str());
+    let directories = config.sandboxes.values().filter_map(|sandbox| container::sockets(&naming, data, sandbox));
+    for directory in directories {
+        std::fs::create_dir_all(&directory)
+            .map_err(|error| Failure::io(format!("cannot make {}", directory.display()), &error))?;
     }
     Ok(())
 }

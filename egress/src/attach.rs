@@ -36,6 +36,7 @@ mod gate;
 mod kernel;
 mod netlink;
 mod socket;
+pub mod socket_door;
 mod target;
 mod wire;
 
@@ -105,6 +106,17 @@ pub fn nft() -> Option<PathBuf> {
 pub async fn attach(program: &Path, target: &Target, plan: &Plan) -> Result<Attached, AttachError> {
     let Plan { udp, peers, gate } = plan.clone();
     let answer = conversation::hold(program, target, Task::Attach { udp, peers, gate }).await?;
+    let Some(report) = answer.report else { return Err(AttachError::Helper("did not say what it did".to_owned())) };
+    Ok(Attached { listeners: answer.listeners, gate: answer.gate, report })
+}
+
+/// Attaches to a sandbox that comes to us by another way: it is let in, and nothing leaves it but to its peers.
+///
+/// # Errors
+/// See [`attach`].
+pub async fn attach_closed(program: &Path, target: &Target, plan: &Plan) -> Result<Attached, AttachError> {
+    let Plan { udp: _, peers, gate } = plan.clone();
+    let answer = conversation::hold(program, target, Task::Closed { peers, gate }).await?;
     let Some(report) = answer.report else { return Err(AttachError::Helper("did not say what it did".to_owned())) };
     Ok(Attached { listeners: answer.listeners, gate: answer.gate, report })
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::net::UnixListener;
 use tokio::sync::Semaphore;
 
+use crate::attach::socket_door::SocketDoor;
 use crate::destination::{ByKernel, Destination};
 use crate::direct::Direct;
 use crate::dns::{self, Resolver};
@@ -185,7 +186,14 @@ impl Service {
     }
 
     /// Serves clients that know that this is a proxy and come through a unix socket, made where the sandbox sees it.
-    pub fn start_socket(&self, listener: UnixListener) {
+    ///
+    /// Others may see it too: whoever does not come from the sandbox's network namespace is turned away.
+    ///
+    /// # Errors
+    /// The socket cannot be waited for.
+    pub fn start_socket(&self, door: SocketDoor) -> io::Result<()> {
+        let SocketDoor { listener, network } = door;
+        let listener = UnixListener::from_std(listener)?;
         let (sandbox, shared) = (Arc::clone(&self.sandbox), Arc::clone(&self.shared));
         let (clients, tasks) = (Arc::clone(&self.transparent.clients), self.serving.clone());
         self.listening.spawn(async move {
@@ -195,6 +203,10 @@ impl Service {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                     continue;
                 };
+                if !network.is_that_of(&stream) {
+                    tracing::warn!(sandbox = sandbox.name, "somebody else came to its socket");
+                    continue;
+                }
                 let (sandbox, shared) = (Arc::clone(&sandbox), Arc::clone(&shared));
                 tasks.spawn(async move {
                     handover::explicit(stream, sandbox, shared).await;
@@ -202,6 +214,7 @@ impl Service {
                 });
             }
         });
+        Ok(())
     }
 
     /// The sandbox that is served.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use schema::config::{Egress, EgressMode, Image, Transport};
+use schema::config::{Egress, Image};
 
 use crate::desired::DesireContext;
 use crate::kinds::image;
@@ -13,13 +13,6 @@ use crate::plan::Notice;
 
 /// An error for every policy that would have to be served.
 pub fn notices(context: &DesireContext<'_>) -> Vec<Notice> {
-    let sandboxes = context.config.sandboxes.iter().map(|(name, sandbox)| {
-        let why = match sandbox.egress.mode {
-            EgressMode::Allowlist if sandbox.egress.transport == Transport::Socket => Some("transport `socket`"),
-            EgressMode::Allowlist | EgressMode::Direct | EgressMode::None | EgressMode::Open => None,
-        };
-        (format!("sandboxes.{name}.egress"), why)
-    });
     let images: BTreeSet<_> = image::used(context).into_iter().map(|used| used.name).collect();
     let images = images.into_iter().filter_map(|name| match context.config.images.get(name)? {
         Image::Setup { egress, .. } => Some((format!("images.{name}.setup.egress"), rules(egress))),
@@ -29,7 +22,7 @@ pub fn notices(context: &DesireContext<'_>) -> Vec<Notice> {
         let message = format!("{} of egress is not available yet", why?);
         Some(context.error("egress-unavailable", &place, message, "write `mode: none`, or `mode: open` for everything"))
     };
-    sandboxes.chain(images).filter_map(problem).collect()
+    images.filter_map(problem).collect()
 }
 
 fn rules(egress: &Egress) -> Option<&'static str> {
@@ -65,12 +58,6 @@ mod tests {
              plain: { image: base }\n  \
              socket: { image: base, egress: { transport: socket } }\n",
         );
-        assert_eq!(
-            blamed(&config).await,
-            [
-                "sandboxes.yaml:15:26 transport `socket` of egress is not available yet",
-                "sandboxes.yaml:5:44 `allow` of egress is not available yet",
-            ]
-        );
+        assert_eq!(blamed(&config).await, ["sandboxes.yaml:5:44 `allow` of egress is not available yet",]);
     }
 }

@@ -37,6 +37,8 @@ mod replace;
 mod sandbox;
 mod secret;
 mod smoke;
+#[cfg(feature = "failpoints")]
+mod socket;
 mod ssh;
 mod sudo;
 mod terminal;

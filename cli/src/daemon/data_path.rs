@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use egress::attach::socket_door::SocketDoor;
 use egress::attach::{self, Target};
 use egress::daemon::world::{Running, Serve, Serving, Way};
 use egress::direct::Direct;
@@ -48,8 +49,12 @@ impl Serve for DataPath {
             None => Service::start(own, listeners, shared),
         };
         let service = service.map_err(|error| format!("its sockets: {error}"))?;
+        if let Way::Socket(directory) = &running.way {
+            let door = SocketDoor::make(directory, &target).and_then(|door| service.start_socket(door));
+            door.map_err(|error| format!("its socket in {}: {error}", directory.display()))?;
+        }
         let more = Arc::default();
-        let served = Served { service: Arc::new(service), way: running.way, target, ports, more, _lease: lease };
+        let served = Served { service: Arc::new(service), way: running.way.clone(), target, ports, more, _lease: lease };
         served.service.set_peers(peers(running));
         served.listen_to(&udp_ports(&sandbox.generation().policy));
         Ok(Box::new(served))

@@ -103,11 +103,13 @@ fn world(served: Served) -> World {
     let running = running
         .into_iter()
         .filter_map(|sandbox| {
-            let RunningSandbox { container, project, sandbox, pid, started_at, open, gated, way, peers } = sandbox;
+            let RunningSandbox { container, project, sandbox, pid, started_at, open, gated, way, socket, peers } =
+                sandbox;
             let way = match way {
                 spec::Way::Proxy => Way::Proxy,
                 spec::Way::Direct => Way::Direct,
-                spec::Way::Socket => Way::Socket,
+                // Without the mount nobody inside would see it.
+                spec::Way::Socket => Way::Socket(socket?),
             };
             // Without a policy and without a gate there is nothing to serve and nobody waits; and a network of the
             // engine's that leads out is not for us to close.

@@ -25,7 +25,7 @@ impl Attach for Namespaces {
     async fn attach(&self, running: &Running, policy: &Policy) -> Result<Attached, String> {
         let target = hold(running)?;
         let peers = addresses(running);
-        let (attached, direct) = match running.way {
+        let (attached, direct) = match &running.way {
             Way::Direct => {
                 let attached = attach::attach_direct(Path::new(PROGRAM), &target, running.gated).await;
                 let (attached, attach::Direct { feeder, standing }) = attached.map_err(|error| told(&error))?;
@@ -34,9 +34,13 @@ impl Attach for Namespaces {
                 let direct = Direct::begin(Box::new(feeder), standing, generation, peers, today).await;
                 (attached, Some(direct.map_err(|why| format!("its packet filter: {why}"))?))
             }
-            Way::Proxy | Way::Socket => {
+            way @ (Way::Proxy | Way::Socket(_)) => {
                 let plan = Plan { udp: udp_ports(policy), peers, gate: running.gated };
-                let attached = attach::attach(Path::new(PROGRAM), &target, &plan).await;
+                let program = Path::new(PROGRAM);
+                let attached = match way {
+                    Way::Socket(_) => attach::attach_closed(program, &target, &plan).await,
+                    _ => attach::attach(program, &target, &plan).await,
+                };
                 (attached.map_err(|error| told(&error))?, None)
             }
         };

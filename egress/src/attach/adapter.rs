@@ -30,6 +30,8 @@ pub enum Adapter {
     Loopback,
     /// None: the engine's own network, behind a packet filter.
     Engine,
+    /// None, and no network but `lo` and internal ones.
+    Nothing,
 }
 
 impl fmt::Display for Adapter {
@@ -39,6 +41,7 @@ impl fmt::Display for Adapter {
             Self::Pair => "closed pair of veth devices",
             Self::Loopback => "route on lo",
             Self::Engine => "engine's network",
+            Self::Nothing => "nothing",
         })
     }
 }

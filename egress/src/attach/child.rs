@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use super::adapter::{DeadEnd, Installed, engines_network};
 use super::channel::{Channel, DESCRIPTORS, wait_for};
@@ -16,7 +16,7 @@ use super::enter::{Inside, enter};
 use super::error::Refusal;
 use super::gate::{GATE, READY};
 use super::wire::{Feed, Reply, Request, Role, Task};
-use super::{Report, kernel, socket};
+use super::{Adapter, Report, kernel, socket};
 use crate::nft;
 use crate::synthetic::ADAPTER_V6;
 
@@ -88,6 +88,15 @@ fn take(channel: &Channel) -> Result<Done, Refusal> {
             let report = attach(channel, &inside, &udp, &peers, gate)?;
             Ok(Done { stays: None, report: Some(report) })
         }
+        Task::Closed { peers, gate } => {
+            nft::start(&nft::allowlist(&peers))?.finish()?;
+            let mut sockets = Vec::new();
+            sockets.extend(through_gate(&inside, gate)?);
+            pass(channel, &sockets)?;
+            let ipv6 = socket::has_address(Ipv6Addr::LOCALHOST);
+            let report = Report { adapter: Adapter::Nothing, ipv6, problems: Vec::new() };
+            Ok(Done { stays: None, report: Some(report) })
+        }
         Task::Direct { gate } => {
             // What was open stays so until the daemon has judged it: that is the first thing it does.
             let standing = nft::listed().and_then(|listed| nft::standing(&listed));
@@ -146,11 +155,14 @@ fn serve(
     let Installed { adapter, ipv6, problems } = installed;
     let mut sockets = socket::listeners(ipv6)?;
     sockets.extend(socket::relays(udp, ipv6)?);
-    if gate && let Some(gate) = reach_gate(inside)? {
-        sockets.push((Role::Gate, gate));
-    }
+    sockets.extend(through_gate(inside, gate)?);
     pass(channel, &sockets)?;
     Ok(Report { adapter, ipv6, problems })
+}
+
+/// What holds PID 1, if it waits.
+fn through_gate(inside: &Inside, gate: bool) -> Result<Option<(Role, OwnedFd)>, Refusal> {
+    Ok(if gate { reach_gate(inside)?.map(|gate| (Role::Gate, gate)) } else { None })
 }
 
 /// What the gate is there to prevent, for tests.

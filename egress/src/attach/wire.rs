@@ -33,6 +33,11 @@ pub enum Task {
     Peers {
         peers: BTreeSet<IpAddr>,
     },
+    /// No socket is made: there is another way to us.
+    Closed {
+        peers: BTreeSet<IpAddr>,
+        gate: bool,
+    },
     /// The child stays, and takes [`Feed`] after [`Feed`].
     Direct {
         gate: bool,

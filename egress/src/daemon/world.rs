@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -32,15 +33,15 @@ pub struct Running {
 }
 
 /// How what a sandbox sends comes to the daemon, or does not.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Way {
     /// Taken over inside of its network namespace.
     #[default]
     Proxy,
     /// Not at all: it connects by itself, over the engine's network and a packet filter (mode `direct`).
     Direct,
-    /// Through a unix socket that is mounted into it (`transport: socket`).
-    Socket,
+    /// Through a unix socket in this directory of the host, which is mounted into it (`transport: socket`).
+    Socket(PathBuf),
 }
 
 /// The policy of a sandbox as the engine keeps it.

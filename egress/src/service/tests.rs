@@ -1,5 +1,6 @@
 mod agree;
 mod dns;
+mod socket;
 mod tcp;
 mod tls;
 mod udp;

@@ -25,7 +25,7 @@ mod mounts;
 pub mod trust;
 
 pub use build::DEFAULT_NETWORK;
-pub use mounts::INIT;
+pub use mounts::{INIT, SOCKET, sockets};
 
 /// The kind.
 pub struct Containers;

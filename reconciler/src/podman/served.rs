@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 
 use hyper::Method;
 use serde::Deserialize;
@@ -11,11 +12,11 @@ use super::wire::{ListedContainer, ListedImage};
 use super::{Reader, patiently};
 use crate::backend::{BackendError, ErrorKind};
 use crate::facts::ObjectFacts;
-use crate::kinds::container::DEFAULT_NETWORK;
+use crate::kinds::container::{DEFAULT_NETWORK, SOCKET};
 use crate::kinds::policy::{NOUN, serial};
 use crate::ownership::is_ours;
 use crate::resource::{Labels, Naming, label};
-use crate::spec::Way;
+use crate::spec::{MountOrigin, MountSpec, Way};
 
 /// How long an engine may have nothing to tell until the question is asked anew.
 const QUIET: std::time::Duration = std::time::Duration::from_hours(1);
@@ -39,6 +40,8 @@ pub struct RunningSandbox {
     pub gated: bool,
     /// How what it sends comes to the daemon, or does not.
     pub way: Way,
+    /// The directory for its socket, where that is the way.
+    pub socket: Option<PathBuf>,
     /// Names and addresses of other sandboxes on its networks.
     pub peers: BTreeMap<String, Vec<IpAddr>>,
 }
@@ -91,6 +94,7 @@ impl Changes {
 struct Spec {
     gate: bool,
     way: Way,
+    mounts: Vec<MountSpec>,
 }
 
 impl Reader {
@@ -216,6 +220,10 @@ fn running(row: ListedContainer, images: &[ListedImage]) -> Option<RunningSandbo
         open: networks.iter().any(|network| network == DEFAULT_NETWORK),
         gated: spec.gate,
         way: spec.way,
+        socket: spec.mounts.into_iter().find_map(|mount| match mount.source {
+            MountOrigin::Bind { source } if mount.target == Path::new(SOCKET) => Some(source),
+            _ => None,
+        }),
         peers: BTreeMap::new(),
     })
 }

@@ -62,7 +62,7 @@ enum EgressMode {
 enum Transport {
     /// By themselves; programs notice nothing.
     Transparent,
-    /// Through a unix socket inside, for images that bring their own client.
+    /// Through the unix socket `/run/sbx/egress/egress.sock` inside, for images that bring their own client.
     Socket,
 }
 

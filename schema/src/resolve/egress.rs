@@ -73,13 +73,19 @@ impl Resolver<'_> {
         if mode == EgressMode::Direct {
             self.check_direct(&allow, &deny, node, mode_span);
         }
-        if matches!(upstream, Upstream::Http(_)) {
+        let transport: Transport =
+            refused.right(node, "transport").and_then(|node| refused.rest(node).ok()).unwrap_or_default();
+        let carriers = [
+            ("upstream", matches!(upstream, Upstream::Http(_)), "an HTTP proxy", "the proxy"),
+            ("transport", transport == Transport::Socket, "a socket for HTTP", "the transport"),
+        ];
+        for (field, _, carrier, related) in carriers.into_iter().filter(|(_, is, ..)| *is) {
             for rule in allow.iter().filter(|rule| rule.rule.protocol == Protocol::Udp) {
                 self.problem(
                     UNENFORCEABLE
-                        .at(rule.protocol, "an HTTP proxy carries no datagrams")
+                        .at(rule.protocol, format!("{carrier} carries no datagrams"))
                         .with_help("remove the rule, or reach the outside another way")
-                        .with_related(node.entry("upstream").map_or(span, |entry| entry.key_span), "the proxy"),
+                        .with_related(node.entry(field).map_or(span, |entry| entry.key_span), related),
                 );
             }
         }
@@ -91,8 +97,6 @@ impl Resolver<'_> {
             dial_allow: self.dial(refused.right(node, "dial"), refused),
             upstream,
         };
-        let transport: Transport =
-            refused.right(node, "transport").and_then(|node| refused.rest(node).ok()).unwrap_or_default();
         match mode {
             EgressMode::Allowlist | EgressMode::Direct => Egress { mode, policy, transport },
             EgressMode::None | EgressMode::Open => Egress { mode, ..Egress::default() },

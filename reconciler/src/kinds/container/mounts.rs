@@ -2,17 +2,21 @@
 
 use std::path::{Path, PathBuf};
 
-use schema::config::{Home, Image, Mode, MountSource, Relabel, Sandbox};
+use schema::config::{EgressMode, Home, Image, Mode, MountSource, Relabel, Sandbox, Transport};
 
 use super::{etc, trust};
 use crate::desired::DesireContext;
 use crate::host_facts::PathKind;
 use crate::kinds::{image, worktree};
 use crate::plan::Notice;
+use crate::resource::Naming;
 use crate::spec::{MountOrigin, MountSpec};
 
 /// Where `sbx-init` is mounted inside.
 pub const INIT: &str = "/run/sbx/init";
+
+/// Where the directory of a sandbox's socket is mounted inside (`transport: socket`); the socket in it is `egress.sock`.
+pub const SOCKET: &str = "/run/sbx/egress";
 
 const MIB: u64 = 1 << 20;
 const TMP_BYTES: u64 = 512 * MIB;
@@ -46,6 +50,9 @@ impl<'a> Mounts<'a> {
         all.worktrees();
         all.desktop();
         all.overlay();
+        if let Some(directory) = sockets(context.naming, &context.host.data, sandbox) {
+            all.add(bind(directory, SOCKET.into(), true));
+        }
         all.add(bind(context.host.init.clone(), INIT.into(), true));
         (all.specs, all.notices, all.env)
     }
@@ -268,6 +275,13 @@ impl<'a> Mounts<'a> {
             None => self.fail("overlay", "overlay", format!("overlay {} was not looked at", tree.display()), ""),
         }
     }
+}
+
+/// The directory on the host for the socket of `sandbox`, below the directory where `sbx` keeps its data; none where it
+/// comes by another way. A directory, as a mount would show a socket that is there no more for ever.
+pub fn sockets(naming: &Naming, data: &Path, sandbox: &Sandbox) -> Option<PathBuf> {
+    let wanted = sandbox.egress.mode == EgressMode::Allowlist && sandbox.egress.transport == Transport::Socket;
+    wanted.then(|| data.join("sockets").join(naming.object(sandbox.name.as_str())))
 }
 
 fn bind(source: PathBuf, target: PathBuf, read_only: bool) -> MountSpec {

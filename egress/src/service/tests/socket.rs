@@ -1,0 +1,70 @@
+//! Clients that come through a unix socket.
+
+use tokio::net::UnixStream;
+
+use super::*;
+use crate::attach::Target;
+use crate::attach::socket_door::{NAME, Network};
+
+/// A world with such a socket, and the directory it is in.
+fn with_socket(policy: Policy, network: Option<Network>) -> (World, tempfile::TempDir) {
+    let world = world(policy);
+    let directory = tempfile::tempdir().unwrap();
+    let target = Target::hold(std::process::id()).unwrap();
+    // What an earlier daemon left is no obstacle.
+    drop(SocketDoor::make(directory.path(), &target).unwrap());
+    let door = SocketDoor::make(directory.path(), &target).unwrap();
+    let network = network.unwrap_or(door.network);
+    world.service.start_socket(SocketDoor { network, ..door }).unwrap();
+    (world, directory)
+}
+
+async fn asks(directory: &tempfile::TempDir, text: &str) -> String {
+    let mut stream = UnixStream::connect(directory.path().join(NAME)).await.unwrap();
+    let _ = stream.write_all(text.as_bytes()).await;
+    let mut answer = Vec::new();
+    let mut byte = [0];
+    while !answer.ends_with(b"\r\n") && timeout(LONG, stream.read(&mut byte)).await.unwrap().is_ok_and(|read| read > 0)
+    {
+        answer.push(byte[0]);
+    }
+    String::from_utf8(answer).unwrap()
+}
+
+fn connect(host: &str, port: u16) -> String {
+    format!("CONNECT {host}:{port} HTTP/1.1\r\nhost: {host}:{port}\r\n\r\n")
+}
+
+#[tokio::test]
+async fn is_a_proxy_with_the_same_decisions() {
+    let (_server, port) = server().await;
+    let rule = testing::rule("a.test", &[port], schema::policy::Protocol::Tcp);
+    let (world, directory) = with_socket(testing::policy(vec![rule]), None);
+    assert!(asks(&directory, &connect("a.test", port)).await.contains(" 200 "));
+    assert!(asks(&directory, &connect("b.test", port)).await.contains(" 403 "));
+    let records = world.records.wait_for(2).await;
+    let mut told: Vec<_> = records.iter().map(|record| (record.host.as_str(), record.allowed)).collect();
+    told.sort_unstable();
+    assert_eq!(told, [("a.test", true), ("b.test", false)]);
+}
+
+#[tokio::test]
+async fn is_there_for_nobody_from_another_network() {
+    let (server, port) = server().await;
+    let rule = testing::rule("a.test", &[port], schema::policy::Protocol::Tcp);
+    let (_world, directory) = with_socket(testing::policy(vec![rule]), Some(Network::nowhere()));
+    assert_eq!(asks(&directory, &connect("a.test", port)).await, "");
+    nobody_came(&server).await;
+}
+
+#[tokio::test]
+async fn takes_the_place_of_nothing_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let target = Target::hold(std::process::id()).unwrap();
+    std::fs::write(directory.path().join(NAME), "mine").unwrap();
+    assert!(SocketDoor::make(directory.path(), &target).is_err());
+    assert_eq!(std::fs::read_to_string(directory.path().join(NAME)).unwrap(), "mine");
+    let link = directory.path().join("link");
+    std::os::unix::fs::symlink("/tmp", &link).unwrap();
+    assert!(SocketDoor::make(&link, &target).is_err(), "a link leads elsewhere");
+}
