@@ -5,6 +5,7 @@ use std::path::Path;
 use reconciler::kinds::container::{self, etc};
 use reconciler::resource::Naming;
 use schema::Config;
+use schema::config::Image;
 
 use crate::failure::Failure;
 use crate::placed;
@@ -12,6 +13,11 @@ use crate::placed;
 /// Those of every sandbox of `config`, under `data`. Sandboxes that run keep theirs: other content has another name.
 pub fn place(data: &Path, config: &Config) -> Result<(), Failure> {
     for file in config.sandboxes.values().flat_map(etc::files) {
+        placed::place(&file.path(data), file.text.as_bytes(), 0o644)?;
+    }
+    let set_up = |image: &Image| matches!(image, Image::Setup { egress, .. } if !egress.policy.allow.is_empty());
+    if config.images.values().any(set_up) {
+        let file = etc::resolv_conf();
         placed::place(&file.path(data), file.text.as_bytes(), 0o644)?;
     }
     let naming = Naming::new(config.project.as_str());
@@ -75,5 +81,7 @@ mod tests {
         let files: Vec<_> = config.sandboxes.values().flat_map(etc::files).collect();
         let (v4, v6) = (egress::synthetic::RESOLVER_V4, egress::synthetic::RESOLVER_V6);
         assert_eq!(files[0].text, format!("nameserver {v4}\nnameserver {v6}\n"));
+        assert_eq!(reconciler::kinds::policy::LISTENER, egress::attach::TCP_PORT);
+        assert!(container::SOCKET.starts_with("/run/sbx/") && egress::attach::socket_door::NAME == "egress.sock");
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use schema::policy::Policy;
 use serde::{Deserialize, Serialize};
 
 use crate::resource::Labels;
@@ -237,8 +238,15 @@ pub enum ImageSpec {
         from: ImageUse,
         /// Shell commands.
         run: Vec<String>,
-        /// `none` or `open`.
+        /// `none`, `open` or `allowlist`.
         egress: String,
+        /// What they may reach, with `allowlist`. The image is made from it as from the commands: an image that was made
+        /// under a wider list is not the one that a narrower list makes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        policy: Option<Box<Policy>>,
+        /// A file of ours that says who is asked for names, with `allowlist`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        resolv_conf: Option<PathBuf>,
         /// Id of the image to start from, where nothing else pins it and it is known: when it moves, this is another
         /// image.
         #[serde(default, skip_serializing_if = "Option::is_none")]

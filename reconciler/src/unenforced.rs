@@ -15,18 +15,24 @@ use crate::plan::Notice;
 pub fn notices(context: &DesireContext<'_>) -> Vec<Notice> {
     let images: BTreeSet<_> = image::used(context).into_iter().map(|used| used.name).collect();
     let images = images.into_iter().filter_map(|name| match context.config.images.get(name)? {
-        Image::Setup { egress, .. } => Some((format!("images.{name}.setup.egress"), rules(egress))),
+        Image::Setup { egress, .. } => Some((format!("images.{name}.setup.egress"), unserved(egress))),
         _ => None,
     });
     let problem = |(place, why): (String, Option<&str>)| {
         let message = format!("{} of egress is not available yet", why?);
-        Some(context.error("egress-unavailable", &place, message, "write `mode: none`, or `mode: open` for everything"))
+        Some(context.error("egress-unavailable", &place, message, "leave methods, paths and headers out, or write `mode: open` for everything"))
     };
     images.filter_map(problem).collect()
 }
 
-fn rules(egress: &Egress) -> Option<&'static str> {
-    (!egress.policy.is_empty()).then_some("`allow`")
+/// A set-up trusts no certificate of ours, and nobody keeps secrets for it.
+fn unserved(egress: &Egress) -> Option<&'static str> {
+    let inside_tls =
+        |rule: &Rule| rule.needs_requests() && rule.ports.iter().any(|ports| *ports != PortRange::one(80));
+    if !egress.policy.secrets().is_empty() {
+        return Some("a secret in `setup`");
+    }
+    egress.policy.allow.iter().any(inside_tls).then_some("a rule about requests inside TLS in `setup`")
 }
 
 #[cfg(test)]
@@ -46,18 +52,21 @@ mod tests {
     async fn nothing_runs_under_a_policy_that_nobody_serves() {
         let config = config(
             "images:\n  debian: { ref: docker.io/library/debian:bookworm }\n  \
-             base: { from: debian, setup: { run: [a], egress: { allow: [{ host: a.example }] } } }\n  \
+             base: { from: debian, setup: { run: [a], egress: { allow: [{ host: a.example, paths: [/v1] }] } } }\n  \
              fine: { from: debian, setup: { run: [a], egress: { deny: [{ host: a.example }] } } }\n  \
-             idle: { from: debian, setup: { run: [b], egress: { allow: [{ host: a.example }] } } }\n\
+             plain: { from: debian, setup: { run: [b], egress: { allow: [{ host: a.example }] } } }\n  \
+             idle: { from: debian, setup: { run: [b], egress: { allow: [{ host: a.example, paths: [/v1] }] } } }\n\
              sandboxes:\n  \
              direct: { image: fine, egress: { mode: direct } }\n  \
              rules: { image: base, egress: { allow: [{ host: a.example }] } }\n  \
              empty: { image: base, egress: { allow: [], deny: [{ host: a.example }] } }\n  \
              none: { image: base, egress: { mode: none } }\n  \
              open: { image: base, egress: { mode: open } }\n  \
-             plain: { image: base }\n  \
+             plain: { image: plain }\n  \
              socket: { image: base, egress: { transport: socket } }\n",
         );
-        assert_eq!(blamed(&config).await, ["sandboxes.yaml:5:44 `allow` of egress is not available yet",]);
+        assert_eq!(blamed(&config).await, [
+                "sandboxes.yaml:5:44 a rule about requests inside TLS in `setup` of egress is not available yet",
+            ]);
     }
 }

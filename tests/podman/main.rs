@@ -36,6 +36,8 @@ mod registry;
 mod replace;
 mod sandbox;
 mod secret;
+#[cfg(feature = "failpoints")]
+mod setup;
 mod smoke;
 #[cfg(feature = "failpoints")]
 mod socket;

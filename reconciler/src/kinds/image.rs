@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use schema::Name;
 use schema::config::{EgressMode, Image, Pull, User};
 
-use super::{Change, Kind, PlanContext, fixed};
+use super::container::etc;
+use super::{Change, Kind, PlanContext, fixed, policy};
 use crate::desired::{DesireContext, Desired, DesiredState, to_spec};
 use crate::diff;
 use crate::facts::{ImageFacts, Snapshot};
@@ -213,12 +214,22 @@ fn spec(context: &DesireContext<'_>, name: &Name, image: &Image, user: Option<&U
             let from = image_use(context, from, None)?;
             let base = Some(&from).filter(|from| from.key.is_empty());
             let base = base.and_then(|from| find(context.snapshot, &from.reference)).map(str::to_owned);
+            let served = egress.mode == EgressMode::Allowlist && !egress.policy.allow.is_empty();
+            let policy = served.then(|| Box::new(policy::canonical(&egress.policy)));
+            let resolv_conf = served.then(|| etc::resolv_conf().path(&context.host.data));
             let egress = match egress.mode {
-                EgressMode::None | EgressMode::Allowlist | EgressMode::Direct => "none",
                 EgressMode::Open => "open",
-            }
-            .to_owned();
-            let spec = |base| ImageSpec::Setup { from: from.clone(), run: run.clone(), egress: egress.clone(), base };
+                EgressMode::Allowlist if served => "allowlist",
+                EgressMode::None | EgressMode::Allowlist | EgressMode::Direct => "none",
+            };
+            let spec = |base| ImageSpec::Setup {
+                from: from.clone(),
+                run: run.clone(),
+                egress: egress.to_owned(),
+                policy: policy.clone(),
+                resolv_conf: resolv_conf.clone(),
+                base,
+            };
             // Made in the run that pulled the base, before anybody knew its id: the label says that it is the same one.
             let early = spec(None);
             let tag = reference(context.naming, name.as_str(), &early, &crate::desired::spec_hash(&to_spec(&early)));
@@ -272,9 +283,12 @@ fn compare(
         ImageSpec::Setup { from, .. } => format!("set up from {}", from.name),
     };
     let labels = ownership::labels(context.naming, NOUN, &desired.id.name, (context.new_uid)(), &desired.hash);
-    let mut change = Change::of(desired, Action::Create)
-        .because("not on the engine")
-        .step(title, Op::CreateImage { object: NewObject { name: reference, labels }, spec });
+    let mut change = Change::of(desired, Action::Create).because("not on the engine");
+    if matches!(&spec, ImageSpec::Setup { policy: Some(_), .. }) {
+        // Nobody else lets its commands reach what they may.
+        change = change.step("have the daemon run", Op::EnsureDaemon);
+    }
+    let mut change = change.step(title, Op::CreateImage { object: NewObject { name: reference, labels }, spec });
     change.fields = diff::created(&desired.spec);
     change
 }
@@ -300,4 +314,34 @@ fn leftovers(context: &mut PlanContext<'_>, current: &BTreeSet<String>) -> Vec<C
         }
     }
     changes
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::host_facts::HostFacts;
+    use crate::testing::{config, desired};
+
+    /// The hash of an image that is set up under `egress`, and what it says of that.
+    async fn set_up(before: &str, egress: &str) -> (String, serde_json::Value) {
+        let config = config(&format!(
+            "{before}images:\n  debian: {{ ref: docker.io/library/debian:bookworm }}\n  \
+             tooled: {{ from: debian, setup: {{ run: [a], egress: {egress} }} }}\n\
+             sandboxes: {{ api: {{ image: tooled }} }}\n"
+        ));
+        let state = desired(&config, &HostFacts::default()).await;
+        let image = state.resources.into_iter().find(|resource| resource.id.name == "tooled").expect("it is used");
+        (image.hash, image.spec)
+    }
+
+    #[tokio::test]
+    async fn what_a_set_up_may_reach_is_part_of_what_its_image_is_made_from() {
+        let rule = "{ allow: [{ host: a.example }] }";
+        let (hash, spec) = set_up("", rule).await;
+        assert_eq!(spec["egress"], "allowlist");
+        assert_eq!(set_up("# further down\n", rule).await.0, hash, "where it is written is none");
+        assert_ne!(set_up("", "{ allow: [{ host: b.example }] }").await.0, hash);
+        let (nothing, spec) = set_up("", "{}").await;
+        assert_ne!(nothing, hash);
+        assert_eq!((&spec["egress"], spec.get("policy")), (&"none".into(), None), "as before there were any");
+    }
 }

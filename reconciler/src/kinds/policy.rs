@@ -41,15 +41,34 @@ impl PolicySpec {
     /// The same without what does not count: places, and the order of rules.
     fn canonical(&self) -> Value {
         let Self { policy, secrets } = self;
-        let mut policy = policy.clone();
-        for rules in [&mut policy.allow, &mut policy.deny] {
-            for rule in rules.iter_mut() {
-                rule.place = Place::default();
-            }
-            rules.sort_by_cached_key(|rule| to_spec(rule).to_string());
-        }
-        json!({ "policy": policy, "secrets": secrets })
+        json!({ "policy": canonical(policy), "secrets": secrets })
     }
+}
+
+/// A policy without what does not count: places, and the order of rules.
+pub fn canonical(policy: &Policy) -> Policy {
+    let mut policy = policy.clone();
+    for rules in [&mut policy.allow, &mut policy.deny] {
+        for rule in rules.iter_mut() {
+            rule.place = Place::default();
+        }
+        rules.sort_by_cached_key(|rule| to_spec(rule).to_string());
+    }
+    policy
+}
+
+/// The port of the daemon's listener inside of what it serves.
+pub const LISTENER: u16 = 64080;
+
+/// The object that holds `policy` for `name`, which is no sandbox, as long as that is there. What an earlier run has left
+/// for the same purpose has another name: whoever removes that does not remove this.
+pub fn passing(naming: &Naming, name: &str, policy: &Policy, uid: String) -> NewObject {
+    let hash = spec_hash(&json!([policy, uid]));
+    let mut labels = ownership::labels(naming, NOUN, name, uid, &hash);
+    labels.insert(label::SERIAL.to_owned(), "1".to_owned());
+    labels.insert(label::SPEC.to_owned(), to_spec(policy).to_string());
+    labels.insert(label::SECRETS.to_owned(), "{}".to_owned());
+    NewObject { name: naming.policy(name, &hash), labels }
 }
 
 impl Kind for Policies {

@@ -96,7 +96,7 @@ impl Namespace {
 }
 
 #[derive(Serialize)]
-struct Mount {
+pub(super) struct Mount {
     destination: String,
     #[serde(rename = "type")]
     kind: &'static str,
@@ -429,7 +429,7 @@ fn tmpfs(destination: String, options: &[&str]) -> Mount {
     Mount { destination, kind: "tmpfs", source: "tmpfs".to_owned(), options }
 }
 
-fn bind(source: &Path, destination: String, read_only: bool, relabel: Option<&str>) -> Mount {
+pub(super) fn bind(source: &Path, destination: String, read_only: bool, relabel: Option<&str>) -> Mount {
     let mut options: Vec<String> =
         ["rbind", "rprivate", "nosuid", if read_only { "ro" } else { "rw" }].map(str::to_owned).to_vec();
     let device = std::fs::metadata(source)

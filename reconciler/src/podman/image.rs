@@ -58,8 +58,9 @@ impl Podman {
                 progress("importing the root filesystem");
                 self.import(object, upload::root_filesystem(path.clone()).await?).await
             }
-            ImageSpec::Setup { from, run, egress, base } => {
-                let setup = setup::Setup { from, commands: run, egress, base: base.as_deref() };
+            ImageSpec::Setup { from, run, egress, policy, resolv_conf, base } => {
+                let (policy, resolv_conf) = (policy.as_deref(), resolv_conf.as_deref());
+                let setup = setup::Setup { from, commands: run, egress, policy, resolv_conf, base: base.as_deref() };
                 self.set_up(object, &setup, progress).await
             }
         }?;

@@ -201,15 +201,25 @@ fn running(row: ListedContainer, images: &[ListedImage]) -> Option<RunningSandbo
     let get = |labels: &Labels, key| labels.get(key).cloned();
     let uid = get(&row.labels, label::UID)?;
     let inherited = images.iter().any(|image| image.id == row.image_id && image.labels.get(label::UID) == Some(&uid));
-    let (project, sandbox) = (get(&row.labels, label::PROJECT)?, get(&row.labels, label::NAME)?);
+    let project = get(&row.labels, label::PROJECT)?;
     let naming = Naming::new(project.as_str());
     let name = row.names.first()?;
-    let named = *name == naming.object(&sandbox) || *name == naming.successor(&sandbox);
-    let kind = row.labels.get(label::KIND).is_some_and(|kind| kind == crate::kinds::container::NOUN);
-    if inherited || !named || !kind || row.pid == 0 {
+    let (sandbox, spec) = match row.labels.get(label::KIND).map(String::as_str)? {
+        crate::kinds::container::NOUN => {
+            let sandbox = get(&row.labels, label::NAME)?;
+            let named = *name == naming.object(&sandbox) || *name == naming.successor(&sandbox);
+            (named.then_some(sandbox)?, serde_json::from_str::<Spec>(row.labels.get(label::SPEC)?).ok()?)
+        }
+        // What an image is set up in; its label is that of the image, its name tells it from others.
+        "builder" => {
+            let own = name.strip_prefix(&naming.object(""))?;
+            (own.starts_with("builder.").then(|| own.to_owned())?, Spec::default())
+        }
+        _ => return None,
+    };
+    if inherited || row.pid == 0 {
         return None;
     }
-    let spec: Spec = serde_json::from_str(row.labels.get(label::SPEC)?).ok()?;
     let networks = row.networks;
     Some(RunningSandbox {
         container: row.id,
@@ -265,6 +275,16 @@ mod tests {
         assert!(found(row("acme_api"), &[image("1")]).is_empty(), "labels of its image");
         assert!(found(row("experiment"), &[]).is_empty(), "a clone");
         assert!(found(ListedContainer { pid: 0, ..row("acme_api") }, &[]).is_empty());
+        let builder = |name: &str| {
+            let mut row = row(name);
+            row.labels.insert(label::KIND.into(), "builder".into());
+            row.labels.remove(label::SPEC);
+            row
+        };
+        let built = found(builder("acme_builder.0123"), &[]);
+        assert_eq!((built.len(), built[0].sandbox.as_str(), built[0].gated), (1, "builder.0123", false));
+        assert!(found(builder("acme_api"), &[]).is_empty() && found(builder("other_builder.0123"), &[]).is_empty());
+        assert!(found(builder("acme_builder.0123"), &[image("1")]).is_empty(), "labels of its image");
     }
 
     #[test]

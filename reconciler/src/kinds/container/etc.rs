@@ -27,6 +27,11 @@ impl EtcFile {
     }
 }
 
+/// Who answers questions for names.
+pub fn resolv_conf() -> EtcFile {
+    EtcFile { target: "/etc/resolv.conf", text: RESOLV_CONF.to_owned() }
+}
+
 /// The files of `sandbox`; none where the engine's own are right.
 ///
 /// They depend on no rule: a policy that comes later, or goes, needs no other container.
@@ -41,7 +46,7 @@ pub fn files(sandbox: &Sandbox) -> Vec<EtcFile> {
     }
     let name = &sandbox.name;
     vec![
-        EtcFile { target: "/etc/resolv.conf", text: RESOLV_CONF.to_owned() },
+        resolv_conf(),
         EtcFile {
             target: "/etc/hosts",
             text: format!("127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n127.0.1.1 {name}\n"),

@@ -1,18 +1,26 @@
 //! Running commands in an image and keeping the result.
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use hyper::Method;
+use schema::policy::Policy;
 use serde::Serialize;
 
 use super::{Tail, split_tag};
 use crate::backend::{BackendError, ErrorKind};
+use crate::kinds::policy::{LISTENER, passing};
 use crate::podman::client::{LONG_SILENCE, SLOW, with_query};
+use crate::podman::create::{Mount, bind};
 use crate::podman::exec::ExecSpec;
 use crate::podman::logs::Output;
 use crate::podman::{Podman, Progress};
-use crate::resource::{Labels, label, sha256, short};
+use crate::resource::{Labels, Naming, label, sha256, short};
 use crate::spec::{ImageUse, NewObject};
+
+/// How long the daemon may take until it serves a builder.
+const TAKEN_ON_WITHIN: Duration = Duration::from_secs(20);
 
 #[derive(Serialize)]
 struct Builder<'a> {
@@ -24,6 +32,7 @@ struct Builder<'a> {
     labels: &'a Labels,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     netns: BTreeMap<&'a str, &'a str>,
+    mounts: Vec<Mount>,
     env_host: bool,
     httpproxy: bool,
     image_volume_mode: &'a str,
@@ -38,8 +47,12 @@ pub(super) struct Setup<'a> {
     pub from: &'a ImageUse,
     /// Shell commands.
     pub commands: &'a [String],
-    /// `none` or `open`.
+    /// `none`, `open` or `allowlist`.
     pub egress: &'a str,
+    /// What they may reach, with `allowlist`.
+    pub policy: Option<&'a Policy>,
+    /// Says who is asked for names, with `allowlist`.
+    pub resolv_conf: Option<&'a Path>,
     /// Id that `from` has to have.
     pub base: Option<&'a str>,
 }
@@ -56,7 +69,7 @@ impl Podman {
         setup: &Setup<'_>,
         progress: Progress<'_>,
     ) -> Result<(), BackendError> {
-        let Setup { from, commands, egress, base } = setup;
+        let Setup { from, commands, egress, policy, resolv_conf, base } = setup;
         let there = self.reader().resolve_image(&from.reference).await?.ok_or_else(|| {
             BackendError::new(ErrorKind::NotFound, format!("{} is not on the engine", from.reference))
         })?;
@@ -65,7 +78,9 @@ impl Podman {
             return Err(BackendError::new(ErrorKind::Stale, message).with_help("plan again"));
         }
         let project = object.labels.get(label::PROJECT).cloned().unwrap_or_default();
-        let name = format!("{project}_builder.{}", short(&sha256(object.name.as_bytes())));
+        let naming = Naming::new(project.as_str());
+        let own = format!("builder.{}", short(&sha256(object.name.as_bytes())));
+        let name = naming.object(&own);
         if let Some(left) = self.reader().find_container(&name).await? {
             let labels = &left.config.labels;
             if labels.get(label::PROJECT) != Some(&project)
@@ -98,11 +113,52 @@ impl Podman {
             systemd: "false",
             stdin: true,
             init: false,
+            mounts: resolv_conf.map(|path| bind(path, "/etc/resolv.conf".to_owned(), true, None)).into_iter().collect(),
         };
-        self.client().post("/containers/create", &builder, SLOW).await?;
-        let result = self.run_and_commit(&name, object, commands, progress).await;
-        let removed = self.discard_container(&name).await;
-        result.and(removed)
+        let uid = object.labels.get(label::UID).cloned().unwrap_or_default();
+        let held = policy.map(|policy| passing(&naming, &own, policy, uid));
+        // Before anybody can see the container: from its first moment there is something to hold it to.
+        if let Some(held) = &held {
+            self.create_volume(held).await?;
+        }
+        let made = async {
+            self.client().post("/containers/create", &builder, SLOW).await?;
+            let result = self.run_and_commit(&name, object, commands, held.is_some(), progress).await;
+            let removed = self.discard_container(&name).await;
+            result.and(removed)
+        }
+        .await;
+        let forgotten = match &held {
+            Some(held) => self.remove_volume(&held.name).await,
+            None => Ok(()),
+        };
+        made.and(forgotten)
+    }
+
+    /// Waits until the daemon has taken on the network of `builder`: its listener is there, and was made after the rules.
+    /// What connects to it before it is served waits in its queue.
+    async fn taken_on(&self, builder: &str) -> Result<(), BackendError> {
+        let script = format!(
+            "while read -r line; do case $line in *:{LISTENER:04X}\\ *) exit 0;; esac; done </proc/net/tcp; exit 1"
+        );
+        let spec = ExecSpec {
+            command: ["/bin/sh", "-c", &script].map(str::to_owned).to_vec(),
+            user: Some("0:0".to_owned()),
+            ..ExecSpec::default()
+        };
+        let deadline = Instant::now() + TAKEN_ON_WITHIN;
+        loop {
+            let mut session = self.exec(builder, &spec).await?;
+            while session.next().await?.is_some() {}
+            if session.exit_code().await? == 0 {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                let message = "no daemon holds the set-up to its `egress`: its commands were not run";
+                return Err(BackendError::new(ErrorKind::Failed, message).with_help("see `sbx daemon status`"));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     async fn run_and_commit(
@@ -110,12 +166,21 @@ impl Podman {
         builder: &str,
         object: &NewObject,
         commands: &[String],
+        held: bool,
         progress: Progress<'_>,
     ) -> Result<(), BackendError> {
         self.start_container(builder).await?;
+        if held {
+            // Without an interface that leads out there is nothing to be reached before.
+            self.taken_on(builder).await?;
+        }
         for (index, command) in commands.iter().enumerate() {
             progress(&format!("[{}/{}] {command}", index + 1, commands.len()));
-            self.run(builder, command, progress).await?;
+            self.run(builder, command, progress).await.map_err(|error| {
+                let help =
+                    "it reaches what `setup.egress.allow` names; what was refused is in `sbx egress log --denied`";
+                if held && error.help.is_none() { error.with_help(help) } else { error }
+            })?;
         }
         progress("committing");
         let (repo, tag) = split_tag(&object.name);
