@@ -20,15 +20,19 @@ pub fn notices(context: &DesireContext<'_>) -> Vec<Notice> {
     });
     let problem = |(place, why): (String, Option<&str>)| {
         let message = format!("{} of egress is not available yet", why?);
-        Some(context.error("egress-unavailable", &place, message, "leave methods, paths and headers out, or write `mode: open` for everything"))
+        Some(context.error(
+            "egress-unavailable",
+            &place,
+            message,
+            "leave methods, paths and headers out, or write `mode: open` for everything",
+        ))
     };
     images.filter_map(problem).collect()
 }
 
 /// A set-up trusts no certificate of ours, and nobody keeps secrets for it.
 fn unserved(egress: &Egress) -> Option<&'static str> {
-    let inside_tls =
-        |rule: &Rule| rule.needs_requests() && rule.ports.iter().any(|ports| *ports != PortRange::one(80));
+    let inside_tls = |rule: &Rule| rule.needs_requests() && rule.ports.iter().any(|ports| *ports != PortRange::one(80));
     if !egress.policy.secrets().is_empty() {
         return Some("a secret in `setup`");
     }
@@ -65,8 +69,9 @@ mod tests {
              plain: { image: plain }\n  \
              socket: { image: base, egress: { transport: socket } }\n",
         );
-        assert_eq!(blamed(&config).await, [
-                "sandboxes.yaml:5:44 a rule about requests inside TLS in `setup` of egress is not available yet",
-            ]);
+        assert_eq!(
+            blamed(&config).await,
+            ["sandboxes.yaml:5:44 a rule about requests inside TLS in `setup` of egress is not available yet",]
+        );
     }
 }

@@ -75,8 +75,8 @@ on_every_engine! {
         // Whoever else gets to see it.
         let mounts = engine.container("dev")["Mounts"].clone();
         let rows = mounts.as_array().unwrap().iter();
-        let door = rows.filter(|row| row["Destination"] == "/run/sbx/egress").map(|row| text(&row["Source"]).to_owned());
-        let door = door.last().expect("it is mounted");
+        let mut door = rows.filter(|row| row["Destination"] == "/run/sbx/egress").map(|row| text(&row["Source"]).to_owned());
+        let door = door.next_back().expect("it is mounted");
         engine.configure(&format!(
             "sandboxes:\n  {sandbox}\n  other:\n    image: host\n    mounts: [{{ source: {door}, target: /mnt, mode: ro }}]\n"
         ));
