@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use schema::config::{Egress, Image};
+use schema::policy::{PortRange, Rule};
 
 use crate::desired::DesireContext;
 use crate::kinds::image;

@@ -54,7 +54,8 @@ impl Serve for DataPath {
             door.map_err(|error| format!("its socket in {}: {error}", directory.display()))?;
         }
         let more = Arc::default();
-        let served = Served { service: Arc::new(service), way: running.way.clone(), target, ports, more, _lease: lease };
+        let served =
+            Served { service: Arc::new(service), way: running.way.clone(), target, ports, more, _lease: lease };
         served.service.set_peers(peers(running));
         served.listen_to(&udp_ports(&sandbox.generation().policy));
         Ok(Box::new(served))
