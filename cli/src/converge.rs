@@ -22,6 +22,7 @@ use crate::interrupt::Interrupt;
 use crate::project_lock::ProjectLock;
 use crate::render::progress::{Progress, duration};
 use crate::render::{json, outcome, plan as plan_view};
+use crate::replayed::{Replayed, replayed};
 
 /// How a plan is brought about.
 #[derive(Debug)]
@@ -100,7 +101,9 @@ pub async fn converge(
         refuse_stale(saved, &prepared.plan)?;
     }
     if approach.show {
-        show(run, approach, &prepared.plan)?;
+        let destroys = approach.options.destroy.is_some();
+        let replayed = if destroys { None } else { replayed(engine, config, &prepared.plan).await };
+        show(run, approach, &prepared.plan, replayed.as_ref())?;
     }
     refuse(approach, &prepared.plan)?;
     if prepared.plan.is_empty() {
@@ -198,15 +201,15 @@ async fn take(
         .map_err(|error| Failure::failed("sbx::bug", error.to_string()))?
 }
 
-fn show(run: &Run<'_>, approach: &Approach, plan: &Plan) -> Result<(), Failure> {
+fn show(run: &Run<'_>, approach: &Approach, plan: &Plan, replayed: Option<&Replayed>) -> Result<(), Failure> {
     if run.screen.json {
-        return run.screen.result(&json::line(&Line::Plan { plan: json::plan(plan, false) }));
+        return run.screen.result(&json::line(&Line::Plan { plan: json::plan(plan, false, replayed) }));
     }
     if run.screen.quiet && approach.approved {
         return Ok(());
     }
     let accepted: Vec<String> = approach.options.accepted.iter().cloned().collect();
-    let shown = plan_view::Shown { full: false, accepted: &accepted };
+    let shown = plan_view::Shown { full: false, accepted: &accepted, replayed };
     run.screen.result(&plan_view::plan(plan, shown, run.screen.out))
 }
 

@@ -151,6 +151,11 @@ impl Engine {
         facts::status(&self.daemon).await.ok().flatten()
     }
 
+    /// Where the daemon's records are, or would be.
+    pub async fn records(&self) -> PathBuf {
+        self.daemon().await.map_or_else(|| self.daemon.records.clone(), |status| status.records.into())
+    }
+
     /// The part that reads logs.
     pub fn reader(&self) -> &Reader {
         &self.reader

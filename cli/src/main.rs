@@ -25,6 +25,7 @@ mod project_lock;
 #[cfg(test)]
 mod reference;
 mod render;
+mod replayed;
 mod runtime;
 mod saved_plan;
 mod screen;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use prometheus_client::metrics::counter::Counter;
 use serde::{Deserialize, Serialize};
 
 pub mod log;
@@ -88,6 +89,26 @@ impl Spoken {
 pub trait Sink: Send + Sync {
     /// Takes one.
     fn record(&self, record: Record);
+
+    /// Takes one of something that took exactly so long: numbers are finer than records.
+    fn record_lasting(&self, record: Record, lasted: Duration) {
+        self.record(record.lasted(lasted));
+    }
+
+    /// What counts questions of DNS, of which few are recorded.
+    fn questions(&self, project: &str, sandbox: &str) -> Questions {
+        let _ = (project, sandbox);
+        Questions::default()
+    }
+}
+
+/// Counts questions of DNS by what became of them. Copies count together.
+#[derive(Debug, Clone, Default)]
+pub struct Questions {
+    /// About names that are known here.
+    pub answered: Counter,
+    /// About names that are not allowed.
+    pub refused: Counter,
 }
 
 impl Record {

@@ -326,7 +326,7 @@ struct Account<'a> {
 impl Drop for Account<'_> {
     fn drop(&mut self) {
         let Session { sandbox, flow, .. } = self.session;
-        sandbox.sink.record(flow.record(self.spoken, self.because));
+        sandbox.sink.record_lasting(flow.record(self.spoken, self.because), flow.age());
     }
 }
 

@@ -17,6 +17,7 @@ use hickory_proto::rr::rdata::opt::EdnsOption;
 
 use self::answer::Answer;
 use self::cache::{Cache, Cached};
+use crate::audit::Questions;
 use crate::direct::Direct;
 use crate::pool::Lease;
 use crate::refusals::Refusals;
@@ -58,6 +59,7 @@ pub struct Resolver {
     refusals: Arc<Refusals>,
     /// What opens the addresses it tells, where the sandbox itself connects.
     direct: Option<Arc<Direct>>,
+    questions: Questions,
 }
 
 /// What becomes of a question.
@@ -81,7 +83,8 @@ impl Resolver {
         now: Instant,
     ) -> Self {
         let rate = shared.limits.dns_rate.map(|rate| Bucket::new(rate, now));
-        Self { sandbox, shared, v6, cache: Cache::default(), rate, refusals, direct }
+        let questions = sandbox.sink.questions(&sandbox.project, &sandbox.name);
+        Self { sandbox, shared, v6, cache: Cache::default(), rate, refusals, direct, questions }
     }
 
     /// Has answers forgotten that do not hold any more. To be called before each batch of questions.
@@ -102,6 +105,8 @@ impl Resolver {
         if let Some(cached) = self.cache.get(question).filter(|cached| cached.lease.as_ref().is_none_or(held)) {
             response.extend_from_slice(id);
             response.extend_from_slice(&cached.response);
+            let counted = if cached.refused.is_some() { &self.questions.refused } else { &self.questions.answered };
+            counted.inc();
             if let Some((name, again)) = cached.refused.as_mut().filter(|(_, again)| *again <= now) {
                 *again = now + RECORD_AGAIN;
                 self.refusals.name(name, "no-rule");
@@ -125,11 +130,14 @@ impl Resolver {
         let mut answer = self.decide(&message, now);
         if let Some((name, direct)) = answer.later.take().zip(self.direct.as_ref()) {
             let (direct, shared) = (Arc::clone(direct), Arc::clone(&self.shared));
+            self.questions.answered.inc();
             return Reply::Later(Later { name, request: message, direct, shared });
         }
         let Some(bytes) = written(&message, &answer) else { return Reply::Silence };
         response.extend_from_slice(&bytes);
         let Answer { lease, refused, lasting, .. } = answer;
+        let counted = if refused.is_some() { &self.questions.refused } else { &self.questions.answered };
+        counted.inc();
         if let Some(name) = &refused {
             self.refusals.name(name, "no-rule");
         }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -97,16 +97,22 @@ impl Flows {
         (open.tcp, open.udp)
     }
 
-    /// What `generation` would end, as people write it, sorted.
+    /// What `generation` would end, as people write it, sorted: flows, and requests on flows that would stay.
     pub fn cut_by(&self, generation: &Generation, today: Date) -> Vec<String> {
         let open = self.lock();
-        let ended = open.flows.values().filter(|flow| !flow.judge(generation, today));
-        let mut ended: Vec<String> = ended
-            .map(|flow| match (&flow.host, flow.transport) {
-                (Host::Address(std::net::IpAddr::V6(address)), _) => format!("[{address}]:{}", flow.port),
-                (host, _) => format!("{host}:{}", flow.port),
-            })
-            .collect();
+        let mut ended: Vec<String> = Vec::new();
+        for flow in open.flows.values() {
+            let name = match &flow.host {
+                Host::Address(std::net::IpAddr::V6(address)) => format!("[{address}]:{}", flow.port),
+                host => format!("{host}:{}", flow.port),
+            };
+            if flow.judge(generation, today) {
+                let requests = flow.requests.cut_by(generation, &flow.host, flow.port, today);
+                ended.extend(requests.into_iter().map(|request| format!("{name} {request}")));
+            } else {
+                ended.push(name);
+            }
+        }
         ended.sort();
         ended
     }
@@ -280,6 +286,11 @@ impl FlowGuard {
     /// Counts bytes to the sandbox.
     pub fn received(&self, bytes: u64) {
         self.flow.received.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// For how long it is open.
+    pub fn age(&self) -> Duration {
+        self.flow.opened.elapsed()
     }
 
     /// Bytes from the sandbox and to it.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
@@ -12,7 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use crate::audit::{Record, Spoken};
+use crate::audit::{Questions, Record, Spoken};
 
 pub mod endpoint;
 
@@ -45,6 +46,13 @@ struct Kind {
     protocol: Spoken,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, EncodeLabelSet)]
+struct Question {
+    project: String,
+    sandbox: String,
+    allowed: bool,
+}
+
 impl EncodeLabelValue for Spoken {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {
         EncodeLabelValue::encode(&self.word(), encoder)
@@ -52,7 +60,7 @@ impl EncodeLabelValue for Spoken {
 }
 
 /// Seconds: a decision, a request, a long connection.
-const BUCKETS: [f64; 12] = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 60.0, 600.0, 3600.0];
+const BUCKETS: [f64; 14] = [0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 60.0, 600.0, 3600.0];
 
 fn durations() -> Histogram {
     Histogram::new(BUCKETS)
@@ -66,6 +74,7 @@ pub struct Metrics {
     bytes: Family<Carried, Counter>,
     durations: Family<Kind, Histogram, fn() -> Histogram>,
     flows: Family<Of, Gauge>,
+    questions: Family<Question, Counter>,
     lost: Gauge,
     /// Label sets in use, to forget them with their sandbox.
     known: Mutex<BTreeMap<Of, BTreeSet<(Spoken, bool)>>>,
@@ -77,7 +86,7 @@ impl Default for Metrics {
         let decisions = Family::<Decision, Counter>::default();
         registry.register(
             "decisions",
-            "Decisions by protocol and outcome; DNS questions are protocol dns",
+            "Decisions by protocol and outcome, as they are recorded; of questions of DNS, few are",
             decisions.clone(),
         );
         let bytes = Family::<Carried, Counter>::default();
@@ -90,16 +99,27 @@ impl Default for Metrics {
         );
         let flows = Family::<Of, Gauge>::default();
         registry.register("flows", "Open flows", flows.clone());
+        let questions = Family::<Question, Counter>::default();
+        registry.register("dns_questions", "Questions of DNS, by whether the name is allowed", questions.clone());
         let lost = Gauge::default();
         registry.register("lost_records", "Audit records that were lost", lost.clone());
-        Self { registry, decisions, bytes, durations, flows, lost, known: Mutex::default() }
+        Self { registry, decisions, bytes, durations, flows, questions, lost, known: Mutex::default() }
     }
 }
 
 impl Metrics {
-    /// Counts a record.
-    pub fn count(&self, record: &Record) {
-        let Record { project, sandbox, protocol, allowed, sent, received, duration_ms, .. } = record;
+    /// What counts questions of DNS of a sandbox.
+    pub fn questions(&self, project: &str, sandbox: &str) -> Questions {
+        let of = |allowed| {
+            let question = Question { project: project.to_owned(), sandbox: sandbox.to_owned(), allowed };
+            self.questions.get_or_create(&question).clone()
+        };
+        Questions { answered: of(true), refused: of(false) }
+    }
+
+    /// Counts a record of something that took so long.
+    pub fn count(&self, record: &Record, lasted: Duration) {
+        let Record { project, sandbox, protocol, allowed, sent, received, .. } = record;
         let (protocol, allowed) = (*protocol, *allowed);
         let of = || (project.clone(), sandbox.clone());
         let (name, of_sandbox) = of();
@@ -112,8 +132,7 @@ impl Metrics {
         }
         if allowed {
             let (project, sandbox) = of();
-            let seconds = std::time::Duration::from_millis(*duration_ms).as_secs_f64();
-            self.durations.get_or_create(&Kind { project, sandbox, protocol }).observe(seconds);
+            self.durations.get_or_create(&Kind { project, sandbox, protocol }).observe(lasted.as_secs_f64());
         }
         let (project, sandbox) = of();
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -124,6 +143,10 @@ impl Metrics {
     pub fn forget(&self, project: &str, sandbox: &str) {
         let of = Of { project: project.to_owned(), sandbox: sandbox.to_owned() };
         self.flows.remove(&of);
+        for allowed in [true, false] {
+            let (project, sandbox) = (project.to_owned(), sandbox.to_owned());
+            self.questions.remove(&Question { project, sandbox, allowed });
+        }
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(seen) = known.remove(&of) else { return };
         let Of { project, sandbox } = of;
@@ -174,8 +197,14 @@ mod tests {
             received: 20,
             duration_ms: 5,
         };
-        metrics.count(&record);
-        metrics.count(&Record { allowed: false, protocol: Spoken::Dns, sent: 0, received: 0, ..record });
+        metrics.count(&record, Duration::from_micros(5_200));
+        let quick = Record { protocol: Spoken::Http, sent: 0, received: 0, duration_ms: 0, ..record.clone() };
+        metrics.count(&quick, Duration::from_micros(250));
+        metrics.count(&Record { allowed: false, protocol: Spoken::Dns, ..quick }, Duration::ZERO);
+        let questions = metrics.questions("acme", "api");
+        questions.answered.inc();
+        metrics.questions("acme", "api").answered.inc();
+        questions.refused.inc();
         let flows = BTreeMap::from([(("acme".to_owned(), "api".to_owned()), 3)]);
         let text = metrics.text(&flows, 2).expect("encodes");
         for line in [
@@ -185,6 +214,10 @@ mod tests {
             r#"sbx_egress_bytes_total{project="acme",sandbox="api",direction="received"} 20"#,
             r#"sbx_egress_duration_seconds_bucket{le="0.01",project="acme",sandbox="api",protocol="tls"} 1"#,
             r#"sbx_egress_duration_seconds_bucket{le="0.001",project="acme",sandbox="api",protocol="tls"} 0"#,
+            r#"sbx_egress_duration_seconds_bucket{le="0.0003",project="acme",sandbox="api",protocol="http"} 1"#,
+            r#"sbx_egress_duration_seconds_bucket{le="0.0001",project="acme",sandbox="api",protocol="http"} 0"#,
+            r#"sbx_egress_dns_questions_total{project="acme",sandbox="api",allowed="true"} 2"#,
+            r#"sbx_egress_dns_questions_total{project="acme",sandbox="api",allowed="false"} 1"#,
             r#"sbx_egress_flows{project="acme",sandbox="api"} 3"#,
             "sbx_egress_lost_records 2",
         ] {

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use schema::policy::Policy;
 
 use crate::audit::log::Log;
-use crate::audit::{Record, Sink};
+use crate::audit::{Questions, Record, Sink};
 use crate::metrics::Metrics;
 use crate::written;
 
@@ -73,9 +74,8 @@ impl Recorder {
     }
 }
 
-impl Sink for Recorder {
-    fn record(&self, record: Record) {
-        self.metrics.count(&record);
+impl Recorder {
+    fn keep(&self, record: Record) {
         if !record.allowed {
             let mut denied = self.denied.lock().unwrap_or_else(PoisonError::into_inner);
             let of = denied.entry((record.project.clone(), record.sandbox.clone())).or_default();
@@ -85,5 +85,21 @@ impl Sink for Recorder {
             of.push_back(record.clone());
         }
         self.log.write(record);
+    }
+}
+
+impl Sink for Recorder {
+    fn record(&self, record: Record) {
+        self.metrics.count(&record, Duration::from_millis(record.duration_ms));
+        self.keep(record);
+    }
+
+    fn record_lasting(&self, record: Record, lasted: Duration) {
+        self.metrics.count(&record, lasted);
+        self.keep(record.lasted(lasted));
+    }
+
+    fn questions(&self, project: &str, sandbox: &str) -> Questions {
+        self.metrics.questions(project, sandbox)
     }
 }

@@ -61,6 +61,14 @@ impl Requests {
         }
     }
 
+    /// Those that `generation` would cut, `GET /v1/x`.
+    pub(crate) fn cut_by(&self, generation: &Generation, host: &Host, port: u16, today: Date) -> Vec<String> {
+        let denied = |request: &&Arc<UnderWay>| {
+            matches!(request.asked.judge(generation, host, port, today), RequestVerdict::Deny(_))
+        };
+        self.lock().iter().filter(denied).map(|request| request.asked.to_string()).collect()
+    }
+
     /// Cuts all.
     pub(crate) fn cut(&self) {
         for request in &*self.lock() {

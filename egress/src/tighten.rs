@@ -135,5 +135,26 @@ impl Tighter {
     }
 }
 
+/// Two policies, compared by what was recorded.
+#[derive(Debug)]
+pub struct Comparison {
+    before: Compiled,
+    after: Compiled,
+    today: Date,
+}
+
+impl Comparison {
+    /// Of what a policy was and what it would be.
+    pub fn new(before: &Policy, after: &Policy, today: Date) -> Self {
+        Self { before: Compiled::new(before), after: Compiled::new(after), today }
+    }
+
+    /// Whether what was recorded would be allowed no more. What is not allowed by now either is no loss.
+    pub fn breaks(&self, record: &Record) -> bool {
+        let allows = |compiled| replay::allows(compiled, record, self.today);
+        record.allowed && !learn::is_learned(record) && allows(&self.before) && !allows(&self.after)
+    }
+}
+
 /// Since when each rule of a sandbox is in force, by how it is written.
 pub type Ages = BTreeMap<String, Timestamp>;

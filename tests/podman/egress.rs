@@ -200,6 +200,11 @@ on_every_engine! {
         assert_eq!((text(&change["action"]), &change["cuts"][0]), ("update", &format!("cut.test:{CUT}").into()), "{change}");
         assert_eq!(change["fields"][0]["path"], format!("allow[cut.test:{CUT}]"), "{change}");
         assert_eq!(engine.planned(), ["update policy/dev"]);
+        let replay = &engine.sbx(&["plan", "--json"]).run().json()["replay"];
+        assert_eq!(replay["closed"][0]["host"], "cut.test", "{replay}");
+        assert_eq!(replay["opened"], serde_json::json!([]), "{replay}");
+        let told = engine.sbx(&["plan"]).ok();
+        assert!(told.contains("Replay of") && told.contains("would now be denied"), "{told}");
         engine.apply();
         wait_for("the revoked flow to be cut", Duration::from_secs(1), || (cut.ended() > ended.1).then_some(()));
         kept.say("still here");

@@ -44,7 +44,7 @@ fn differences(args: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
     })?
     .plan;
     run.screen.result(&if run.screen.json {
-        json::document(&json::plan(&plan, false))
+        json::document(&json::plan(&plan, false, None))
     } else {
         diff::diff(&plan, run.screen.out)
     })?;

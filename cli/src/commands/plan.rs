@@ -12,6 +12,7 @@ use crate::engine::Engine;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::render::{json, plan as view};
+use crate::replayed::replayed;
 use crate::saved_plan::{SavedPlan, Wishes};
 
 /// Arguments of `plan`.
@@ -52,11 +53,12 @@ pub fn run(args: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
     let config = load(run, &surroundings)?;
     args.selection.check(&config, args.destroy)?;
     let wishes = Wishes { destroy: args.destroy, refresh_only: args.refresh_only, ..args.selection.wishes() };
-    let plan = crate::runtime::block_on(async {
+    let (plan, replayed) = crate::runtime::block_on(async {
         let engine = Engine::connect(run, &surroundings, &config, args.selection.locked).await?;
-        engine.prepare(&config, &wishes.options()).await
-    })?
-    .plan;
+        let plan = engine.prepare(&config, &wishes.options()).await?.plan;
+        let replayed = if args.destroy { None } else { replayed(&engine, &config, &plan).await };
+        Ok((plan, replayed))
+    })?;
 
     if let Some(path) = &args.out {
         let files = crate::input::absolute(&run.global.file);
@@ -66,9 +68,13 @@ pub fn run(args: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
     }
     let accepted: Vec<String> = wishes.accepted.iter().cloned().collect();
     run.screen.result(&if run.screen.json {
-        json::document(&json::plan(&plan, args.full))
+        json::document(&json::plan(&plan, args.full, replayed.as_ref()))
     } else {
-        view::plan(&plan, view::Shown { full: args.full, accepted: &accepted }, run.screen.out)
+        view::plan(
+            &plan,
+            view::Shown { full: args.full, accepted: &accepted, replayed: replayed.as_ref() },
+            run.screen.out,
+        )
     })?;
     if let Some(path) = &args.out {
         run.screen.say(&format!("Saved to {}. Apply it with: sbx apply {}", path.display(), path.display()));

@@ -4,6 +4,8 @@ use reconciler::plan::{Action, Change, FieldChange, Loss, Notice, Plan, PlanEngi
 use reconciler::resource::ResourceId;
 use serde::Serialize;
 
+use crate::replayed::Replayed;
+
 /// Version of all JSON documents.
 pub const FORMAT_VERSION: &str = "1.0";
 
@@ -31,6 +33,8 @@ pub struct PlanDocument<'a> {
     summary: &'a Summary,
     warnings: &'a [Notice],
     partial: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replay: Option<&'a Replayed>,
 }
 
 #[derive(Debug, Serialize)]
@@ -48,7 +52,7 @@ struct PlanChange<'a> {
 }
 
 /// The document of `plan`. `full` holds the unchanged resources too.
-pub fn plan(plan: &Plan, full: bool) -> PlanDocument<'_> {
+pub fn plan<'a>(plan: &'a Plan, full: bool, replay: Option<&'a Replayed>) -> PlanDocument<'a> {
     fn one(change: &Change) -> PlanChange<'_> {
         let Change { resource, sandbox, kind, action, because, drift, fields, loses, cuts, origin, .. } = change;
         PlanChange {
@@ -74,6 +78,7 @@ pub fn plan(plan: &Plan, full: bool) -> PlanDocument<'_> {
         summary: &plan.summary,
         warnings: &plan.warnings,
         partial: plan.partial,
+        replay,
     }
 }
 
@@ -86,6 +91,6 @@ mod tests {
         let mut plan = sample::plan();
         // One of each shape is enough to read.
         plan.changes.retain(|change| matches!(change.resource.name.as_str(), "api" | "db" | "base"));
-        insta::assert_snapshot!(super::document(&super::plan(&plan, false)));
+        insta::assert_snapshot!(super::document(&super::plan(&plan, false, None)));
     }
 }

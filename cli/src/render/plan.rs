@@ -8,6 +8,7 @@ use reconciler::plan::{Action, Change, Notice, Plan, Summary};
 use super::creation::{is_news, telling};
 use super::field;
 use super::text::{columns, count, safe, wrap};
+use crate::replayed::Replayed;
 use crate::screen::Look;
 
 /// What is shown of a plan.
@@ -17,6 +18,8 @@ pub struct Shown<'a> {
     pub full: bool,
     /// Losses the user has consented to.
     pub accepted: &'a [String],
+    /// What the policies would have meant for what was recorded.
+    pub replayed: Option<&'a Replayed>,
 }
 
 /// Changes of one drifted resource that are named before the rest is counted.
@@ -63,6 +66,10 @@ pub fn plan(plan: &Plan, shown: Shown<'_>, look: Look) -> String {
         page.label("warning", yellow(), "this plan is partial: --target leaves everything else as it is");
     }
     if !plan.warnings.is_empty() || plan.partial {
+        page.gap();
+    }
+    if let Some(told) = shown.replayed.and_then(Replayed::told) {
+        page.line("", "  ", &told, yellow());
         page.gap();
     }
     let refused = plan.unaccepted(shown.accepted).count();

@@ -72,7 +72,7 @@ impl Drop for Account {
             received: self.request.received.load(Ordering::Relaxed),
             ..self.target.record(self.time)
         };
-        self.target.session.sandbox.sink.record(record.lasted(self.begun.elapsed()));
+        self.target.session.sandbox.sink.record_lasting(record, self.begun.elapsed());
     }
 }
 

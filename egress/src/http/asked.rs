@@ -1,5 +1,7 @@
 //! A request as it was read: what is judged, and what is sent on.
 
+use std::fmt;
+
 use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, UPGRADE};
 use http::request::Parts;
 use http::{Method, Uri, Version};
@@ -139,6 +141,13 @@ fn path(raw: &str) -> Result<RequestPath, Unfit> {
         return Ok(RequestPath::as_written(raw));
     }
     RequestPath::parse(raw).map_err(Unfit::Path)
+}
+
+/// `GET /v1/x`: never a query or a header.
+impl fmt::Display for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.method, self.path.as_str())
+    }
 }
 
 struct Seen<'a>(&'a HeaderMap);

@@ -101,6 +101,17 @@ fn a_rule_that_a_header_or_an_upgrade_may_decide_for_is_in_use() {
     assert!(count.usage.iter().all(|usage| usage.uses == 1), "{:?}", count.usage);
 }
 
+#[test]
+fn only_what_is_allowed_now_can_be_lost() {
+    let ours = policy([rule("stays.test"), rule("goes.test")], []);
+    let comparison = Comparison::new(&ours, &policy([rule("stays.test")], []), TODAY);
+    let breaks = |host: &str| comparison.breaks(&record(Spoken::Tls, host, 443, None));
+    assert!(breaks("goes.test"));
+    assert!(!breaks("stays.test") && !breaks("went-long-ago.test"));
+    let denied = Record { allowed: false, ..record(Spoken::Tls, "goes.test", 443, None) };
+    assert!(!comparison.breaks(&denied));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 

@@ -61,7 +61,7 @@ pub(crate) struct Document {
     #[schemars(extend("examples" = [[{"sandbox": "api", "allow": "ssh://github.com:22"}]]))]
     pub tests: Option<Vec<PolicyTest>>,
 
-    /// What no sandbox may ever reach, checked by `sbx test` without an engine.
+    /// What no sandbox may ever reach, proven without an engine by `sbx validate`, `sbx plan`, `sbx apply` and `sbx test`.
     #[schemars(extend("examples" = [[{"never": {"sandbox": "*", "reaches": ["backend", "**"]}, "unless": {"egress": "none"}}]]))]
     pub assert: Option<Vec<Assertion>>,
 }

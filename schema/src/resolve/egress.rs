@@ -77,6 +77,8 @@ impl Resolver<'_> {
             refused.right(node, "transport").and_then(|node| refused.rest(node).ok()).unwrap_or_default();
         let carriers = [
             ("upstream", matches!(upstream, Upstream::Http(_)), "an HTTP proxy", "the proxy"),
+            // Datagrams by SOCKS5 exist on paper; the dialler asks for connections only.
+            ("upstream", matches!(upstream, Upstream::Socks5(_)), "a SOCKS5 proxy", "the proxy"),
             ("transport", transport == Transport::Socket, "a socket for HTTP", "the transport"),
         ];
         for (field, _, carrier, related) in carriers.into_iter().filter(|(_, is, ..)| *is) {

@@ -7,8 +7,7 @@ use std::time::Duration;
 use egress::audit::log::directory;
 use egress::audit::newest::{Budget, Newest};
 use egress::audit::rules;
-use egress::replay::replay;
-use egress::tighten::{Ages, Count, Evidence, FEWEST_RECORDS, Tighter, Usage, tighter};
+use egress::tighten::{Ages, Comparison, Count, Evidence, FEWEST_RECORDS, Tighter, Usage, tighter};
 use egress::written;
 use jiff::{SignedDuration, Timestamp};
 use schema::config::EgressMode;
@@ -135,7 +134,7 @@ pub fn run(args: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
         let (at, rule) = (rule.place.to_string(), written::allow(rule));
         told.push(Told { rule, at, uses, last, recorded_since, proposal, kept });
     }
-    hold(&patch, &directory, &subject, since)?;
+    hold(&policy, &patch, &directory, &subject, since)?;
     let written = if args.write { patch.write(&surroundings.person)? } else { Vec::new() };
     if run.screen.json {
         run.screen.result(&json::document(&Document {
@@ -291,23 +290,24 @@ fn make(
     patch.make(&splices, caller, &expected)
 }
 
-/// That everything recorded would be allowed all the same.
-fn hold(patch: &Patch, directory: &Path, subject: &Subject, since: Option<Timestamp>) -> Result<(), Failure> {
-    if patch.is_empty() {
+/// That everything recorded which the file allows would be allowed all the same.
+fn hold(
+    before: &Policy,
+    patch: &Patch,
+    directory: &Path,
+    subject: &Subject,
+    since: Option<Timestamp>,
+) -> Result<(), Failure> {
+    let Some(name) = subject.names.first().filter(|_| !patch.is_empty()) else { return Ok(()) };
+    let after = &patch.config.sandboxes[name].egress.policy;
+    let comparison = Comparison::new(before, after, configuration::today());
+    let mut lost: u64 = 0;
+    each(directory, subject, since, |record| lost += u64::from(comparison.breaks(record)))?;
+    if lost == 0 {
         return Ok(());
     }
-    let today = configuration::today();
-    let mut closed = 0;
-    each(directory, subject, since, |record| {
-        // One by one: a log is longer than what should be kept of it.
-        let groups = replay(&patch.config, [record], today).closed;
-        closed += groups.iter().map(|group| group.requests).sum::<u64>();
-    })?;
-    if closed == 0 {
-        return Ok(());
-    }
-    Err(Failure::new(Exit::TryAgain, "sbx::in-use", format!("{closed} recorded requests would be denied"))
-        .with_help("the sandbox has used the rules meanwhile, or the file allows less than what is recorded: run it again, after `sbx apply`"))
+    let message = format!("{lost} recorded connections and requests would be denied; nothing is proposed");
+    Err(Failure::new(Exit::TryAgain, "sbx::in-use", message).with_help("the sandbox is using the rules: run it again"))
 }
 
 fn tell(run: &Run<'_>, args: &Args, evidence: &Evidence, too_little: Option<&str>, told: &[Told]) {

@@ -48,14 +48,14 @@ fn no_line_is_wider_than_asked_and_all_of_it_is_ascii() {
 
 #[test]
 fn full_shows_unchanged_resources_and_all_lines() {
-    let text = super::plan(&sample::plan(), Shown { full: true, accepted: &[] }, look(false, 80));
+    let text = super::plan(&sample::plan(), Shown { full: true, ..Shown::default() }, look(false, 80));
     insta::assert_snapshot!(text);
 }
 
 #[test]
 fn accepted_losses_are_said_but_not_refused() {
     let accepted = [String::from("container/api")];
-    let text = super::plan(&sample::plan(), Shown { full: false, accepted: &accepted }, look(false, 80));
+    let text = super::plan(&sample::plan(), Shown { accepted: &accepted, ..Shown::default() }, look(false, 80));
     assert!(text.contains("loses writable layer: 12 files, 3.1 MiB (accepted)"), "{text}");
     assert!(!text.contains("--accept-loss container/api"), "{text}");
 }

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use http::Response;
@@ -7,8 +8,9 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::audit::Spoken;
+use crate::generation::Generation;
 use crate::http::head::Malformed;
-use crate::http::testing::{Origin, World, ok, raw_origin, read_head, rule};
+use crate::http::testing::{Origin, World, ok, policy, raw_origin, read_head, rule};
 use crate::limits::Limits;
 use crate::testing::LONG;
 use crate::tls::outbound::Trust;
@@ -365,6 +367,10 @@ async fn a_revoked_answer_is_cut_and_the_others_go_on() {
         assert_eq!(line.head().await.0, 200);
         assert_eq!(line.chunk().await, b"a");
     }
+    // What a plan says of it beforehand: the connection would stay, the request would not.
+    let next = Generation::new(2, policy(of(&["/stays", "/new"])), BTreeMap::new());
+    let cut = world.sandbox.flows.cut_by(&next, world.shared.today());
+    assert_eq!(cut, [format!("a.test:{port} GET /gone")]);
     let begun = Instant::now();
     world.swap(2, of(&["/stays", "/new"]));
     assert!(gone.ends().await);
