@@ -203,6 +203,11 @@ fn after_a_reboot_sandboxes_wait_for_their_policy() {
     scene.kill_daemon();
     engine.podman(&["kill", "--all"]);
     engine.kill_service();
+    // A reboot leaves nobody who tidies up after containers that ended.
+    let tidying = "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' | grep -Eq '[c]onmon|container [c]leanup'";
+    wait_for("the end of those who tidy up", Duration::from_secs(10), || {
+        (engine.as_root("sh").args(["-c", tidying]).run().code != 0).then_some(())
+    });
     for gone in ["run/sbx", "run/libpod", "run/runc", "run/crun", "run/netns", "storage/run"] {
         engine.as_root("rm").args(["-rf"]).arg(engine.dir().join(gone)).ok();
     }
