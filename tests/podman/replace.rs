@@ -58,6 +58,9 @@ on_every_engine! {
         if rootful {
             assert_eq!(ceilings(engine), ["50", "100663296", "50000"]);
             engine.podman(&["restart", "--time", "1", "demo_dev"]);
+            wait_for("the daemon to let it in", Duration::from_secs(10), || {
+                (engine.sbx(&["exec", "dev", "--", "true"]).run().code == 0).then_some(())
+            });
             engine.converge();
             assert_eq!(ceilings(engine), ["50", "100663296", "50000"]);
             configure("right", "");
