@@ -153,6 +153,12 @@ fn diff(before: &Source, after: &Source, look: Look) -> String {
     })
 }
 
+/// Whether they say the same, wherever it is written.
+fn same_but_for_places<T: serde::Serialize>(before: &[T], after: &[T]) -> bool {
+    let text = |list: &[T]| serde_json::to_string(list).ok();
+    text(before).is_some_and(|before| text(after) == Some(before))
+}
+
 /// What differs beyond the policies that should, in words.
 fn other_difference(before: &Config, after: &Config, expected: &BTreeMap<Name, Policy>) -> Option<String> {
     let same = before.project == after.project
@@ -161,8 +167,8 @@ fn other_difference(before: &Config, after: &Config, expected: &BTreeMap<Name, P
         && before.secrets == after.secrets
         && before.volumes == after.volumes
         && before.networks == after.networks
-        && before.tests.len() == after.tests.len()
-        && before.assertions.len() == after.assertions.len()
+        && same_but_for_places(&before.tests, &after.tests)
+        && same_but_for_places(&before.assertions, &after.assertions)
         && before.sandboxes.keys().eq(after.sandboxes.keys());
     if !same {
         return Some("other parts of the file would change too".to_owned());

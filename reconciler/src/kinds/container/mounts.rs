@@ -6,7 +6,7 @@ use schema::config::{EgressMode, Home, Image, Mode, MountSource, Relabel, Sandbo
 
 use super::{etc, trust};
 use crate::desired::DesireContext;
-use crate::host_facts::PathKind;
+use crate::host_facts::{HostFacts, PathKind};
 use crate::kinds::{image, worktree};
 use crate::plan::Notice;
 use crate::resource::Naming;
@@ -86,6 +86,16 @@ impl<'a> Mounts<'a> {
                 message,
                 "whoever reaches that socket owns the host; mount something narrower",
             );
+            return false;
+        }
+        // Whoever reads these is any host to the project's sandboxes, or gives orders to the daemon.
+        let HostFacts { data, runtime_dir, .. } = &self.context.host;
+        let own =
+            [Some(data.join("authority")), Some("/run/sbx".into()), runtime_dir.as_ref().map(|dir| dir.join("sbx"))];
+        if let Some(own) = own.iter().flatten().find(|own| own.starts_with(real) || real.starts_with(own)) {
+            let message = format!("{} leads to {}, which is sbx's own", source.display(), own.display());
+            let help = "keys and orders to the daemon go through it; mount something narrower";
+            self.fail("own-files", field, message, help);
             return false;
         }
         true
