@@ -380,7 +380,7 @@ impl Allow {
         if request.path.has_encoded_separators() && !rule.encoded_separators && !Defence::EncodedSeparators.is_off() {
             return Some(Miss::EncodedSeparator);
         }
-        if !has_headers(rule, headers, request.headers) && !Defence::Header.is_off() {
+        if !all_headers(rule, headers, request.headers) && !Defence::Header.is_off() {
             return Some(Miss::Header);
         }
         (request.upgrade && !rule.upgrade && !Defence::Upgrade.is_off()).then_some(Miss::Upgrade)
@@ -405,6 +405,12 @@ impl Deny {
 #[cfg(test)]
 pub(crate) fn matches_path(pattern: &schema::policy::PathPattern, text: &str) -> bool {
     Glob::path(pattern).matches(text.as_bytes())
+}
+
+fn all_headers(rule: &Rule, values: &[Option<Glob>], headers: &dyn Headers) -> bool {
+    rule.headers.iter().zip(values).all(|(wanted, value)| {
+        headers.all(&wanted.name, &mut |found| value.as_ref().is_none_or(|value| value.matches(found)))
+    })
 }
 
 fn has_headers(rule: &Rule, values: &[Option<Glob>], headers: &dyn Headers) -> bool {

@@ -171,6 +171,10 @@ impl Direct {
     }
 
     async fn look_up(&self, shared: &Shared, name: &DnsName) -> Result<Meaning, Unopened> {
+        // Not even asked where there is no place for an answer: questions go out.
+        if !self.state().has_room(name, shared.limits.pattern_names) {
+            return Err(Unopened::TooMany);
+        }
         let generation = Arc::clone(&self.state().generation);
         let (addresses, ttl) = match shared.dialer.meaning(&generation.policy, name).await {
             Ok(found) => found,
@@ -215,7 +219,7 @@ impl Direct {
         let news = told.iter().any(|(address, _)| !known.contains(address));
         let opened = news.then(|| state.rule(&host, &ports)).flatten();
         let rules = match state.groups.iter().position(|group| *group == ports) {
-            Some(group) => nft::entries(group, &entries(name, &told)),
+            Some(group) => nft::entries(group, &entries(name, &state.longest(name, &ports, told, now))),
             None => state.table(now),
         };
         let given = self.filter.give(rules);
@@ -289,6 +293,27 @@ impl State {
         let rows: Vec<Group<'_>> =
             all.iter().map(|(ports, (networks, entries))| Group { ports, networks, entries }).collect();
         nft::direct(peers, &rows)
+    }
+
+    /// The addresses of `name` with how long they have to be open: as long as for any name that shares their set.
+    fn longest(
+        &self,
+        name: &DnsName,
+        ports: &Ports,
+        told: Vec<(IpAddr, Duration)>,
+        now: Instant,
+    ) -> Vec<(IpAddr, Duration)> {
+        let of_others = |address: &IpAddr| {
+            let others = self.book.names().filter(|(other, _)| *other != name);
+            let until = others.filter_map(|(other, known)| Some((other, *known.addresses.get(address)?)));
+            let host = |other: &DnsName| Host::Name(other.clone());
+            until
+                .filter(|(other, _)| openings::ports(&self.generation, &host(other), self.today) == *ports)
+                .map(|(_, until)| until.saturating_duration_since(now))
+                .max()
+                .unwrap_or_default()
+        };
+        told.into_iter().map(|(address, lifetime)| (address, lifetime.max(of_others(&address)))).collect()
     }
 
     /// Whether a rule spells `name` out.

@@ -64,6 +64,8 @@ struct Judged {
     route: Option<Route>,
     /// Where it leads, if it was dialled without a proxy.
     dialled: Option<IpAddr>,
+    /// Where requests on it lead, as far as that was.
+    asked: Vec<IpAddr>,
 }
 
 /// Why a flow was not opened.
@@ -107,7 +109,11 @@ impl Flows {
                 host => format!("{host}:{}", flow.port),
             };
             if flow.judge(generation, today) {
-                let requests = flow.requests.cut_by(generation, &flow.host, flow.port, today);
+                let requests = if flow.asks_where_it_may(generation) {
+                    flow.requests.cut_by(generation, &flow.host, flow.port, today)
+                } else {
+                    flow.requests.all()
+                };
                 ended.extend(requests.into_iter().map(|request| format!("{name} {request}")));
             } else {
                 ended.push(name);
@@ -122,7 +128,13 @@ impl Flows {
         let open = self.lock();
         let (allowed, revoked): (Vec<_>, Vec<_>) = open.flows.values().partition(|flow| flow.judge(generation, today));
         for flow in allowed {
-            flow.requests.judge_again(generation, &flow.host, flow.port, today);
+            if flow.asks_where_it_may(generation) {
+                flow.requests.judge_again(generation, &flow.host, flow.port, today);
+            } else {
+                // Which request leads to which address is not told apart; the connection itself may stay.
+                flow.requests.cut();
+                flow.judged().asked.clear();
+            }
         }
         for flow in &revoked {
             flow.end();
@@ -150,6 +162,12 @@ impl Flow {
     fn end(&self) {
         self.cut.cancel();
         self.requests.cut();
+    }
+
+    /// Whether all addresses that requests on it lead to may still be dialled.
+    fn asks_where_it_may(&self, generation: &Generation) -> bool {
+        let may = |address: &IpAddr| may_stay(&generation.policy, &self.host, self.port, *address);
+        self.judged().asked.iter().all(may)
     }
 
     /// Whether it may go on.
@@ -216,6 +234,7 @@ impl FlowGuard {
                 speech: None,
                 route: None,
                 dialled: None,
+                asked: Vec::new(),
             }),
             cut,
             opened: Instant::now(),
@@ -245,8 +264,8 @@ impl FlowGuard {
                     RequestVerdict::Deny(denial) => return Err(denial),
                 };
                 let mut judged = self.flow.judged();
-                let dialled = judged.dialled;
-                *judged = Judged { generation: generation.number, rule, speech, route: Some(route), dialled };
+                let (dialled, asked) = (judged.dialled, std::mem::take(&mut judged.asked));
+                *judged = Judged { generation: generation.number, rule, speech, route: Some(route), dialled, asked };
                 Ok(route)
             }
         }
@@ -260,6 +279,19 @@ impl FlowGuard {
         self.flow.judged().dialled = Some(address);
         if !self.flow.judge(&self.sandbox.generation(), shared.today()) {
             self.flow.cut.cancel();
+        }
+    }
+
+    /// Says to which address a request on it leads, in the same way. What is under way there has to end then.
+    pub(crate) fn asks(&self, address: IpAddr) {
+        let _open = self.sandbox.flows.lock();
+        let mut judged = self.flow.judged();
+        if !judged.asked.contains(&address) {
+            judged.asked.push(address);
+        }
+        drop(judged);
+        if !self.flow.asks_where_it_may(&self.sandbox.generation()) {
+            self.flow.requests.cut();
         }
     }
 

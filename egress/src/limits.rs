@@ -72,7 +72,14 @@ impl Limits {
     #[must_use]
     pub fn within(descriptors: u64) -> Self {
         let all = usize::try_from(descriptors / 4 * 3 / EACH).unwrap_or(usize::MAX).min(64 * MOST);
-        Self { connections: (all / 4).clamp(1, MOST), connections_of_all: all, ..Self::default() }
+        let default = Self::default();
+        Self {
+            connections: (all / 4).clamp(1, MOST),
+            connections_of_all: all,
+            opening: (all / 4).clamp(1, default.opening),
+            udp_flows: (all / 4).clamp(1, default.udp_flows),
+            ..default
+        }
     }
 }
 

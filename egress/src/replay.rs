@@ -227,6 +227,10 @@ impl Headers for Assumed {
     fn any(&self, _: &str, _: &mut dyn FnMut(&[u8]) -> bool) -> bool {
         self.0
     }
+
+    fn all(&self, _: &str, _: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        self.0
+    }
 }
 
 impl fmt::Display for Replay {

@@ -69,6 +69,11 @@ impl Requests {
         self.lock().iter().filter(denied).map(|request| request.asked.to_string()).collect()
     }
 
+    /// All of them, as people write them.
+    pub(crate) fn all(&self) -> Vec<String> {
+        self.lock().iter().map(|request| request.asked.to_string()).collect()
+    }
+
     /// Cuts all.
     pub(crate) fn cut(&self) {
         for request in &*self.lock() {

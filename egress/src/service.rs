@@ -196,6 +196,7 @@ impl Service {
         let listener = UnixListener::from_std(listener)?;
         let (sandbox, shared) = (Arc::clone(&self.sandbox), Arc::clone(&self.shared));
         let (clients, tasks) = (Arc::clone(&self.transparent.clients), self.serving.clone());
+        let refusals = Arc::clone(&self.refusals);
         self.listening.spawn(async move {
             while let Ok(place) = Arc::clone(&clients).acquire_owned().await {
                 let Ok((stream, _)) = listener.accept().await else {
@@ -204,7 +205,8 @@ impl Service {
                     continue;
                 };
                 if !network.is_that_of(&stream) {
-                    tracing::warn!(sandbox = sandbox.name, "somebody else came to its socket");
+                    // As often as they like: that must not fill anything.
+                    refusals.connection("", 0, "foreign-namespace");
                     continue;
                 }
                 let (sandbox, shared) = (Arc::clone(&sandbox), Arc::clone(&shared));

@@ -23,6 +23,11 @@ pub struct Request<'a> {
 pub trait Headers {
     /// Whether any value of `name` (lower case) satisfies `matches`.
     fn any(&self, name: &str, matches: &mut dyn FnMut(&[u8]) -> bool) -> bool;
+
+    /// Whether there is a value of `name`, and every one satisfies `matches`. Which of several a server takes is not known.
+    fn all(&self, name: &str, matches: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        self.any(name, matches) && !self.any(name, &mut |value| !matches(value))
+    }
 }
 
 /// No headers.

@@ -2,13 +2,14 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::linux::net::SocketAddrExt as _;
-use std::os::unix::net::{SocketAddr, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
+
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::adapter::{DeadEnd, Installed, engines_network};
 use super::channel::{Channel, DESCRIPTORS, wait_for};
@@ -98,18 +99,12 @@ fn take(channel: &Channel) -> Result<Done, Refusal> {
             Ok(Done { stays: None, report: Some(report) })
         }
         Task::Direct { gate } => {
-            // What was open stays so until the daemon has judged it: that is the first thing it does.
-            let standing = nft::listed().and_then(|listed| nft::standing(&listed));
-            if standing.is_none() {
-                nft::start(&nft::direct(&BTreeSet::new(), &[]))?.finish()?;
-            }
-            for part in standing.unwrap_or_default().chunks(STANDING) {
-                channel
-                    .send(&Reply::Standing(part.to_vec()), &[])
-                    .map_err(|error| Refusal::inside("tell what is open in", error))?;
-            }
-            let installed = engines_network()?;
-            let report = serve(channel, &inside, &BTreeSet::new(), gate, installed)?;
+            let report = direct(channel, &inside, gate).inspect_err(|_| {
+                // Nobody would judge what is open any more, nor take back what a change closes.
+                let closed = nft::start(&nft::direct(&BTreeSet::new(), &[])).and_then(nft::Running::finish);
+                // Whatever became of that, the sandbox is not served, and that is what is told.
+                drop(closed);
+            })?;
             Ok(Done { stays: Some(inside), report: Some(report) })
         }
         Task::Udp { ports } => {
@@ -122,6 +117,23 @@ fn take(channel: &Channel) -> Result<Done, Refusal> {
             Ok(Done::default())
         }
     }
+}
+
+/// # Guarantees
+/// Until there are rules, nothing is open; those that there are stand until the daemon has judged them.
+fn direct(channel: &Channel, inside: &Inside, gate: bool) -> Result<Report, Refusal> {
+    // What was open stays so until the daemon has judged it: that is the first thing it does.
+    let standing = nft::listed().and_then(|listed| nft::standing(&listed));
+    if standing.is_none() {
+        nft::start(&nft::direct(&BTreeSet::new(), &[]))?.finish()?;
+    }
+    for part in standing.unwrap_or_default().chunks(STANDING) {
+        channel
+            .send(&Reply::Standing(part.to_vec()), &[])
+            .map_err(|error| Refusal::inside("tell what is open in", error))?;
+    }
+    let installed = engines_network()?;
+    serve(channel, inside, &BTreeSet::new(), gate, installed)
 }
 
 /// # Guarantees
@@ -192,16 +204,27 @@ fn pass(channel: &Channel, sockets: &[(Role, OwnedFd)]) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Connects without waiting: whoever has the name may keep its queue full.
+fn connect(address: &SocketAddrUnix) -> io::Result<UnixStream> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    rustix::net::connect(&socket, address)?;
+    let stream = UnixStream::from(socket);
+    stream.set_nonblocking(false)?;
+    Ok(stream)
+}
+
 /// Connects to the gate; none when PID 1 is past it.
 ///
 /// PID 1 tells by its name that it is past. It could lie, and would only make itself wait.
 fn reach_gate(inside: &Inside) -> Result<Option<OwnedFd>, Refusal> {
-    let address = SocketAddr::from_abstract_name(GATE).map_err(|error| Refusal::inside("name the gate", error))?;
+    let address = SocketAddrUnix::new_abstract_name(GATE)
+        .map_err(|error| Refusal::inside("name the gate", io::Error::from(error)))?;
     let deadline = Instant::now() + GATE_DEADLINE;
     loop {
         // The name first: a PID 1 that was not ready before the attempt may have opened its gate since.
         let ready = inside.name().is_some_and(|name| name == READY);
-        match UnixStream::connect_addr(&address) {
+        match connect(&address) {
             // After the gate has closed, anybody inside can take its name.
             Ok(gate) if kernel::peer(&gate).is_ok_and(|process| process == inside.pid()) => {
                 return Ok(Some(gate.into()));

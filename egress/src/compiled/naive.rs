@@ -159,7 +159,7 @@ fn mismatch(rule: &Rule, port: u16, request: &Request<'_>) -> Option<Mismatch> {
     if path.has_encoded_separators() && !rule.encoded_separators {
         return Some(Mismatch::EncodedSeparator);
     }
-    if !has_headers(rule, headers) {
+    if !all_headers(rule, headers) {
         return Some(Mismatch::Header);
     }
     (upgrade && !rule.upgrade).then_some(Mismatch::Upgrade)
@@ -177,6 +177,14 @@ fn denies(rule: &Rule, request: &Request<'_>) -> bool {
     (rule.methods.is_empty() || rule.methods.iter().any(|denied| denied.eq_ignore_ascii_case(method)))
         && (rule.paths.is_empty() || rule.paths.iter().any(of_path))
         && has_headers(rule, headers)
+}
+
+fn all_headers(rule: &Rule, headers: &dyn Headers) -> bool {
+    rule.headers.iter().all(|wanted| {
+        headers.all(&wanted.name, &mut |value| {
+            wanted.value.as_deref().is_none_or(|pattern| matches_text(pattern.as_bytes(), value))
+        })
+    })
 }
 
 fn has_headers(rule: &Rule, headers: &dyn Headers) -> bool {

@@ -279,3 +279,32 @@ proptest! {
         prop_assert_eq!(compiled.resolves(&name, TODAY), reached);
     }
 }
+
+/// Which of several values a server takes is not known.
+#[test]
+fn every_value_has_to_be_allowed_and_one_is_enough_to_deny() {
+    let rule = r#"{"host":"a.example","ports":[{"first":80,"last":80}],"protocol":"http","place":{"at":"f:1"},
+        "headers":[{"name":"x-team","value":"acme-*"}]}"#;
+    let any = r#"{"host":"a.example","ports":[{"first":80,"last":80}],"protocol":"http","place":{"at":"f:2"}}"#;
+    let policy = |text: String| serde_json::from_str::<Policy>(&text).expect("a policy");
+    let allowing = Compiled::new(&policy(format!(r#"{{"allow":[{rule}]}}"#)));
+    let denying = Compiled::new(&policy(format!(r#"{{"allow":[{any}],"deny":[{rule}]}}"#)));
+    let passes_with = |compiled: &Compiled, values: &[&'static str]| {
+        let headers = Pairs(values.iter().map(|value| ("x-team", *value)).collect());
+        let host = Host::Name("a.example".parse().expect("a name"));
+        let path = RequestPath::parse("/").expect("a path");
+        let request = Request { method: "GET", path: &path, headers: &headers, upgrade: false, tls: false };
+        let question = Question { host: &host, port: 80, transport: Transport::Tcp };
+        matches!(compiled.request(question, &request, TODAY), RequestVerdict::Allow(_))
+    };
+    for (values, allowed, denied) in [
+        (&["acme-1", "acme-2"][..], true, true),
+        (&["acme-1", "other"], false, true),
+        (&["other", "acme-1"], false, true),
+        (&["other"], false, false),
+        (&[], false, false),
+    ] {
+        assert_eq!(passes_with(&allowing, values), allowed, "{values:?}");
+        assert_eq!(!passes_with(&denying, values), denied, "{values:?}");
+    }
+}

@@ -7,6 +7,7 @@ use std::time::Instant;
 use jiff::Timestamp;
 use schema::policy::Rule;
 
+use super::asked::MAX_PATH;
 use super::target::Target;
 use crate::audit::{Record, Spoken};
 use crate::requests::RequestGuard;
@@ -64,7 +65,7 @@ impl Drop for Account {
         let record = Record {
             generation: self.generation,
             method: Some(asked.method.as_str().to_owned()),
-            path: Some(asked.path.as_str().to_owned()),
+            path: Some(asked.path.as_str().chars().take(MAX_PATH).collect()),
             allowed: self.allowed,
             because: self.because.map(str::to_owned),
             rule: Some(self.rule.place.to_string()),

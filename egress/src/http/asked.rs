@@ -12,6 +12,12 @@ use super::hop;
 use crate::generation::Generation;
 use crate::verdict::{Headers, Question, Request, RequestVerdict, Transport};
 
+/// Longest method, as in heads of HTTP/1.
+pub(super) const MAX_METHOD: usize = 32;
+
+/// How much of a path is recorded, in characters: whoever asks must not push out what others did.
+pub(super) const MAX_PATH: usize = 2048;
+
 /// What somebody asked for. Its headers are those that go beyond this connection.
 #[derive(Debug)]
 pub(crate) struct Asked {
@@ -92,6 +98,11 @@ impl Asked {
     /// not upgraded.
     pub(super) fn read(parts: Parts, tls: bool, bodyless: bool) -> Result<Self, Unfit> {
         let Parts { method, uri, version, mut headers, .. } = parts;
+        // As heads of HTTP/1 have to be written; rules compare as it is written.
+        let plain = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
+        if method.as_str().len() > MAX_METHOD || !method.as_str().bytes().all(plain) {
+            return Err(Unfit::Method);
+        }
         // TRACE answers with the request, secrets that were put into it included.
         if method == Method::CONNECT || method == Method::TRACE || method.as_str() == "TRACK" {
             return Err(Unfit::Method);
@@ -236,7 +247,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_judged_is_refused() {
-        for method in ["CONNECT", "TRACE", "TRACK"] {
+        let long = "A".repeat(33);
+        for method in ["CONNECT", "TRACE", "TRACK", "trace", "Track", "get", "G+T", long.as_str()] {
             let request = http::Request::builder().method(method).uri("/").body(()).unwrap();
             assert_eq!(read(request).err(), Some(Unfit::Method), "{method}");
         }

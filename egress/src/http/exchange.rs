@@ -20,7 +20,7 @@ use schema::policy::Rule;
 use tokio::time::timeout;
 
 use super::account::Account;
-use super::asked::Asked;
+use super::asked::{Asked, MAX_METHOD, MAX_PATH};
 use super::edits::{EditFault, Edits};
 use super::gate::Gate;
 use super::hop::{self, LOOP};
@@ -118,7 +118,7 @@ fn decide(
     });
     let asked = read.map_err(|refusal| refuse(uri.path(), 0, refusal))?;
     if let Some(upgrade) = &asked.upgrade
-        && upgrade.to_str().is_ok_and(|tokens| tokens.to_ascii_lowercase().contains("h2c"))
+        && upgrade.as_bytes().to_ascii_lowercase().windows(3).any(|token| token == b"h2c")
         && !Defence::H2c.is_off()
     {
         return Err(refuse(asked.path.as_str(), 0, Refusal::h2c()));
@@ -160,8 +160,8 @@ fn record_refused(target: &Target, method: &str, path: &str, generation: u64, re
         record.generation = generation;
     }
     // No query, and no more than a line.
-    record.path = Some(path.split('?').next().unwrap_or_default().chars().take(2048).collect());
-    record.method = Some(method.to_owned());
+    record.path = Some(path.split('?').next().unwrap_or_default().chars().take(MAX_PATH).collect());
+    record.method = Some(method.chars().take(MAX_METHOD).collect());
     record.allowed = false;
     record.because = Some(refusal.because.to_owned());
     record.rule.clone_from(&refusal.rule);

@@ -49,7 +49,10 @@ where
 {
     let mut head: Vec<u8> = Vec::new();
     let reading = async {
-        while let Ok(None) = head::end(&head, 0) {
+        // What was looked at is not looked at again: it may come in single bytes.
+        let mut seen = 0;
+        while let Ok(None) = head::end(&head, seen) {
+            seen = head.len();
             match client.read_buf(&mut head).await {
                 Ok(0) | Err(_) => break,
                 Ok(_) => {}

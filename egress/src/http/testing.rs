@@ -205,6 +205,12 @@ impl World {
         self.sandbox.swap(generation(number, policy(allow), &[]), &self.shared);
     }
 
+    /// The same, where no address on this machine may be dialled.
+    pub(crate) fn swap_closed(&self, number: u64, allow: Vec<Rule>) {
+        let closed = Policy { dial_allow: Vec::new(), ..policy(allow) };
+        self.sandbox.swap(generation(number, closed, &[]), &self.shared);
+    }
+
     /// A session for `host`, as it is when what is spoken has been seen.
     pub(crate) fn session(&self, host: &str, port: u16, speech: Speech) -> Session {
         let host: Host = host.parse().unwrap();

@@ -14,6 +14,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use schema::policy::Upstream as Way;
+
 use super::payload::Upload;
 use super::refusal::Refusal;
 use super::target::Target;
@@ -135,6 +137,11 @@ impl Upstream {
         let (host, web) = (&session.host, &session.shared.web);
         let dialled = session.shared.dialer.dial(generation, host, session.port).await;
         let stream = dialled.map_err(|error| Refusal::dial(&error))?;
+        if matches!(generation.policy.upstream, Way::Direct | Way::Netns(_))
+            && let Ok(address) = stream.peer_addr()
+        {
+            session.flow.asks(address.ip());
+        }
         if !target.tls {
             return handshake_one(target, stream).await;
         }

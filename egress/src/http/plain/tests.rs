@@ -621,13 +621,35 @@ async fn upgrades_are_refused_elsewhere_and_cut_when_revoked() {
     world.swap(2, vec![rule("a.test", port, &json!({ "upgrade": true }))]);
     let h2c = line.ask(&UPGRADE.replace("websocket", "h2c")).await;
     assert_eq!((h2c.status, h2c.header("sbx-refusal")), (403, Some("upgrade-h2c")));
+    let odd = line.ask(&UPGRADE.replace("websocket", "H2C, \u{ff}")).await;
+    assert_eq!((odd.status, odd.header("sbx-refusal")), (403, Some("upgrade-h2c")));
     // The same connection, now that it is allowed.
     line.send(UPGRADE).await;
     assert_eq!(line.head().await.0, 101);
     world.swap(3, vec![rule("a.test", port, &json!({}))]);
     let mut rest = Vec::new();
     let _ = timeout(LONG, line.stream.read_to_end(&mut rest)).await.unwrap();
-    assert_eq!(world.records.wait_for(3).await[2].because.as_deref(), Some("revoked"));
+    assert_eq!(world.records.wait_for(4).await[3].because.as_deref(), Some("revoked"));
+}
+
+#[tokio::test]
+async fn what_leads_to_an_address_that_is_not_to_be_dialled_any_more_is_cut() {
+    let origin = chat().await;
+    let port = origin.port();
+    let rules = || vec![rule("a.test", port, &json!({ "upgrade": true }))];
+    let world = World::new(rules());
+    let mut line = world.plain("a.test", port).await;
+    line.send(UPGRADE).await;
+    assert_eq!(line.head().await.0, 101);
+    world.swap(2, rules());
+    line.send("still").await;
+    let mut echoed = [0; 10];
+    timeout(LONG, line.stream.read_exact(&mut echoed)).await.unwrap().unwrap();
+    assert_eq!(&echoed, b"hellostill");
+    world.swap_closed(3, rules());
+    let mut rest = Vec::new();
+    let _ = timeout(LONG, line.stream.read_to_end(&mut rest)).await.unwrap();
+    assert_eq!(world.records.wait_for(1).await[0].because.as_deref(), Some("revoked"));
 }
 
 #[tokio::test]
