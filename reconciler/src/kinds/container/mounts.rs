@@ -301,3 +301,27 @@ fn bind(source: PathBuf, target: PathBuf, read_only: bool) -> MountSpec {
 fn tmpfs(target: PathBuf, size: u64, mode: u32) -> MountSpec {
     MountSpec { source: MountOrigin::Tmpfs { size, mode }, target, read_only: false, relabel: None }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::host_facts::{HostFacts, PathKind};
+    use crate::testing::{config, desired};
+
+    #[tokio::test]
+    async fn what_leads_to_files_of_sbx_is_not_mounted() {
+        let paths = ["/data", "/data/authority/acme.pem", "/run/user/7/sbx", "/data/other", "/srv"];
+        let host = HostFacts {
+            data: "/data".into(),
+            runtime_dir: Some("/run/user/7".into()),
+            paths: paths.iter().map(|path| (path.into(), PathKind::Directory)).collect(),
+            ..HostFacts::default()
+        };
+        let mount = |(n, path): (usize, &&str)| format!("{{ source: {path}, target: /mnt/{n} }}");
+        let mounts = paths.iter().enumerate().map(mount).collect::<Vec<_>>().join(", ");
+        let config = config(&format!("sandboxes:\n  one: {{ image: host, mounts: [{mounts}] }}\n"));
+        let state = desired(&config, &host).await;
+        let refused = state.notices.iter().filter(|notice| notice.code == "sbx::own-files");
+        let refused: Vec<&str> = refused.filter_map(|notice| notice.message.split(' ').next()).collect();
+        assert_eq!(refused, &paths[..3]);
+    }
+}
