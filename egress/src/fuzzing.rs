@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use hickory_proto::op::Message;
 use hickory_proto::rr::RData;
-use schema::policy::{HeaderEdits, HostPattern, Place, Policy, PortRange, Protocol, Rule};
+use schema::policy::{HostPattern, Policy, Rule};
 
 use crate::audit::{Record, Sink};
 use crate::detect::{Detected, Detector};
@@ -80,22 +80,7 @@ impl Sink for Nowhere {
 
 impl Default for Names {
     fn default() -> Self {
-        let rule = Rule {
-            host: HostPattern::Any,
-            ports: PortRange::WEB.to_vec(),
-            protocol: Protocol::Auto,
-            methods: Vec::new(),
-            paths: Vec::new(),
-            headers: Vec::new(),
-            encoded_separators: false,
-            upgrade: false,
-            timeout: None,
-            request: HeaderEdits::default(),
-            response: HeaderEdits::default(),
-            reason: None,
-            expires: None,
-            place: Place::default(),
-        };
+        let rule = Rule::of(HostPattern::Any);
         let policy = Policy { allow: vec![rule], ..Policy::default() };
         let generation = Generation::new(1, policy, BTreeMap::new());
         let sandbox = Arc::new(Sandbox::new("project".to_owned(), "sandbox".to_owned(), Arc::new(Nowhere), generation));

@@ -7,9 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::civil::Date;
-use schema::policy::{
-    HeaderEdits, Host, HostPattern, PathPattern, Place, Policy, PortRange, Protocol, RequestPath, Rule,
-};
+use schema::policy::{Host, HostPattern, PathPattern, Place, Policy, PortRange, Protocol, RequestPath, Rule};
 use serde::Serialize;
 
 use crate::audit::{Record, Spoken};
@@ -52,7 +50,7 @@ fn rules() -> impl Iterator<Item = Rule> {
             upgrade,
             place: Place { at: place.to_owned(), list: None },
             ports: PortRange::ALL.to_vec(),
-            ..bare(host)
+            ..Rule::of(host)
         })
     })
 }
@@ -63,26 +61,6 @@ fn v4() -> HostPattern {
 
 fn v6() -> HostPattern {
     HostPattern::Network(ipnet::Ipv6Net::default().into())
-}
-
-/// A rule that says nothing but its host.
-fn bare(host: HostPattern) -> Rule {
-    Rule {
-        host,
-        ports: PortRange::WEB.to_vec(),
-        protocol: Protocol::Auto,
-        methods: Vec::new(),
-        paths: Vec::new(),
-        headers: Vec::new(),
-        encoded_separators: false,
-        upgrade: false,
-        timeout: None,
-        request: HeaderEdits::default(),
-        response: HeaderEdits::default(),
-        reason: None,
-        expires: None,
-        place: Place::default(),
-    }
 }
 
 /// What came of learning.
@@ -185,7 +163,7 @@ fn propose(host: &Host, port: u16, spoke: &Spoke, unseen: bool) -> Vec<Rule> {
         Host::Name(name) => HostPattern::Exact(name.clone()),
         Host::Address(address) => HostPattern::Network((*address).into()),
     };
-    let rule = || Rule { ports: vec![PortRange::one(port)], ..bare(pattern.clone()) };
+    let rule = || Rule { ports: vec![PortRange::one(port)], ..Rule::of(pattern.clone()) };
     if spoke.tls || spoke.other || unseen {
         // On 443 nothing but TLS passes as it is.
         let only_tls = spoke.tls && !spoke.other && spoke.requests.is_empty() && port != 443;

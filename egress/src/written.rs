@@ -127,27 +127,12 @@ fn quoted(text: &str) -> String {
 mod tests {
     use std::time::Duration;
 
-    use schema::policy::{HeaderMatch, Place};
+    use schema::policy::HeaderMatch;
 
     use super::*;
 
     fn rule(host: &str) -> Rule {
-        Rule {
-            host: host.parse().expect(host),
-            ports: PortRange::WEB.to_vec(),
-            protocol: Protocol::Auto,
-            methods: Vec::new(),
-            paths: Vec::new(),
-            headers: Vec::new(),
-            encoded_separators: false,
-            upgrade: false,
-            timeout: None,
-            request: HeaderEdits::default(),
-            response: HeaderEdits::default(),
-            reason: None,
-            expires: None,
-            place: Place::default(),
-        }
+        Rule::of(host.parse().expect(host))
     }
 
     #[test]

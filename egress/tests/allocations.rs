@@ -8,9 +8,7 @@ use std::hint::black_box;
 use egress::compiled::Compiled;
 use egress::verdict::{ConnectVerdict, Inspect, Question, Request, RequestVerdict, Transport};
 use jiff::civil::date;
-use schema::policy::{
-    DnsName, HeaderEdits, HeaderMatch, Host, HostPattern, Place, Policy, PortRange, Protocol, RequestPath, Rule,
-};
+use schema::policy::{DnsName, HeaderMatch, Host, HostPattern, Policy, PortRange, RequestPath, Rule};
 
 thread_local! {
     static COUNTED: Cell<usize> = const { Cell::new(0) };
@@ -42,22 +40,7 @@ fn counted<T>(work: impl FnOnce() -> T) -> (T, usize) {
 }
 
 fn rule(host: &str) -> Rule {
-    Rule {
-        host: host.parse::<HostPattern>().expect(host),
-        ports: PortRange::WEB.to_vec(),
-        protocol: Protocol::Auto,
-        methods: Vec::new(),
-        paths: Vec::new(),
-        headers: Vec::new(),
-        encoded_separators: false,
-        upgrade: false,
-        timeout: None,
-        request: HeaderEdits::default(),
-        response: HeaderEdits::default(),
-        reason: None,
-        expires: None,
-        place: Place::default(),
-    }
+    Rule::of(host.parse::<HostPattern>().expect(host))
 }
 
 fn policy() -> Policy {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use egress::compiled::Compiled;
 use egress::verdict::{Question, Request, Transport};
 use jiff::civil::date;
-use schema::policy::{HeaderEdits, Host, Place, Policy, PortRange, Protocol, RequestPath, Rule};
+use schema::policy::{Host, Policy, PortRange, RequestPath, Rule};
 
 use crate::Scale;
 use crate::report::{Report, Row};
@@ -90,19 +90,9 @@ fn hosts(rules: usize, below: &str) -> Vec<Host> {
 
 fn rule(host: &str, ports: Vec<PortRange>, methods: &[&str], paths: &[&str]) -> Rule {
     Rule {
-        host: host.parse().expect(host),
         ports,
-        protocol: Protocol::Auto,
         methods: methods.iter().map(|method| (*method).to_owned()).collect(),
         paths: paths.iter().map(|path| path.parse().expect(path)).collect(),
-        headers: Vec::new(),
-        encoded_separators: false,
-        upgrade: false,
-        timeout: None,
-        request: HeaderEdits::default(),
-        response: HeaderEdits::default(),
-        reason: None,
-        expires: None,
-        place: Place::default(),
+        ..Rule::of(host.parse().expect(host))
     }
 }

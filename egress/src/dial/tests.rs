@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use hickory_proto::op::{Message, OpCode, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA};
 use hickory_proto::rr::{RData, Record, RecordType};
-use schema::policy::{DnsName, Place, PortRange, Protocol};
+use schema::policy::{DnsName, PortRange};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -211,22 +211,8 @@ async fn files_are_read_again_when_they_change() {
 #[tokio::test]
 async fn literals_need_a_rule_about_them() {
     let server = greeter("127.0.0.1:0", b"literal").await;
-    let rule = |network: &str, port: u16| Rule {
-        host: network.parse().unwrap(),
-        ports: vec![PortRange::one(port)],
-        protocol: Protocol::Auto,
-        methods: Vec::new(),
-        paths: Vec::new(),
-        headers: Vec::new(),
-        encoded_separators: false,
-        upgrade: false,
-        timeout: None,
-        request: schema::policy::HeaderEdits::default(),
-        response: schema::policy::HeaderEdits::default(),
-        reason: None,
-        expires: None,
-        place: Place::default(),
-    };
+    let rule =
+        |network: &str, port: u16| Rule { ports: vec![PortRange::one(port)], ..Rule::of(network.parse().unwrap()) };
     let dial = async |rule: Rule| {
         let generation = generation(Policy { allow: vec![rule], ..Policy::default() });
         dialer(Vec::new()).dial(&generation, &host("127.0.0.1"), server.port()).await

@@ -4,22 +4,7 @@ use schema::policy::{HeaderEdits, HeaderValue, HostPattern, Place, Policy, PortR
 
 /// An allow rule for the ports of the web.
 pub(crate) fn rule(host: &str) -> Rule {
-    Rule {
-        host: host.parse::<HostPattern>().expect(host),
-        ports: PortRange::WEB.to_vec(),
-        protocol: Protocol::Auto,
-        methods: Vec::new(),
-        paths: Vec::new(),
-        headers: Vec::new(),
-        encoded_separators: false,
-        upgrade: false,
-        timeout: None,
-        request: HeaderEdits::default(),
-        response: HeaderEdits::default(),
-        reason: None,
-        expires: None,
-        place: Place::default(),
-    }
+    Rule::of(host.parse::<HostPattern>().expect(host))
 }
 
 /// A rule with parts put into it.

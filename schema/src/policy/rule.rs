@@ -135,6 +135,26 @@ pub enum Upstream {
 }
 
 impl Rule {
+    /// One for the ports of the web that says nothing but its host.
+    pub fn of(host: HostPattern) -> Self {
+        Self {
+            host,
+            ports: PortRange::WEB.to_vec(),
+            protocol: Protocol::Auto,
+            methods: Vec::new(),
+            paths: Vec::new(),
+            headers: Vec::new(),
+            encoded_separators: false,
+            upgrade: false,
+            timeout: None,
+            request: HeaderEdits::default(),
+            response: HeaderEdits::default(),
+            reason: None,
+            expires: None,
+            place: Place::default(),
+        }
+    }
+
     /// Whether requests have to be seen to decide: a part of it is about method, path or headers, or changes them.
     pub fn needs_requests(&self) -> bool {
         !self.methods.is_empty()
