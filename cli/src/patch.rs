@@ -218,6 +218,31 @@ mod tests {
     }
 
     #[test]
+    fn assertions_are_the_same_when_they_say_the_same() {
+        let assertions = |reaches: &str, space: &str| {
+            let text = format!(
+                "apiVersion: sbx/v1\nproject: acme\n{space}sandboxes: {{ api: {{ image: host }} }}\n\
+                 assert: [{{ never: {{ sandbox: api, reaches: [{reaches}] }} }}]\n"
+            );
+            let source = Source { name: "sandboxes.yaml".into(), directory: "/".into(), text };
+            let caller = Caller {
+                env: BTreeMap::new(),
+                home: "/home/alice".into(),
+                user: "alice".into(),
+                uid: 1000,
+                gid: 1000,
+                data_dir: "/data".into(),
+                engine_sockets: Vec::new(),
+                today: jiff::civil::date(2026, 11, 25),
+            };
+            schema::load(&[source], &caller).config.expect("no errors").assertions
+        };
+        let one = assertions("'**'", "");
+        assert!(same_but_for_places(&one, &assertions("'**'", "\n\n")), "elsewhere in the file");
+        assert!(!same_but_for_places(&one, &assertions("example.org", "")), "as many, but others");
+    }
+
+    #[test]
     fn a_file_is_replaced_as_a_whole_and_keeps_its_mode() {
         let (dir, source) = file("one\n");
         let path = PathBuf::from(&source.name);

@@ -2,6 +2,7 @@ use schema::policy::{Policy, Protocol};
 
 use super::*;
 use crate::dial::{DialSettings, Dialer, NameServers};
+use crate::limits::Limits;
 use crate::testing;
 
 /// Takes every rule, and keeps it.
@@ -147,6 +148,28 @@ async fn a_filter_that_takes_nothing_is_told() {
     kept.break_down();
     assert!(matches!(direct.resolve(&shared(), &name("a.test")).await, Err(Unopened::Filter(_))));
     assert_eq!(direct.broken().as_deref(), Some("no more"));
+}
+
+#[tokio::test]
+async fn where_no_name_has_room_nobody_is_asked() {
+    let (direct, _) = begin(&["*.test"], vec![]).await;
+    let full = Shared { limits: Limits { pattern_names: 0, ..Limits::default() }, ..shared() };
+    assert!(matches!(direct.resolve(&full, &name("unmapped.test")).await, Err(Unopened::TooMany)));
+    let asked = direct.resolve(&shared(), &name("unmapped.test")).await;
+    assert!(matches!(asked, Err(Unopened::Unresolved(_))), "{asked:?}");
+}
+
+#[tokio::test]
+async fn an_address_of_two_names_is_open_as_long_as_the_longer_needs() {
+    let (direct, kept) = begin(&["a.test", "b.test"], vec![]).await;
+    let address = ["192.0.2.9".parse().unwrap()];
+    let open = |text: &str, ttl: u64| drop(direct.open(&name(text), &address, Duration::from_secs(ttl), 10).unwrap());
+    open("a.test", 3600);
+    open("b.test", 60);
+    let rules = kept.last();
+    let timeout = rules.rsplit_once(" timeout ").map(|(_, rest)| rest.split(['s', 'm']).next().unwrap().to_owned());
+    let timeout: u64 = timeout.unwrap_or_default().parse().unwrap_or_else(|_| panic!("{rules}"));
+    assert!(rules.contains("192.0.2.9") && (3600..=3720).contains(&timeout), "{rules}");
 }
 
 #[tokio::test]

@@ -128,6 +128,24 @@ fn what_is_open_outlives_a_daemon_and_is_judged_by_the_next_one() {
     }
 }
 
+/// Nobody would close what a change of the policy takes away.
+#[test]
+fn where_it_cannot_be_served_nothing_stays_open() {
+    for kind in kinds() {
+        let network = Network::make(kind);
+        let sandbox = &network.sandbox;
+        let mut daemon = sandbox.direct(&all());
+        resolved(&mut daemon, "v4.test");
+        drop(daemon);
+        assert_eq!(sandbox.tool(&["tcp", "10.89.7.3:7777"]), "echo", "{kind:?}: last good is kept");
+        let mut squatter = sandbox.stay(&["hold", "udp", "127.0.0.1:64053"]);
+        assert_eq!(squatter.line(), "held");
+        let daemon = sandbox.direct(&all());
+        assert!(daemon.line.starts_with("failed"), "{kind:?}: {}", daemon.line);
+        refused(sandbox, &["tcp", "10.89.7.3:7777"]);
+    }
+}
+
 #[test]
 fn a_change_cuts_the_flows_it_revokes_and_no_others() {
     for kind in kinds() {

@@ -65,14 +65,16 @@ fn a_daemon_that_dies_before_it_opens_leaves_it_shut() {
     eventually("the command", || gated.name() == "sbx-init:ready");
 }
 
-/// The gate's name is free once it is open; who takes it then is not spoken with.
+/// The gate's name is free once it is open; who takes it then is not spoken with, nor waited for when its queue is full.
 #[test]
 fn a_false_gate_is_not_mistaken_for_one() {
     let gated = Gated::start(Kind::possible()[0]);
     assert_eq!(gated.sandbox.daemon(&GATED).ask("open"), "done");
     eventually("the command", || gated.name() == "sbx-init:ready");
-    let script = "use Socket; $| = 1; socket(S, PF_UNIX, SOCK_STREAM, 0) or die; \
-                  bind(S, pack_sockaddr_un(\"\\0sbx-gate\")) or die; listen(S, 9) or die; print \"held\\n\"; sleep 1000";
+    let script = "use Socket qw(:DEFAULT SOCK_NONBLOCK); $| = 1; socket(S, PF_UNIX, SOCK_STREAM, 0) or die; \
+                  my $name = pack_sockaddr_un(\"\\0sbx-gate\"); bind(S, $name) or die; listen(S, 0) or die; my @queue; \
+                  while (1) { socket(my $c, PF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0) or die; push @queue, $c; \
+                  connect($c, $name) or last } print \"held\\n\"; sleep 1000";
     let mut squatter = crate::sandbox::Staying::start(gated.sandbox.inside(&["perl", "-e", script]));
     assert_eq!(squatter.line(), "held");
     let daemon = gated.sandbox.daemon(&GATED);
