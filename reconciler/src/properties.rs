@@ -26,6 +26,7 @@ use crate::{ExecuteOptions, execute, prepare};
 
 mod cases;
 mod older;
+mod worktrees;
 
 const SANDBOXES: [&str; 3] = ["api", "web", "worker"];
 

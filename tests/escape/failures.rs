@@ -6,7 +6,7 @@ use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
 use std::time::Duration;
 
-use crate::attempt::{ATTEMPTS, DATAGRAM, PLAIN, SECURE};
+use crate::attempts::{ATTEMPTS, DATAGRAM, PLAIN, SECURE};
 use crate::capture::Capture;
 use crate::engine::{Engine, Kind};
 use crate::inside::Inside;

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use egress::defence::{Defence, WITHOUT};
 
-use crate::attempt::{ATTEMPTS, Attempt, ByEngine};
+use crate::attempt::{Attempt, ByEngine};
+use crate::attempts::ATTEMPTS;
 use crate::capture::Capture;
 use crate::engine::{Engine, Kind};
 use crate::inside::Inside;

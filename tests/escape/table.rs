@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::attempt::{ATTEMPTS, Attempt};
+use crate::attempt::Attempt;
+use crate::attempts::ATTEMPTS;
 use crate::capture::Capture;
 use crate::engine::{Engine, Kind};
 use crate::inside::Inside;

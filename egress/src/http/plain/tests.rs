@@ -15,6 +15,9 @@ use crate::limits::Limits;
 use crate::testing::LONG;
 use crate::tls::outbound::Trust;
 
+mod bodies;
+mod upgrades;
+
 #[tokio::test]
 async fn a_request_is_written_anew_and_its_answer_passed_on() {
     let origin = Origin::start(|_| {
@@ -184,149 +187,6 @@ async fn a_body_that_is_not_written_as_one_is_refused() {
     );
     assert!(line.ends().await);
     assert!(origin.got().is_empty());
-}
-
-#[tokio::test]
-async fn bodies_and_trailers_pass_both_ways() {
-    let origin = Origin::start(|got| Response::new(got.body.clone().into())).await;
-    let port = origin.port();
-    let world = World::new(vec![rule("a.test", port, &json!({}))]);
-    let mut line = world.plain("a.test", port).await;
-    let long = "x".repeat(1 << 20);
-    let length = long.len();
-    let whole = line.ask(&format!("PUT / HTTP/1.1\r\nHost: a.test\r\nContent-Length: {length}\r\n\r\n{long}")).await;
-    assert_eq!(whole.body, long);
-    let chunked = line
-        .ask(
-            "POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum, X-Other\r\n\r\n\
-             5\r\nhello\r\n6\r\n world\r\n0\r\nX-Sum: 11\r\nX-Other: y\r\n\r\n",
-        )
-        .await;
-    assert_eq!(chunked.body, "hello world");
-    let got = origin.got();
-    assert_eq!(got[0].header("content-length"), Some(length.to_string().as_str()));
-    assert_eq!(got[1].header("transfer-encoding"), Some("chunked"));
-    assert_eq!(got[1].trailers["x-sum"], "11");
-    drop(line);
-    let records = world.records.wait_for(2).await;
-    assert_eq!((records[0].sent, records[0].received), (length as u64, length as u64));
-    assert_eq!((records[1].sent, records[1].received), (11, 11));
-}
-
-#[tokio::test]
-async fn answers_without_bodies_end_where_they_end() {
-    let origin = raw_origin(|mut stream| async move {
-        loop {
-            let head = read_head(&mut stream).await;
-            let Some(path) = head.split(' ').nth(1) else { return };
-            let answer = match path {
-                "/head" => "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n",
-                "/204" => "HTTP/1.1 204 No Content\r\n\r\n",
-                "/304" => "HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\n\r\n",
-                "/103" => "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
-                "/chunked" => {
-                    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-T\r\n\r\n2\r\nok\r\n0\r\nX-T: 1\r\n\r\n"
-                }
-                _ => "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nuntil the end",
-            };
-            stream.write_all(answer.as_bytes()).await.unwrap();
-            if path == "/close" {
-                return;
-            }
-        }
-    })
-    .await;
-    let port = origin.port();
-    let world = World::new(vec![rule("a.test", port, &json!({}))]);
-    let mut line = world.plain("a.test", port).await;
-    let head = line.ask("HEAD /head HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
-    assert_eq!((head.status, head.header("content-length")), (200, Some("1000")));
-    assert_eq!(line.get("a.test", "/204").await.status, 204);
-    assert_eq!(line.get("a.test", "/304").await.header("etag"), Some("\"x\""));
-    assert_eq!(line.get("a.test", "/103").await.body, "ok");
-    assert_eq!(line.get("a.test", "/chunked").await.body, "ok");
-    let close = line.get("a.test", "/close").await;
-    assert_eq!((close.body.as_str(), close.header("transfer-encoding")), ("until the end", Some("chunked")));
-    // The server's connection is gone, the client's is not.
-    assert_eq!(line.get("a.test", "/204").await.status, 204);
-    let old = line.ask("GET /chunked HTTP/1.0\r\nHost: a.test\r\n\r\n").await;
-    assert_eq!((old.body.as_str(), old.header("transfer-encoding")), ("ok", None));
-    assert!(line.ends().await);
-}
-
-#[tokio::test]
-async fn a_client_that_waits_to_be_told_is_told() {
-    let origin = Origin::start(|got| Response::new(got.body.clone().into())).await;
-    let port = origin.port();
-    let world = World::new(vec![rule("a.test", port, &json!({ "methods": ["PUT"] }))]);
-    let mut line = world.plain("a.test", port).await;
-    line.send("PUT / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n").await;
-    assert_eq!(line.head().await.0, 100);
-    line.send("hello").await;
-    assert_eq!(line.answer(false).await.body, "hello");
-    assert_eq!(origin.got()[0].header("expect"), None);
-    // What is refused is not asked for.
-    line.send("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n").await;
-    assert_eq!(line.answer(false).await.status, 403);
-}
-
-#[tokio::test]
-async fn pieces_pass_as_they_come() {
-    let (tell, told) = oneshot::channel::<()>();
-    let told = std::sync::Mutex::new(Some(told));
-    let origin = raw_origin(move |mut stream| {
-        let told = told.lock().unwrap().take();
-        async move {
-            read_head(&mut stream).await;
-            // What has arrived of the request is passed back before the rest of it is sent.
-            let mut first = [0; 5];
-            stream.read_exact(&mut first).await.unwrap();
-            stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n").await.unwrap();
-            stream.write_all(&first).await.unwrap();
-            stream.write_all(b"\r\n").await.unwrap();
-            told.unwrap().await.unwrap();
-            stream.write_all(b"4\r\nlast\r\n0\r\n\r\n").await.unwrap();
-        }
-    })
-    .await;
-    let world = World::new(vec![rule("a.test", origin.port(), &json!({}))]);
-    let mut line = world.plain("a.test", origin.port()).await;
-    line.send("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 10\r\n\r\nfirst").await;
-    assert_eq!(line.head().await.0, 200);
-    assert_eq!(line.chunk().await, b"first");
-    assert!(line.rests().await);
-    tell.send(()).unwrap();
-    assert_eq!(line.chunk().await, b"last");
-    assert_eq!(line.chunk().await, b"");
-}
-
-#[tokio::test]
-async fn a_slow_reader_holds_up_the_server() {
-    let (told, mut heard) = tokio::sync::watch::channel(0_usize);
-    let origin = raw_origin(move |mut stream| {
-        let told = told.clone();
-        async move {
-            read_head(&mut stream).await;
-            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1073741824\r\n\r\n").await.unwrap();
-            let piece = vec![0; 1 << 16];
-            while stream.write_all(&piece).await.is_ok() {
-                told.send_modify(|sent| *sent += piece.len());
-            }
-        }
-    })
-    .await;
-    let world = World::new(vec![rule("a.test", origin.port(), &json!({}))]);
-    let mut line = world.plain("a.test", origin.port()).await;
-    line.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
-    assert_eq!(line.head().await.0, 200);
-    // Until it can send no more: what fits into the buffers of two connections.
-    while timeout(Duration::from_millis(300), heard.changed()).await.is_ok() {}
-    let sent = *heard.borrow();
-    assert!(sent < 64 << 20, "{sent} bytes are somewhere");
-    // And it goes on when the client reads on.
-    let mut buffer = vec![0; 64 << 20];
-    timeout(LONG, line.stream.read_exact(&mut buffer)).await.unwrap().unwrap();
-    assert!(*heard.borrow() > sent);
 }
 
 #[tokio::test]
@@ -574,99 +434,6 @@ async fn a_connection_that_the_server_closed_meanwhile_is_made_again() {
     assert_eq!((posted.status, posted.header("sbx-refusal")), (502, Some("upstream-failed")));
 }
 
-const UPGRADE: &str = "GET /chat HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-                       Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-
-async fn chat() -> std::net::SocketAddr {
-    raw_origin(|mut stream| async move {
-        let head = read_head(&mut stream).await.to_ascii_lowercase();
-        assert!(head.contains("\r\nconnection: upgrade\r\n") && head.contains("\r\nupgrade: websocket\r\n"), "{head}");
-        let answer = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nhello";
-        stream.write_all(answer.as_bytes()).await.unwrap();
-        let (mut read, mut write) = stream.split();
-        let _ = tokio::io::copy(&mut read, &mut write).await;
-    })
-    .await
-}
-
-#[tokio::test]
-async fn upgrades_are_granted_where_a_rule_says_so() {
-    let origin = chat().await;
-    let port = origin.port();
-    let world = World::new(vec![rule("a.test", port, &json!({ "upgrade": true }))]);
-    let mut line = world.plain("a.test", port).await;
-    // The first bytes of what follows come with the request.
-    line.send(format!("{UPGRADE}\0\x01")).await;
-    let (status, head) = line.head().await;
-    assert_eq!(status, 101, "{head}");
-    assert!(head.to_ascii_lowercase().contains("\r\nupgrade: websocket\r\n"), "{head}");
-    line.send("\r\nGET").await;
-    let mut echoed = [0; 12];
-    timeout(LONG, line.stream.read_exact(&mut echoed)).await.unwrap().unwrap();
-    assert_eq!(&echoed, b"hello\0\x01\r\nGET");
-    line.stream.shutdown().await.unwrap();
-    assert!(line.ends().await);
-    let record = world.records.wait_for(1).await.remove(0);
-    assert_eq!((record.sent, record.received, record.because), (7, 12, None));
-}
-
-#[tokio::test]
-async fn upgrades_are_refused_elsewhere_and_cut_when_revoked() {
-    let origin = chat().await;
-    let port = origin.port();
-    let world = World::new(vec![rule("a.test", port, &json!({}))]);
-    let mut line = world.plain("a.test", port).await;
-    let answer = line.ask(UPGRADE).await;
-    assert_eq!((answer.status, answer.header("sbx-refusal")), (403, Some("upgrade")));
-    world.swap(2, vec![rule("a.test", port, &json!({ "upgrade": true }))]);
-    let h2c = line.ask(&UPGRADE.replace("websocket", "h2c")).await;
-    assert_eq!((h2c.status, h2c.header("sbx-refusal")), (403, Some("upgrade-h2c")));
-    let odd = line.ask(&UPGRADE.replace("websocket", "H2C, \u{ff}")).await;
-    assert_eq!((odd.status, odd.header("sbx-refusal")), (403, Some("upgrade-h2c")));
-    // The same connection, now that it is allowed.
-    line.send(UPGRADE).await;
-    assert_eq!(line.head().await.0, 101);
-    world.swap(3, vec![rule("a.test", port, &json!({}))]);
-    let mut rest = Vec::new();
-    let _ = timeout(LONG, line.stream.read_to_end(&mut rest)).await.unwrap();
-    assert_eq!(world.records.wait_for(4).await[3].because.as_deref(), Some("revoked"));
-}
-
-#[tokio::test]
-async fn what_leads_to_an_address_that_is_not_to_be_dialled_any_more_is_cut() {
-    let origin = chat().await;
-    let port = origin.port();
-    let rules = || vec![rule("a.test", port, &json!({ "upgrade": true }))];
-    let world = World::new(rules());
-    let mut line = world.plain("a.test", port).await;
-    line.send(UPGRADE).await;
-    assert_eq!(line.head().await.0, 101);
-    world.swap(2, rules());
-    line.send("still").await;
-    let mut echoed = [0; 10];
-    timeout(LONG, line.stream.read_exact(&mut echoed)).await.unwrap().unwrap();
-    assert_eq!(&echoed, b"hellostill");
-    world.swap_closed(3, rules());
-    let mut rest = Vec::new();
-    let _ = timeout(LONG, line.stream.read_to_end(&mut rest)).await.unwrap();
-    assert_eq!(world.records.wait_for(1).await[0].because.as_deref(), Some("revoked"));
-}
-
-#[tokio::test]
-async fn upgraded_connections_that_rest_are_closed() {
-    let origin = chat().await;
-    let port = origin.port();
-    let limits = Limits { upgrade_idle: Duration::from_millis(100), ..Limits::default() };
-    let world = World::with(vec![rule("a.test", port, &json!({ "upgrade": true }))], &[], limits, Trust::default());
-    let mut line = world.plain("a.test", port).await;
-    line.send(UPGRADE).await;
-    assert_eq!(line.head().await.0, 101);
-    let mut rest = Vec::new();
-    timeout(LONG, line.stream.read_to_end(&mut rest)).await.unwrap().unwrap();
-    assert_eq!(rest, b"hello");
-    assert_eq!(world.records.wait_for(1).await[0].because.as_deref(), Some("idle"));
-}
-
 #[tokio::test]
 async fn tunnels_are_for_proxies() {
     let world = World::new(vec![rule("a.test", 80, &json!({}))]);
@@ -700,5 +467,20 @@ async fn clients_that_may_not_connect_are_told_once_they_have_asked() {
             assert!(line.ends().await);
         };
         tokio::join!(denying, asking);
+    }
+}
+
+#[tokio::test]
+async fn records_are_as_long_as_they_may_be_and_no_longer() {
+    let origin = Origin::start(|_| ok("")).await;
+    let port = origin.port();
+    let world = World::new(vec![rule("a.test", port, &json!({ "paths": ["/allowed/**"] }))]);
+    let mut line = world.plain("a.test", port).await;
+    for (start, status) in [("/allowed/", 200), ("/denied/", 403)] {
+        let path = format!("{start}{}", "x".repeat(3000));
+        assert_eq!(line.get("a.test", &path).await.status, status);
+        let all = world.records.wait_for(if status == 200 { 1 } else { 2 }).await;
+        let recorded = all.last().and_then(|record| record.path.clone()).unwrap_or_default();
+        assert_eq!(recorded, path[..2048]);
     }
 }

@@ -1,0 +1,118 @@
+//! A container in place of another: the old one stays until the new one is ready.
+
+use std::borrow::Cow;
+
+use super::{Comparison, applied_mounts, live, loss, start, trust};
+use crate::diff;
+use crate::facts::{ContainerFacts, State};
+use crate::kinds::{Change, PlanContext, image, policy};
+use crate::op::Op;
+use crate::options::Intent;
+use crate::plan::{Action, Step};
+use crate::resource::label;
+
+impl Comparison<'_> {
+    /// The replacement, when something asks for one.
+    pub(super) fn replacement(&self, context: &mut PlanContext<'_>, current: &ContainerFacts) -> Option<Change> {
+        let (mut fields, unchanged) = match &self.applied {
+            Cow::Borrowed(same) => (Vec::new(), diff::leaves(same)),
+            Cow::Owned(applied) => diff::fields(applied, &self.desired.spec, |path| {
+                !live::is_live(path, &self.spec, &context.snapshot.engine)
+            }),
+        };
+        // Called otherwise, as by a lockfile that pins what is there, it is the same image still.
+        if fields.iter().any(|field| field.path.starts_with("image."))
+            && image::find(context.snapshot, &self.spec.image.reference) == Some(current.image_id.as_str())
+        {
+            fields.retain(|field| !field.path.starts_with("image."));
+        }
+        let mut because: Vec<String> = if self.applied.is_null() {
+            vec!["its last-applied specification cannot be read".to_owned()]
+        } else {
+            fields
+                .iter()
+                .filter(|field| field.forces_replacement)
+                .map(|field| match field.path.as_str() {
+                    "image.key" | "image.reference" => "image: its inputs or digest changed".to_owned(),
+                    _ if trust::is_all(field) => "what it trusts for TLS changed".to_owned(),
+                    path => format!("{path} changed"),
+                })
+                .collect()
+        };
+        because.dedup();
+        // An image made from known inputs is what its key says, whatever became of its tag.
+        if because.is_empty()
+            && self.spec.image.key.is_empty()
+            && let Some(id) = image::find(context.snapshot, &self.spec.image.reference)
+            && id != current.image_id
+        {
+            because.push("image: digest moved".to_owned());
+        }
+        if context.options.replace.contains(self.name) {
+            because.push("asked for with --replace".to_owned());
+        }
+        if because.is_empty() {
+            return None;
+        }
+        let next = context.naming.successor(self.name);
+        if self.successor.is_none()
+            && let Some(forbidden) = self.name_is_held(context, &next)
+        {
+            return Some(forbidden);
+        }
+        let labels = self.labels(context);
+        let uid = labels.get(label::UID).cloned();
+        let mut change = Change::of(self.desired, Action::Replace);
+        change.because = because;
+        change.fields = fields;
+        change.unchanged = unchanged;
+        change.loses = loss::of_removal(context, &self.desired.id, current);
+        let was_running = matches!(current.state, State::Running | State::Paused);
+        let runs = self.wanted == Intent::Running;
+        let by_name = |op: fn(String) -> Op| op(next.clone());
+        let mut push =
+            |title: String, op: Op, undo: Vec<Op>, commits: bool| change.steps.push(Step { title, op, undo, commits });
+        push(
+            format!("create {next} beside {}", self.object),
+            Op::CreateContainer { name: next.clone(), labels, spec: Box::new(self.spec.clone()) },
+            vec![Op::RemoveContainer { container: next.clone(), uid }],
+            false,
+        );
+        if current.state != State::Exited && current.state != State::Created {
+            // Both would write to the same home and worktrees: the old one rests while the new one proves itself.
+            let undo =
+                if was_running { vec![start(context, &current.id, &applied_mounts(current))] } else { Vec::new() };
+            push(format!("stop {}", current.name), Op::StopContainer { container: current.id.clone() }, undo, false);
+        }
+        if runs {
+            push(
+                format!("start {next}"),
+                start(context, &next, &self.spec.mounts),
+                vec![by_name(|container| Op::StopContainer { container })],
+                false,
+            );
+            if let Some(op) = policy::at_start(context, self.name) {
+                push("put its policy in force".to_owned(), op, Vec::new(), false);
+            }
+            push(
+                format!("wait until {next} is ready"),
+                by_name(|container| Op::AwaitReady { container }),
+                Vec::new(),
+                false,
+            );
+        }
+        push(
+            format!("remove {}", current.name),
+            Op::RemoveContainer { container: current.id.clone(), uid: None },
+            Vec::new(),
+            true,
+        );
+        push(
+            format!("rename {next} to {}", self.object),
+            Op::RenameContainer { container: next.clone(), to: self.object.clone() },
+            Vec::new(),
+            false,
+        );
+        Some(change)
+    }
+}
