@@ -3,8 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use egress::audit::Record;
-use egress::audit::log::directory;
+use egress::audit::log::{directory, of_sandbox};
 use egress::audit::newest::{Budget, Newest};
 use egress::replay::{Replay, replay};
 use jiff::{SignedDuration, Timestamp};
@@ -17,7 +16,7 @@ use crate::engine::Engine;
 
 /// How far back.
 const DAYS: i64 = 7;
-/// Most that is read and judged: nobody waits long for a plan because of what happened before it.
+/// Most that is read and judged, of all sandboxes together: nobody waits long for a plan because of what happened before it.
 const BUDGET: Budget = Budget { bytes: 16 << 20, time: Duration::from_millis(700) };
 /// What a plan says of policies.
 const POLICY: &str = "policy";
@@ -49,19 +48,26 @@ pub async fn replayed(engine: &Engine, config: &Config, plan: &Plan) -> Option<R
     }
     let directory = directory(&engine.records().await, config.project.as_str());
     let since = Timestamp::now().checked_sub(SignedDuration::from_hours(24 * DAYS)).ok();
-    let mut newest = Newest::open(&directory, since, BUDGET).ok()?;
-    let mut records = 0;
+    // Each has its share: one that does much leaves the others theirs.
+    let share = u32::try_from(changed.len()).unwrap_or(u32::MAX);
+    let budget = Budget { bytes: BUDGET.bytes / u64::from(share), time: BUDGET.time / share };
+    let (mut records, mut cut) = (0, false);
+    let mut waiting = changed.iter();
+    let mut open: Option<Newest> = None;
     let ours = std::iter::from_fn(|| {
         loop {
-            let record: Record = newest.read().ok().flatten()?;
-            if changed.contains(record.sandbox.as_str()) {
-                records += 1;
-                return Some(record);
+            if let Some(newest) = &mut open {
+                if let Some(record) = newest.read().ok().flatten() {
+                    records += 1;
+                    return Some(record);
+                }
+                cut |= newest.was_cut();
             }
+            open = Newest::open(&of_sandbox(&directory, waiting.next()?), since, budget).ok();
         }
     });
     let replay = replay(config, ours, configuration::today());
-    (records > 0).then(|| Replayed { days: DAYS, records, cut: newest.was_cut(), replay })
+    (records > 0).then_some(Replayed { days: DAYS, records, cut, replay })
 }
 
 impl Replayed {

@@ -1,4 +1,5 @@
-//! Writes records: JSON lines, one file per project, rotated by size.
+//! Writes records: JSON lines, a directory per sandbox, rotated by size. Each sandbox has room of its own: however much one
+//! does, nobody else's records go for it.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -8,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use tokio::sync::oneshot;
@@ -24,10 +26,43 @@ const MOST_BYTES: u64 = 8 << 20;
 const WAITING: usize = 8192;
 /// Records written at once.
 const BATCH: usize = 512;
+/// Files open at a time.
+const MOST_OPEN: usize = 64;
+/// How long records are kept of a sandbox of which none are written any more.
+const KEPT_UNUSED: Duration = Duration::from_hours(24 * 90);
+/// Where the builders of images write: each set-up has its own, of no use once it is over.
+const BUILDERS: &str = "builder.";
 
 /// The directory of a project's records below `root`.
 pub fn directory(root: &Path, project: &str) -> PathBuf {
     root.join(project)
+}
+
+/// The directory of a sandbox's records below that of its project.
+pub fn of_sandbox(project: &Path, sandbox: &str) -> PathBuf {
+    project.join(shelf(sandbox))
+}
+
+/// The name of that directory.
+fn shelf(sandbox: &str) -> &str {
+    if sandbox.starts_with(BUILDERS) { BUILDERS } else { sandbox }
+}
+
+/// The directories of all sandboxes below that of their project; that there is none is fine.
+pub fn of_sandboxes(project: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = match std::fs::read_dir(project) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            found.push(entry.path());
+        }
+    }
+    found.sort();
+    Ok(found)
 }
 
 /// The older file number `number`.
@@ -115,9 +150,12 @@ impl Drop for Log {
     }
 }
 
+/// Project, and directory in it.
+type Whose = (String, String);
+
 struct Writer {
     root: PathBuf,
-    files: BTreeMap<String, Open>,
+    files: BTreeMap<Whose, Open>,
     lost: Arc<AtomicU64>,
     limit: u64,
 }
@@ -131,12 +169,13 @@ impl Writer {
     fn run(mut self, receiver: &Receiver<Entry>) {
         let mut complained = false;
         while let Ok(first) = receiver.recv() {
-            let mut batches: BTreeMap<String, (Vec<u8>, u64)> = BTreeMap::new();
+            let mut batches: BTreeMap<Whose, (Vec<u8>, u64)> = BTreeMap::new();
             let mut waiting = Vec::new();
             for entry in std::iter::once(first).chain(receiver.try_iter().take(BATCH)) {
                 match entry {
                     Entry::Record(record) => {
-                        let (text, count) = batches.entry(record.project.clone()).or_default();
+                        let whose = (record.project.clone(), shelf(&record.sandbox).to_owned());
+                        let (text, count) = batches.entry(whose).or_default();
                         // Records are plain data; writing to a vector does not fail.
                         if serde_json::to_writer(&mut *text, &record).is_ok() {
                             text.push(b'\n');
@@ -152,13 +191,14 @@ impl Writer {
                     Entry::Flush(written) => waiting.push(written),
                 }
             }
-            for (project, (text, count)) in batches {
-                if let Err(error) = self.append(&project, &text) {
-                    self.files.remove(&project);
+            for (whose, (text, count)) in batches {
+                if let Err(error) = self.append(&whose, &text) {
+                    self.files.remove(&whose);
                     self.lost.fetch_add(count, Ordering::Relaxed);
                     // Once: a full disk must not fill the log as well.
                     if !complained {
-                        tracing::error!(%error, project, "records cannot be written");
+                        let (project, sandbox) = whose;
+                        tracing::error!(%error, project, sandbox, "records cannot be written");
                     }
                     complained = true;
                 } else {
@@ -172,19 +212,50 @@ impl Writer {
         }
     }
 
-    fn append(&mut self, project: &str, text: &[u8]) -> io::Result<()> {
-        let directory = directory(&self.root, project);
-        if self.files.get(project).is_some_and(|open| open.bytes >= self.limit) {
-            self.files.remove(project);
+    fn append(&mut self, whose: &Whose, text: &[u8]) -> io::Result<()> {
+        let (project, sandbox) = whose;
+        // Names of both are checked where they come from; a path that leads elsewhere is nobody's to write.
+        let plain = |name: &str| !matches!(name, "" | "." | "..") && !name.contains('/');
+        if !plain(project) || !plain(sandbox) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let project = directory(&self.root, project);
+        let directory = of_sandbox(&project, sandbox);
+        if self.files.get(whose).is_some_and(|open| open.bytes >= self.limit) {
+            self.files.remove(whose);
             rotate(&directory)?;
         }
-        let open = match self.files.entry(project.to_owned()) {
-            std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
-            std::collections::btree_map::Entry::Vacant(entry) => entry.insert(Open::at(&directory)?),
-        };
-        open.file.write_all(text)?;
-        open.bytes += text.len() as u64;
+        if !self.files.contains_key(whose) {
+            if self.files.len() == MOST_OPEN {
+                self.files.clear();
+            }
+            if !directory.exists() {
+                // None that is removed is to be written to.
+                self.files.clear();
+                forget_unused(&project, SystemTime::now());
+            }
+            self.files.insert(whose.clone(), Open::at(&directory)?);
+        }
+        if let Some(open) = self.files.get_mut(whose) {
+            open.file.write_all(text)?;
+            open.bytes += text.len() as u64;
+        }
         Ok(())
+    }
+}
+
+/// Removes records of sandboxes of which none were written for long: names come and go, disks do not grow.
+fn forget_unused(project: &Path, now: SystemTime) {
+    let unused = |directory: &Path| {
+        let written = std::fs::metadata(directory.join(CURRENT)).and_then(|found| found.modified());
+        written.ok().and_then(|written| now.duration_since(written).ok()).is_some_and(|age| age > KEPT_UNUSED)
+    };
+    for directory in of_sandboxes(project).unwrap_or_default() {
+        if unused(&directory)
+            && let Err(error) = std::fs::remove_dir_all(&directory)
+        {
+            tracing::warn!(%error, directory = %directory.display(), "old records cannot be removed");
+        }
     }
 }
 
@@ -246,7 +317,7 @@ mod tests {
         }
         log.write(record("other", "elsewhere"));
         drop(log);
-        let directory = directory(&root.path().join("egress"), "acme");
+        let directory = of_sandbox(&directory(&root.path().join("egress"), "acme"), "api");
         let mode = |path: &Path| std::fs::metadata(path).expect("there").permissions().mode() & 0o777;
         assert_eq!((mode(&directory), mode(&directory.join(CURRENT))), (0o700, 0o600));
         let text = std::fs::read_to_string(directory.join(CURRENT)).expect("there");
@@ -255,24 +326,70 @@ mod tests {
         assert_eq!(hosts, ["host-0", "host-1", "host-2"]);
     }
 
+    fn writer(root: &Path, limit: u64) -> Writer {
+        Writer { root: root.into(), files: BTreeMap::new(), lost: Arc::default(), limit }
+    }
+
+    fn whose(sandbox: &str) -> Whose {
+        ("acme".into(), shelf(sandbox).into())
+    }
+
     #[test]
-    fn files_are_rotated_and_the_oldest_goes() {
+    fn files_are_rotated_and_the_oldest_goes_but_no_other_sandboxes() {
         let root = tempfile::tempdir().expect("a directory");
-        let (sender, receiver) = sync_channel(1);
-        let limit = 100;
-        let mut writer = Writer { root: root.path().into(), files: BTreeMap::new(), lost: Arc::default(), limit };
-        drop((sender as SyncSender<Entry>, receiver));
+        let mut writer = writer(root.path(), 100);
+        writer.append(&whose("web"), b"what another did\n").expect("written");
         for index in 0..20 {
             let text = format!("{index:099}\n");
-            writer.append("acme", text.as_bytes()).expect("written");
+            writer.append(&whose("api"), text.as_bytes()).expect("written");
         }
-        let directory = directory(root.path(), "acme");
+        let project = directory(root.path(), "acme");
+        let directory = of_sandbox(&project, "api");
         let first =
             |path: PathBuf| std::fs::read_to_string(path).expect("there").trim_start_matches('0').trim().to_owned();
         assert_eq!(first(directory.join(CURRENT)), "19");
         assert_eq!(first(older(&directory, 1)), "18");
         assert_eq!(first(older(&directory, KEPT)), "15");
         assert_eq!(std::fs::read_dir(&directory).expect("there").count(), KEPT + 1);
+        assert_eq!(first(of_sandbox(&project, "web").join(CURRENT)), "what another did");
+    }
+
+    #[test]
+    fn no_more_files_are_open_than_may_be_and_names_stay_below_their_project() {
+        let root = tempfile::tempdir().expect("a directory");
+        let mut writer = writer(root.path(), 100);
+        for index in 0..=2 * MOST_OPEN {
+            writer.append(&whose(&format!("s{index}")), b"x\n").expect("written");
+            assert!(writer.files.len() <= MOST_OPEN);
+        }
+        for hash in ["01", "02"] {
+            writer.append(&whose(&format!("builder.{hash}")), b"x\n").expect("written");
+        }
+        let project = directory(root.path(), "acme");
+        assert_eq!(of_sandboxes(&project).expect("readable").len(), 2 * MOST_OPEN + 2);
+        for elsewhere in ["..", ".", "", "a/../../b"] {
+            writer.append(&whose(elsewhere), b"x\n").expect_err(elsewhere);
+        }
+        writer.append(&("..".into(), "api".into()), b"x\n").expect_err("another's directory");
+        assert_eq!(std::fs::read_dir(root.path()).expect("there").count(), 1);
+    }
+
+    #[test]
+    fn what_nobody_writes_any_more_goes_when_somebody_else_begins() {
+        let root = tempfile::tempdir().expect("a directory");
+        let mut writer = writer(root.path(), 100);
+        writer.append(&whose("old"), b"x\n").expect("written");
+        writer.append(&whose("recent"), b"x\n").expect("written");
+        let project = directory(root.path(), "acme");
+        let aged = |sandbox: &str, days: u64| {
+            let file = File::options().append(true).open(of_sandbox(&project, sandbox).join(CURRENT)).expect("there");
+            file.set_modified(SystemTime::now() - Duration::from_hours(24 * days)).expect("a file of ours");
+        };
+        aged("old", 91);
+        aged("recent", 89);
+        writer.append(&whose("new"), b"x\n").expect("written");
+        let left = of_sandboxes(&project).expect("readable");
+        assert_eq!(left, [of_sandbox(&project, "new"), of_sandbox(&project, "recent")]);
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub struct Budget {
     pub time: Duration,
 }
 
-/// The records of a project, from the newest to the oldest.
+/// The records of a sandbox, from the newest to the oldest.
 ///
 /// # Guarantees
 /// Reads what was there when it was made: a rotation meanwhile changes nothing. Memory is bounded by a block and a line.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use egress::audit::Record;
-use egress::audit::log::directory;
+use egress::audit::log::{directory, of_sandbox};
 use egress::audit::newest::{Budget, Newest};
 use egress::control::client::Client;
 use egress::control::{Request, Response};
@@ -180,14 +180,12 @@ fn banner(run: &Run<'_>, sandbox: &str, until: &str) {
 
 /// What the records of the time say is needed, and whether some of them were left out.
 fn read(args: &Args, config: &Config, records: &std::path::Path, begun: Timestamp) -> Result<(Learned, bool), Failure> {
-    let directory = directory(records, config.project.as_str());
+    let directory = of_sandbox(&directory(records, config.project.as_str()), &args.sandbox);
     let failed = |error: std::io::Error| Failure::io(records.display(), &error);
     let mut newest = Newest::open(&directory, Some(begun), BUDGET).map_err(failed)?;
     let mut own: Vec<Record> = Vec::new();
     while let Some(record) = newest.read().map_err(failed)? {
-        if record.project == config.project.as_str() && record.sandbox == args.sandbox {
-            own.push(record);
-        }
+        own.push(record);
     }
     let policy = &config.sandboxes[args.sandbox.as_str()].egress.policy;
     Ok((learn(policy, &own, configuration::today()), newest.was_cut()))

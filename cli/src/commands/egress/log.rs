@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use egress::audit::Record;
 use egress::audit::log::directory;
-use egress::audit::read::Reader;
+use egress::audit::read::Records;
 use jiff::Timestamp;
 
 use super::super::Run;
@@ -52,16 +52,12 @@ pub fn run(args: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
     }
     let place = Place::find(&run.global, &surroundings.person, &surroundings.directories);
     let since = args.since.and_then(|since| Timestamp::now().checked_sub(since).ok());
-    let shown = |record: &Record| {
-        args.sandbox.as_ref().is_none_or(|sandbox| record.sandbox == *sandbox)
-            && (!args.denied || !record.allowed)
-            && since.is_none_or(|since| record.time >= since)
-    };
+    let shown = |record: &Record| (!args.denied || !record.allowed) && since.is_none_or(|since| record.time >= since);
     crate::runtime::block_on(async {
         // The one that runs knows where it writes; where none runs, it is where one would.
         let status = facts::status(&place).await.ok().flatten();
         let records = status.map_or_else(|| place.records.clone(), |status| status.records.into());
-        let mut reader = Reader::new(directory(&records, config.project.as_str()));
+        let mut reader = Records::new(directory(&records, config.project.as_str()), args.sandbox.as_deref());
         let interrupt = Interrupt::listen(|_| {}).map_err(|error| Failure::io("cannot listen for signals", &error))?;
         loop {
             let mut text = String::new();
