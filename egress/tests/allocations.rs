@@ -91,7 +91,7 @@ fn no_decision_allocates() {
                 let (verdict, allocations) = counted(|| compiled.connect(question, today));
                 assert_eq!(allocations, 0, "{text}:{port} {verdict:?}");
             }
-            for path in ["/v1/a/b", "/a%2Fb", "/public/%252e%252e/admin/x"] {
+            for path in ["/v1/a/b", "/a%2Fb", "/public/%2561/admin/x"] {
                 let path = RequestPath::parse(path).expect(path);
                 for (upgrade, tls) in [(false, true), (true, false)] {
                     let request = Request { method: "GET", path: &path, headers: &Accept, upgrade, tls };

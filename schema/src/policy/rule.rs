@@ -176,20 +176,15 @@ impl Rule {
         self.protocol == Protocol::Auto || self.allows_transport(udp)
     }
 
-    /// Whether a request inside TLS, or one that is not, on `port` is something the rule allows. A rule that writes a
-    /// secret is about requests inside TLS only, unless it asks for `http` by name.
+    /// Whether a request inside TLS, or one that is not, on `port` is something the rule allows.
     pub fn allows_request(&self, port: u16, tls: bool) -> bool {
-        let spoken = match self.protocol {
-            Protocol::Http | Protocol::Tcp => true,
-            Protocol::Tls => tls,
-            Protocol::Auto => match port {
-                80 => !tls,
-                443 => tls,
-                _ => true,
-            },
-            Protocol::Udp => false,
-        };
-        spoken && (tls || self.protocol == Protocol::Http || self.secrets().next().is_none())
+        self.protocol.carries_requests(port, tls) && (tls || self.allows_in_clear())
+    }
+
+    /// Whether requests that are not inside TLS are something the rule allows, as far as secrets go: one that writes a
+    /// secret is about requests inside TLS only, unless it asks for `http` by name.
+    pub fn allows_in_clear(&self) -> bool {
+        self.protocol == Protocol::Http || self.secrets().next().is_none()
     }
 
     /// Whether `port` is one of its ports.
@@ -205,6 +200,22 @@ impl Rule {
     /// Secrets whose values the proxy writes for it.
     pub fn secrets(&self) -> impl Iterator<Item = &crate::Name> {
         self.request.secrets().chain(self.response.secrets())
+    }
+}
+
+impl Protocol {
+    /// Whether a request inside TLS, or one that is not, on `port` is of this protocol.
+    pub const fn carries_requests(self, port: u16, tls: bool) -> bool {
+        match self {
+            Self::Http | Self::Tcp => true,
+            Self::Tls => tls,
+            Self::Auto => match port {
+                80 => !tls,
+                443 => tls,
+                _ => true,
+            },
+            Self::Udp => false,
+        }
     }
 }
 

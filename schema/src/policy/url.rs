@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-use super::reading::hex;
+use super::reading::{decode_fully, has_dots, hex, loosest};
 use super::{Host, HostError};
 
 /// What somebody wants to reach, as far as it is known: `https://api.example.org/v1`, `ssh://example.org:22`,
@@ -67,8 +67,8 @@ pub enum TargetError {
     /// `/..;/`: servers disagree whether it is a dot segment.
     #[error("the path has a `;` beside a dot segment")]
     Parameter,
-    /// `/a%2F..%2Fb`: servers disagree whether it is a dot segment.
-    #[error("the path has a dot segment beside an encoded separator")]
+    /// `/a%2F..%2Fb`, `/%252e%252e/b`: servers disagree whether it is a dot segment.
+    #[error("the path has a dot segment beside an encoded separator, or one that is encoded twice")]
     HiddenDots,
     /// More `..` than segments.
     #[error("the path leads above its root")]
@@ -112,8 +112,13 @@ impl RequestPath {
             }
         }
         let path = format!("/{}", kept.join("/"));
-        let encoded_separators = has_encoded_separator(&path);
-        let loosest = Some(super::reading::loosest(&path)).filter(|reading| reading != path.as_bytes());
+        let decoded = decode_fully(&path);
+        if has_dots(&decoded) {
+            return Err(TargetError::HiddenDots);
+        }
+        let separators = |text: &[u8]| text.split(|byte| *byte == b'/').count();
+        let encoded_separators = separators(&decoded) > separators(path.as_bytes());
+        let loosest = Some(loosest(&decoded)).filter(|reading| reading != path.as_bytes());
         Ok(Self { path, encoded_separators, loosest: loosest.map(Vec::into_boxed_slice) })
     }
 
@@ -128,7 +133,7 @@ impl RequestPath {
         &self.path
     }
 
-    /// Whether it holds an encoded `/` or `\`, which servers take for different things.
+    /// Whether it holds an encoded `/` or `\`, however often encoded, which servers take for different things.
     pub fn has_encoded_separators(&self) -> bool {
         self.encoded_separators
     }
@@ -178,11 +183,6 @@ pub(super) fn dots(segment: &str) -> Dots {
             None => return Dots::None,
         }
     }
-}
-
-/// Whether canonical escapes stand for a separator.
-pub(super) fn has_encoded_separator(path: &str) -> bool {
-    path.contains("%2F") || path.contains("%5C")
 }
 
 /// Whether canonical escapes stand for a control character, which has no place in a path.
