@@ -11,7 +11,8 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use jiff::civil::Date;
-use schema::policy::{DnsName, Policy, Protocol, Rule};
+use schema::policy::{DnsName, Policy, PortRange, Protocol, Rule};
+use smallvec::SmallVec;
 
 use self::glob::Glob;
 use self::hosts::{Hosts, Key};
@@ -30,14 +31,34 @@ pub struct Compiled {
     deny: Hosts<Deny>,
 }
 
-/// An allow rule.
+/// An allow rule. What most decisions look at is in one place: of many rules hardly one is in the processor's cache when it
+/// is asked for, and each pointer followed is another wait.
 #[derive(Debug, Clone)]
 struct Allow {
     rule: Arc<Rule>,
     requests: bool,
-    paths: Box<[Glob]>,
+    udp: bool,
+    in_clear: bool,
+    protocol: Protocol,
+    ports: SmallVec<[PortRange; 4]>,
+    methods: Methods,
+    expires: Option<Date>,
+    paths: SmallVec<[Glob; 1]>,
     headers: Box<[Option<Glob>]>,
 }
+
+/// Methods that a rule names; all if it names none.
+#[derive(Debug, Clone, Copy)]
+struct Methods {
+    /// Those of [`COMMON`], a bit each.
+    common: u8,
+    /// Whether it names others: then all are looked for in the rule.
+    others: bool,
+    all: bool,
+}
+
+/// Methods that nearly all rules do with.
+const COMMON: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"];
 
 /// A deny rule.
 #[derive(Debug, Clone)]
@@ -60,6 +81,12 @@ impl Compiled {
         let allow = allow.into_iter().map(|rule| {
             let entry = Allow {
                 requests: rule.needs_requests(),
+                udp: rule.allows_transport(true),
+                in_clear: rule.allows_in_clear(),
+                protocol: rule.protocol,
+                ports: rule.ports.iter().copied().collect(),
+                methods: Methods::of(&rule.methods),
+                expires: rule.expires,
                 paths: rule.paths.iter().map(Glob::path).collect(),
                 headers: headers(rule),
                 rule: Arc::new(rule.clone()),
@@ -105,16 +132,17 @@ impl Compiled {
         let (mut named, mut open, mut valid) = (None, None, None);
         let mut passing = Passing::default();
         let _: ControlFlow<()> = self.allow.each(host, |entries| {
-            for Allow { rule, requests, .. } in entries {
+            for entry in entries {
+                let rule = &entry.rule;
                 named = named.or(Some(rule));
-                if !rule.allows_transport(udp) || !rule.has_port(port) {
+                if !entry.is_open(udp, port) {
                     continue;
                 }
                 open = open.or(Some(rule));
-                if holds(rule, today) {
+                if entry.holds(today) {
                     valid = valid.or(Some(rule));
-                    judged |= requests;
-                    passing.add(rule.protocol, port);
+                    judged |= entry.requests;
+                    passing.add(entry.protocol, port);
                 }
             }
             ControlFlow::Continue(())
@@ -145,10 +173,10 @@ impl Compiled {
         let allowed = self.allow.each(host, |entries| {
             for entry in entries {
                 let rule = &entry.rule;
-                if !rule.allows_transport(false) || !rule.has_port(port) {
+                if !entry.is_open(false, port) {
                     continue;
                 }
-                let miss = if holds(rule, today) { entry.miss(port, request) } else { Some(Miss::Expired) };
+                let miss = if entry.holds(today) { entry.miss(port, request) } else { Some(Miss::Expired) };
                 let Some(miss) = miss else { return ControlFlow::Break(rule) };
                 if nearest.is_none_or(|(best, _)| miss > best) {
                     nearest = Some((miss, rule));
@@ -171,17 +199,16 @@ impl Compiled {
         };
         let Question { host, port, transport } = question;
         let passing = self.allow.each(Key::from(host), |entries| {
-            let passing = entries.iter().map(|entry| &entry.rule).find(|rule| {
-                rule.allows_transport(transport == Transport::Udp)
-                    && rule.has_port(port)
-                    && holds(rule, today)
+            let passing = entries.iter().find(|entry| {
+                entry.is_open(transport == Transport::Udp, port)
+                    && entry.holds(today)
                     && match inspect {
-                        Inspect::Requests => rule.needs_requests(),
-                        Inspect::Nothing => alone(rule.protocol) == Inspect::Nothing,
-                        _ => speech.is_some_and(|speech| alone(rule.protocol).lets_pass(port, speech)),
+                        Inspect::Requests => entry.requests,
+                        Inspect::Nothing => alone(entry.protocol) == Inspect::Nothing,
+                        _ => speech.is_some_and(|speech| alone(entry.protocol).lets_pass(port, speech)),
                     }
             });
-            passing.map_or(ControlFlow::Continue(()), ControlFlow::Break)
+            passing.map_or(ControlFlow::Continue(()), |entry| ControlFlow::Break(&entry.rule))
         });
         let named = match passing {
             ControlFlow::Break(rule) => Arc::clone(rule),
@@ -249,7 +276,7 @@ impl Compiled {
     fn reaches(&self, host: Key<'_>, today: Date) -> bool {
         self.allow
             .each(host, |entries| {
-                let mut reached = entries.iter().filter(|entry| holds(&entry.rule, today));
+                let mut reached = entries.iter().filter(|entry| entry.holds(today));
                 if reached.any(|entry| self.leaves_a_port(host, &entry.rule)) {
                     ControlFlow::Break(())
                 } else {
@@ -284,11 +311,6 @@ impl Compiled {
             }
         })
     }
-}
-
-/// Whether an allow rule holds.
-fn holds(rule: &Rule, today: Date) -> bool {
-    rule.holds(today) || Defence::Expiry.is_off()
 }
 
 /// What several rules together let pass of a connection none of whose requests has to be seen.
@@ -358,18 +380,41 @@ impl Miss {
     }
 }
 
+impl Methods {
+    fn of(methods: &[String]) -> Self {
+        let common = methods.iter().filter_map(|method| Self::bit(method)).fold(0, |all, bit| all | bit);
+        let others = methods.iter().any(|method| Self::bit(method).is_none());
+        Self { common, others, all: methods.is_empty() }
+    }
+
+    fn bit(method: &str) -> Option<u8> {
+        COMMON.iter().position(|common| *common == method).map(|at| 1 << at)
+    }
+}
+
 impl Allow {
+    /// Whether it is about `port` of a host it is about.
+    fn is_open(&self, udp: bool, port: u16) -> bool {
+        self.udp == udp && self.ports.iter().any(|range| range.contains(port))
+    }
+
+    /// Whether it has not expired.
+    fn holds(&self, today: Date) -> bool {
+        self.expires.is_none_or(|last| today <= last) || Defence::Expiry.is_off()
+    }
+
+    fn has_method(&self, method: &str) -> bool {
+        let Methods { common, others, all } = self.methods;
+        all || Methods::bit(method).is_some_and(|bit| common & bit != 0)
+            || others && self.rule.methods.iter().any(|allowed| allowed == method)
+    }
+
     fn miss(&self, port: u16, request: &Request<'_>) -> Option<Miss> {
         let Self { rule, paths, headers, .. } = self;
         let text = request.path.as_str().as_bytes();
         let met = [
-            (rule.allows_request(port, request.tls), Miss::Protocol),
-            (
-                rule.methods.is_empty()
-                    || rule.methods.iter().any(|allowed| allowed == request.method)
-                    || Defence::Method.is_off(),
-                Miss::Method,
-            ),
+            (self.protocol.carries_requests(port, request.tls) && (request.tls || self.in_clear), Miss::Protocol),
+            (self.has_method(request.method) || Defence::Method.is_off(), Miss::Method),
         ];
         if let Some((_, miss)) = met.into_iter().find(|(met, _)| !met) {
             return Some(miss);

@@ -1,6 +1,7 @@
 //! Globs made fast to match: no regular expressions, no backtracking that grows with the text.
 
 use schema::policy::{PathPattern, decode_fully};
+use smallvec::SmallVec;
 
 /// A glob over bytes. `*` stands for any bytes but `/`, `**` for any.
 ///
@@ -13,7 +14,7 @@ pub(super) struct Glob {
     bytes: Box<[u8]>,
     /// Where pieces end in `bytes`, and what comes after them. Never empty; the last one is followed by the end. Between
     /// two runs of stars, and beside `**`, no piece is empty, except at the ends of the pattern.
-    pieces: Box<[Piece]>,
+    pieces: SmallVec<[Piece; 3]>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +54,7 @@ impl Glob {
 
     fn new<'a, L: AsRef<[u8]>>(pattern: &'a str, literal: impl Fn(&'a str) -> L, segments: bool) -> Self {
         let mut bytes = Vec::new();
-        let mut pieces = Vec::new();
+        let mut pieces = SmallVec::new();
         let mut rest = pattern;
         loop {
             let stars = rest.find('*');
@@ -68,7 +69,7 @@ impl Glob {
             pieces.push(Piece { end, then: if one { Then::Star } else { Then::Stars } });
             rest = after;
         }
-        Self { bytes: bytes.into(), pieces: pieces.into() }
+        Self { bytes: bytes.into(), pieces }
     }
 
     /// Whether all of `text` is what the glob stands for.
