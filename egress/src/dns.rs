@@ -56,6 +56,8 @@ pub struct Resolver {
     v6: Arc<AtomicBool>,
     cache: Cache,
     rate: Option<Bucket>,
+    /// For questions that are not answered from the cache.
+    new: Option<Bucket>,
     refusals: Arc<Refusals>,
     /// What opens the addresses it tells, where the sandbox itself connects.
     direct: Option<Arc<Direct>>,
@@ -66,6 +68,8 @@ pub struct Resolver {
 pub(crate) enum Reply {
     /// It is not answered.
     Silence,
+    /// It is not answered, and no other is for a moment: there are too many.
+    TooMany,
     /// The answer was written.
     Ready,
     /// The answer has to be looked for.
@@ -82,9 +86,10 @@ impl Resolver {
         direct: Option<Arc<Direct>>,
         now: Instant,
     ) -> Self {
-        let rate = shared.limits.dns_rate.map(|rate| Bucket::new(rate, now));
+        let bucket = |rate: Option<u32>| rate.map(|rate| Bucket::new(rate, now));
+        let (rate, new) = (bucket(shared.limits.dns_rate), bucket(shared.limits.dns_new));
         let questions = sandbox.sink.questions(&sandbox.project, &sandbox.name);
-        Self { sandbox, shared, v6, cache: Cache::default(), rate, refusals, direct, questions }
+        Self { sandbox, shared, v6, cache: Cache::default(), rate, new, refusals, direct, questions }
     }
 
     /// Has answers forgotten that do not hold any more. To be called before each batch of questions.
@@ -98,7 +103,7 @@ impl Resolver {
         response.clear();
         if self.rate.as_mut().is_some_and(|rate| !rate.take(now)) {
             self.refusals.name("", "dns-rate");
-            return Reply::Silence;
+            return Reply::TooMany;
         }
         let Some((id, question)) = request.split_first_chunk::<2>() else { return Reply::Silence };
         let held = |lease: &Arc<Lease>| self.sandbox.pool.renew(lease, now);
@@ -113,6 +118,10 @@ impl Resolver {
             }
             return Reply::Ready;
         }
+        if self.new.as_mut().is_some_and(|rate| !rate.take(now)) {
+            self.refusals.name("", "dns-rate");
+            return Reply::TooMany;
+        }
         self.answer_afresh(request, question, response, now)
     }
 
@@ -121,7 +130,8 @@ impl Resolver {
         let Some(header) = request.first_chunk::<12>().filter(|header| header[2] & 0x80 == 0) else {
             return Reply::Silence;
         };
-        let message = if request.len() > MAX_MESSAGE { None } else { Message::from_vec(request).ok() };
+        let readable = request.len() <= MAX_MESSAGE && is_plain(header);
+        let message = readable.then(|| Message::from_vec(request).ok()).flatten();
         let Some(message) = message.filter(|message| message.queries.len() == 1 || message.op_code != OpCode::Query)
         else {
             response.extend_from_slice(&malformed(header));
@@ -194,6 +204,13 @@ fn respond(request: &Message, answer: &Answer) -> Message {
         response.set_edns(edns);
     }
     response
+}
+
+/// Whether a message has what questions have: one question, and no records but what is said about the message itself. Names
+/// can be written so short, and so many of them, that reading all is too much to do for anybody who asks.
+fn is_plain(header: &[u8; 12]) -> bool {
+    let count = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
+    count(4) == 1 && count(6) == 0 && count(8) == 0 && count(10) <= 2
 }
 
 /// What is said to a message nobody can read: its own id and operation, and that it is malformed.

@@ -84,7 +84,8 @@ impl Default for Names {
         let policy = Policy { allow: vec![rule], ..Policy::default() };
         let generation = Generation::new(1, policy, BTreeMap::new());
         let sandbox = Arc::new(Sandbox::new("project".to_owned(), "sandbox".to_owned(), Arc::new(Nowhere), generation));
-        let shared = Shared { limits: Limits { dns_rate: None, ..Limits::default() }, ..Shared::default() };
+        let shared =
+            Shared { limits: Limits { dns_rate: None, dns_new: None, ..Limits::default() }, ..Shared::default() };
         let shared = Arc::new(shared);
         let refusals = Arc::new(Refusals::new(Arc::clone(&sandbox), Arc::clone(&shared)));
         let now = Instant::now();

@@ -17,6 +17,9 @@ pub struct Limits {
     /// Connections at once that have not yet shown what they are, or whose destination does not yet answer. Further ones
     /// wait in the listener's backlog.
     pub opening: usize,
+    /// New connections in a second, and as many at once after a rest; `None` is no bound. Further ones wait in the
+    /// listener's backlog.
+    pub connection_rate: Option<u32>,
     /// Time for a client that has to speak first to show what it speaks: a whole `ClientHello`, a whole request head.
     pub handshake: Duration,
     /// How long a connection of HTTP may rest between requests.
@@ -30,6 +33,8 @@ pub struct Limits {
     pub silence: Duration,
     /// DNS questions in a second; `None` is no bound.
     pub dns_rate: Option<u32>,
+    /// Those of them in a second that were not answered lately, each of which has to be judged; `None` is no bound.
+    pub dns_new: Option<u32>,
     /// TCP connections to the resolver at once.
     pub dns_clients: usize,
     /// How long a TCP connection to the resolver may rest, or a question over it may take to arrive.
@@ -50,12 +55,14 @@ impl Default for Limits {
             connections: MOST,
             connections_of_all: 8 * MOST,
             opening: 256,
+            connection_rate: Some(500),
             handshake: Duration::from_secs(10),
             http_idle: Duration::from_mins(2),
             answer: Duration::from_mins(15),
             upgrade_idle: Duration::from_hours(1),
             silence: Duration::from_millis(20),
             dns_rate: Some(20_000),
+            dns_new: Some(1_000),
             dns_clients: 32,
             dns_idle: Duration::from_secs(10),
             pattern_names: 1024,

@@ -48,6 +48,8 @@ struct Names {
     by_v6: HashMap<Ipv6Addr, Arc<Lease>>,
     /// How many leases are not spelled out by a rule.
     patterned: usize,
+    /// When it was last seen that none could be given up. All are looked at for that: once in a second is enough.
+    none_idle: Option<u64>,
 }
 
 /// One name and its addresses.
@@ -183,13 +185,19 @@ impl Names {
 
     /// Gives up the name that has been of no use for longest; whether there was one to give up.
     fn evict(&mut self, seconds: u64) -> bool {
+        if self.none_idle == Some(seconds) {
+            return false;
+        }
         let idle = |lease: &&Arc<Lease>| {
             !lease.spelled.load(Ordering::Relaxed)
                 && lease.flows.load(Ordering::Relaxed) == 0
                 && seconds.saturating_sub(lease.last.load(Ordering::Relaxed)) >= HELD.as_secs()
         };
         let oldest = self.by_name.values().filter(idle).min_by_key(|lease| lease.last.load(Ordering::Relaxed)).cloned();
-        let Some(lease) = oldest else { return false };
+        let Some(lease) = oldest else {
+            self.none_idle = Some(seconds);
+            return false;
+        };
         lease.given_up.store(true, Ordering::Relaxed);
         self.by_name.remove(&lease.name);
         self.by_v6.remove(&lease.v6);

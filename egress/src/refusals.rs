@@ -21,14 +21,17 @@ type Refusal = (Spoken, String, u16, &'static str);
 pub(crate) struct Refusals {
     sandbox: Arc<Sandbox>,
     shared: Arc<Shared>,
-    throttle: Mutex<Throttle<Refusal>>,
+    /// Names apart from the rest: whoever asks for many has no other refusal left out for it.
+    names: Mutex<Throttle<Refusal>>,
+    others: Mutex<Throttle<Refusal>>,
 }
 
 impl Refusals {
     /// Nothing recorded yet.
     pub fn new(sandbox: Arc<Sandbox>, shared: Arc<Shared>) -> Self {
-        let throttle = Mutex::new(Throttle::new(shared.limits.refusal_records, RECORD_AGAIN));
-        Self { sandbox, shared, throttle }
+        let throttle = || Mutex::new(Throttle::new(shared.limits.refusal_records, RECORD_AGAIN));
+        let (names, others) = (throttle(), throttle());
+        Self { sandbox, shared, names, others }
     }
 
     /// A question about a name that does not exist here.
@@ -54,7 +57,8 @@ impl Refusals {
 
     fn record(&self, spoken: Spoken, host: &str, port: u16, because: &'static str, rule: Option<String>) {
         let refusal = (spoken, host.to_owned(), port, because);
-        let admitted = self.throttle.lock().unwrap_or_else(PoisonError::into_inner).admit(refusal, Instant::now());
+        let throttle = if spoken == Spoken::Dns { &self.names } else { &self.others };
+        let admitted = throttle.lock().unwrap_or_else(PoisonError::into_inner).admit(refusal, Instant::now());
         let Some(left_out) = admitted else { return };
         if left_out > 0 {
             tracing::warn!(sandbox = self.sandbox.name, left_out, "refusals were not recorded, being too many");

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use socket2::SockRef;
 use tokio::net::UnixListener;
 use tokio::sync::Semaphore;
 
@@ -19,6 +20,7 @@ use crate::refusals::Refusals;
 use crate::sandbox::{Peers, Sandbox};
 use crate::shared::Shared;
 use crate::tasks::Tasks;
+use crate::throttle::Pace;
 use crate::transparent::Transparent;
 use crate::{handover, udp};
 
@@ -46,6 +48,8 @@ pub struct Service {
     refusals: Arc<Refusals>,
     resolver: Arc<Mutex<Resolver>>,
     dns_clients: Arc<Semaphore>,
+    /// Room for datagrams that wait.
+    udp_room: Arc<Semaphore>,
     v6: Arc<AtomicBool>,
     /// What opens addresses, where the sandbox itself connects.
     direct: Option<Arc<Direct>>,
@@ -120,14 +124,27 @@ impl Service {
             shared: Arc::clone(&shared),
             destination,
             refusals: Arc::clone(&refusals),
+            pace: Arc::new(Pace::new(shared.limits.connection_rate, Instant::now())),
             opening: Arc::new(Semaphore::new(shared.limits.opening)),
             clients: Arc::new(Semaphore::new(shared.limits.connections)),
             tasks: serving.clone(),
         });
         let dns_clients = Arc::new(Semaphore::new(shared.limits.dns_clients));
+        let udp_room = Arc::new(Semaphore::new(udp::WAITING_BYTES));
         let resolver = Arc::new(Mutex::new(resolver));
-        let service =
-            Self { sandbox, shared, transparent, refusals, resolver, dns_clients, v6, direct, listening, serving };
+        let service = Self {
+            sandbox,
+            shared,
+            transparent,
+            refusals,
+            resolver,
+            dns_clients,
+            udp_room,
+            v6,
+            direct,
+            listening,
+            serving,
+        };
         service.add_listeners(listeners)?;
         let (sandbox, shared) = (Arc::clone(&service.sandbox), Arc::clone(&service.shared));
         let direct = service.direct.clone();
@@ -162,7 +179,9 @@ impl Service {
             let listener = tcp_listener(listener)?;
             let (resolver, clients) = (Arc::clone(&self.resolver), Arc::clone(&self.dns_clients));
             let (idle, tasks) = (self.shared.limits.dns_idle, self.serving.clone());
-            self.listening.spawn(async move { dns::serve_tcp(&listener, &resolver, idle, &clients, &tasks).await });
+            let pace = Arc::clone(&self.transparent.pace);
+            self.listening
+                .spawn(async move { dns::serve_tcp(&listener, &resolver, idle, &pace, &clients, &tasks).await });
         }
         for socket in dns_udp {
             let socket = udp_socket(socket)?;
@@ -179,6 +198,7 @@ impl Service {
                 Arc::clone(&self.transparent.destination),
                 self.serving.clone(),
                 socket,
+                Arc::clone(&self.udp_room),
             )?;
             self.listening.spawn(Arc::new(relay).serve());
         }
@@ -196,9 +216,10 @@ impl Service {
         let listener = UnixListener::from_std(listener)?;
         let (sandbox, shared) = (Arc::clone(&self.sandbox), Arc::clone(&self.shared));
         let (clients, tasks) = (Arc::clone(&self.transparent.clients), self.serving.clone());
-        let refusals = Arc::clone(&self.refusals);
+        let (refusals, pace) = (Arc::clone(&self.refusals), Arc::clone(&self.transparent.pace));
         self.listening.spawn(async move {
             while let Ok(place) = Arc::clone(&clients).acquire_owned().await {
+                pace.turn().await;
                 let Ok((stream, _)) = listener.accept().await else {
                     // Out of descriptors, mostly: those there are come first.
                     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -300,6 +321,8 @@ impl std::fmt::Debug for Service {
 
 fn tcp_listener(listener: TcpListener) -> io::Result<tokio::net::TcpListener> {
     listener.set_nonblocking(true)?;
+    // Its connections inherit it.
+    SockRef::from(&listener).set_tcp_nodelay(true)?;
     tokio::net::TcpListener::from_std(listener)
 }
 

@@ -17,6 +17,7 @@ use crate::sandbox::Sandbox;
 use crate::session::Session;
 use crate::shared::Shared;
 use crate::tasks::Tasks;
+use crate::throttle::Pace;
 use crate::verdict::Transport;
 use crate::{accept, connection, handover, refuse, synthetic};
 
@@ -26,6 +27,8 @@ pub(crate) struct Transparent {
     pub shared: Arc<Shared>,
     pub destination: Arc<dyn Destination>,
     pub refusals: Arc<Refusals>,
+    /// How fast connections are taken.
+    pub pace: Arc<Pace>,
     /// Places for connections that are not established.
     pub opening: Arc<Semaphore>,
     /// Places for clients that know that this is a proxy.
@@ -38,15 +41,15 @@ impl Transparent {
     pub async fn serve(self: Arc<Self>, listener: TcpListener) {
         // Those that find no place wait in the listener's backlog, which is bounded as well.
         while let Ok(place) = Arc::clone(&self.opening).acquire_owned().await {
+            self.pace.turn().await;
             let Some(stream) = accept::next(&listener).await else { return };
             self.tasks.spawn(Arc::clone(&self).connection(stream, place));
         }
     }
 
     async fn connection(self: Arc<Self>, stream: TcpStream, place: OwnedSemaphorePermit) {
-        // Neither fails on a connection that is still there.
+        // Does not fail on a connection that is still there.
         let Ok(meant) = self.destination.of(&stream) else { return accept::reset(&stream) };
-        let _ = stream.set_nodelay(true);
         let meant = match meant {
             Meant::Address(meant) => meant,
             Meant::Proxy => {

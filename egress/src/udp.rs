@@ -15,7 +15,7 @@ use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use schema::policy::Host;
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::timeout;
 
 use crate::audit::Spoken;
@@ -35,6 +35,12 @@ const MAX_DATAGRAM: usize = 64 * 1024;
 /// Datagrams that wait for their flow; what does not fit is lost, as datagrams are.
 const WAITING: usize = 64;
 
+/// Bytes that wait in all flows of a sandbox together.
+pub(crate) const WAITING_BYTES: usize = 4 << 20;
+
+/// A datagram that waits, and its room.
+type Waiting = (Bytes, OwnedSemaphorePermit);
+
 thread_local! {
     static ANSWER: RefCell<Vec<u8>> = RefCell::new(vec![0; MAX_DATAGRAM]);
 }
@@ -52,7 +58,9 @@ pub(crate) struct Relay {
     socket: UdpSocket,
     state: UdpSocketState,
     port: u16,
-    flows: Mutex<HashMap<Key, mpsc::Sender<Bytes>>>,
+    /// Room for what waits, a permit for each byte.
+    room: Arc<Semaphore>,
+    flows: Mutex<HashMap<Key, mpsc::Sender<Waiting>>>,
 }
 
 impl Relay {
@@ -64,10 +72,11 @@ impl Relay {
         destination: Arc<dyn Destination>,
         tasks: Tasks,
         socket: UdpSocket,
+        room: Arc<Semaphore>,
     ) -> io::Result<Self> {
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
         let port = socket.local_addr()?.port();
-        Ok(Self { sandbox, shared, refusals, destination, tasks, socket, state, port, flows: Mutex::default() })
+        Ok(Self { sandbox, shared, refusals, destination, tasks, socket, state, port, room, flows: Mutex::default() })
     }
 
     /// Serves, for as long as it is polled.
@@ -109,16 +118,20 @@ impl Relay {
 
     /// Gives a datagram to its flow, which is opened if need be.
     fn take(self: &Arc<Self>, key: Key, datagram: &[u8]) {
-        let datagram = Bytes::copy_from_slice(datagram);
+        let Ok(length) = u32::try_from(datagram.len()) else { return };
+        let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(length) else { return };
+        let waiting = (Bytes::copy_from_slice(datagram), room);
         let mut flows = self.lock();
-        let datagram = match flows.get(&key).map(|flow| flow.try_send(datagram.clone())) {
-            Some(Err(mpsc::error::TrySendError::Closed(datagram))) => datagram,
-            Some(_) => return,
-            None => datagram,
+        let waiting = match flows.get(&key) {
+            Some(flow) => match flow.try_send(waiting) {
+                Err(mpsc::error::TrySendError::Closed(waiting)) => waiting,
+                Ok(()) | Err(mpsc::error::TrySendError::Full(_)) => return,
+            },
+            None => waiting,
         };
         let Some((host, flow)) = self.open(self.destination.of_datagram(key.1)) else { return };
         let (sender, receiver) = mpsc::channel(WAITING);
-        let _ = sender.try_send(datagram);
+        let _ = sender.try_send(waiting);
         flows.insert(key, sender);
         drop(flows);
         let relay = Arc::clone(self);
@@ -162,7 +175,7 @@ impl Relay {
         key: Key,
         host: &Host,
         flow: &FlowGuard,
-        mut datagrams: mpsc::Receiver<Bytes>,
+        mut datagrams: mpsc::Receiver<Waiting>,
     ) -> Option<&'static str> {
         let generation = Arc::clone(&self.sandbox.generation());
         let dialled = tokio::select! {
@@ -187,7 +200,7 @@ impl Relay {
             let moved = timeout(idle, async {
                 tokio::select! {
                     datagram = datagrams.recv() => {
-                        let datagram = datagram?;
+                        let (datagram, _room) = datagram?;
                         if outside.send(&datagram).await.is_ok() {
                             flow.sent(datagram.len() as u64);
                         }
@@ -223,7 +236,7 @@ impl Relay {
             self.socket.try_io(Interest::WRITABLE, || self.state.try_send(UdpSockRef::from(&self.socket), &transmit));
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, mpsc::Sender<Bytes>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, mpsc::Sender<Waiting>>> {
         self.flows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

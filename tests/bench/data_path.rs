@@ -76,8 +76,9 @@ fn serve(tcp: u16, dns: u16, upstream: u16, what: serde_json::Value, shared: &dy
     runtime.block_on(async {
         let generation = Generation::new(1, policy(upstream, what), std::collections::BTreeMap::default());
         let sandbox = Arc::new(Sandbox::new(PROJECT.into(), "one".into(), Arc::new(Nowhere), generation));
-        // The bound on questions is there to slow down what is measured here.
-        let shared = Shared { limits: Limits { dns_rate: None, ..Limits::default() }, ..shared() };
+        // Bounds on how often are there to slow down what is measured here.
+        let limits = Limits { dns_rate: None, dns_new: None, connection_rate: None, ..Limits::default() };
+        let shared = Shared { limits, ..shared() };
         let lease = sandbox.pool.lease(&NAME.parse().expect("a name"), 10, Instant::now()).expect("an address");
         let meant = Always(SocketAddr::new(lease.v4().expect("a v4 address").into(), upstream));
         let listeners = Listeners {

@@ -11,9 +11,14 @@ use tokio::time::timeout;
 
 use super::{MAX_MESSAGE, Reply, Resolver};
 use crate::tasks::Tasks;
+use crate::throttle::Pace;
 
 /// Questions answered in a row before others have their turn.
-const BATCH: usize = 64;
+const BATCH: usize = 32;
+
+/// How long nobody is answered when there are too many questions. What the socket cannot hold meanwhile is dropped by the
+/// kernel, at the expense of whoever sends it.
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// Questions over UDP at once whose answers have to be looked for. Further ones are asked again by whoever asked.
 const LATER: usize = 256;
@@ -28,6 +33,7 @@ pub(crate) async fn serve_udp(socket: &Arc<UdpSocket>, resolver: &Arc<Mutex<Reso
         if socket.readable().await.is_err() {
             return;
         }
+        let (mut more, mut too_many) = (true, false);
         {
             let own = resolver;
             let mut resolver = lock(resolver);
@@ -36,12 +42,19 @@ pub(crate) async fn serve_udp(socket: &Arc<UdpSocket>, resolver: &Arc<Mutex<Reso
             for _ in 0..BATCH {
                 let (length, client) = match socket.try_recv_from(&mut request) {
                     Ok(received) => received,
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        more = false;
+                        break;
+                    }
                     // What an earlier answer met: nobody listens any more.
                     Err(_) => continue,
                 };
                 match resolver.answer(&request[..length], &mut response, now) {
                     Reply::Silence => {}
+                    Reply::TooMany => {
+                        too_many = true;
+                        break;
+                    }
                     // A client that does not take answers gets none.
                     Reply::Ready => drop(socket.try_send_to(&response, client)),
                     Reply::Later(later) => {
@@ -59,7 +72,11 @@ pub(crate) async fn serve_udp(socket: &Arc<UdpSocket>, resolver: &Arc<Mutex<Reso
                 }
             }
         }
-        tokio::task::yield_now().await;
+        if too_many {
+            tokio::time::sleep(PAUSE).await;
+        } else if more {
+            tokio::task::yield_now().await;
+        }
     }
 }
 
@@ -68,10 +85,12 @@ pub(crate) async fn serve_tcp(
     listener: &TcpListener,
     resolver: &Arc<Mutex<Resolver>>,
     idle: Duration,
+    pace: &Pace,
     clients: &Arc<Semaphore>,
     tasks: &Tasks,
 ) {
     loop {
+        pace.turn().await;
         let Some(stream) = crate::accept::next(listener).await else { return };
         // One too many is told so at once rather than left to wait.
         let Ok(place) = Arc::clone(clients).try_acquire_owned() else {
@@ -107,7 +126,7 @@ async fn exchange(stream: &mut TcpStream, resolver: &Mutex<Resolver>) -> io::Res
         resolver.answer(&request, &mut response, Instant::now())
     };
     match reply {
-        Reply::Silence => return Ok(false),
+        Reply::Silence | Reply::TooMany => return Ok(false),
         Reply::Ready => {}
         Reply::Later(later) => {
             let found = later.meaning().await;

@@ -13,6 +13,7 @@ use crate::{fuzz, fuzzing};
 struct World {
     sandbox: Arc<Sandbox>,
     records: Arc<Records>,
+    refusals: Arc<Refusals>,
     resolver: Resolver,
     now: Instant,
 }
@@ -23,9 +24,9 @@ fn world_with(policy: Policy, limits: Limits) -> World {
     let now = Instant::now();
     let refusals = Arc::new(Refusals::new(Arc::clone(&sandbox), Arc::clone(&shared)));
     let v6 = Arc::new(AtomicBool::new(true));
-    let mut resolver = Resolver::new(Arc::clone(&sandbox), shared, refusals, v6, None, now);
+    let mut resolver = Resolver::new(Arc::clone(&sandbox), shared, Arc::clone(&refusals), v6, None, now);
     resolver.refresh();
-    World { sandbox, records, resolver, now }
+    World { sandbox, records, refusals, resolver, now }
 }
 
 fn world() -> World {
@@ -243,13 +244,59 @@ fn too_many_questions_are_not_answered() {
 }
 
 #[test]
+fn questions_that_cost_much_are_fewer_and_cost_nobody_the_cheap_ones() {
+    let rules = vec![testing::rule("**.example.org", &[], Protocol::Auto)];
+    let limits = Limits { dns_rate: Some(1000), dns_new: Some(10), ..Limits::default() };
+    let mut world = world_with(testing::policy(rules), limits);
+    let ask = |name: String| question(&name, RecordType::A).to_vec().unwrap();
+    let known = ask("known.example.org.".into());
+    assert!(world.send(&known).is_some());
+    let answered = (0..50).filter(|number| world.send(&ask(format!("n{number}.example.org."))).is_some()).count();
+    assert_eq!(answered, 9);
+    assert_eq!((0..50).filter(|_| world.send(&known).is_some()).count(), 50, "what was asked lately");
+    assert_eq!(world.records.all()[0].because.as_deref(), Some("dns-rate"));
+    world.now += Duration::from_millis(500);
+    assert!(world.send(&ask("later.example.org.".into())).is_some());
+}
+
+#[test]
 fn refusals_are_recorded_once_a_minute_and_never_without_bound() {
-    let limits = Limits { refusal_records: 20, dns_rate: None, ..Limits::default() };
+    let limits = Limits { refusal_records: 20, dns_rate: None, dns_new: None, ..Limits::default() };
     let mut world = world_with(Policy::default(), limits);
     for number in 0..3000 {
         world.addresses(&format!("n{}.example.", number % 1000), RecordType::A);
     }
     assert_eq!(world.records.all().len(), 20);
+}
+
+#[test]
+fn asking_for_many_names_hides_no_other_refusal() {
+    let limits = Limits { refusal_records: 20, dns_rate: None, dns_new: None, ..Limits::default() };
+    let mut world = world_with(Policy::default(), limits);
+    for number in 0..100 {
+        world.addresses(&format!("n{number}.example."), RecordType::A);
+    }
+    assert_eq!(world.records.all().len(), 20);
+    world.refusals.connection("169.254.169.254", 80, "no-rule");
+    let last = world.records.all().pop().unwrap();
+    assert_eq!((last.host.as_str(), last.port), ("169.254.169.254", 80));
+}
+
+/// A few bytes that unfold to tens of thousands of labels.
+#[test]
+fn only_what_has_the_form_of_a_question_is_read() {
+    let mut world = world();
+    let good = question("example.org.", RecordType::A).to_vec().unwrap();
+    for (at, count) in [(4, 0), (4, 2), (4, 0x275), (6, 1), (8, 1), (10, 3)] {
+        let mut bytes = good.clone();
+        bytes[at..at + 2].copy_from_slice(&u16::to_be_bytes(count));
+        for _ in 0..count {
+            bytes.extend([0xc0, 0x0c, 0, 1, 0, 1]);
+        }
+        bytes.truncate(MAX_MESSAGE);
+        assert_eq!(world.send(&bytes).unwrap()[3], 1, "malformed: {count} at {at}");
+    }
+    assert_eq!(world.send(&good).unwrap()[3] & 15, 0);
 }
 
 #[test]
