@@ -16,6 +16,7 @@ pub mod namespaces;
 pub mod run;
 pub mod start;
 pub mod unit;
+pub mod upkeep;
 
 /// Version of this program, as daemons tell it to each other.
 pub fn version() -> String {

@@ -120,22 +120,20 @@ impl Daemon {
         self.shared.changed.send_modify(|count| *count += 1);
     }
 
-    /// Looks at the engine and acts on it. A look that began after this was called is as good as one of its own.
+    /// Looks at the engine and acts on it; whether anything was there that it did not know. A look that began after this was
+    /// called is as good as one of its own.
     ///
     /// # Errors
     /// When the engine cannot be asked; what is served stays served.
-    pub async fn look(&self) -> Result<(), String> {
+    pub async fn look(&self) -> Result<bool, String> {
         let asked = self.shared.looks.load(Ordering::Acquire);
         let _alone = self.shared.looking.lock().await;
         if self.shared.looks.load(Ordering::Acquire) > asked {
-            return self.table().trouble.clone().map_or(Ok(()), Err);
+            return self.table().trouble.clone().map_or(Ok(false), Err);
         }
         self.shared.looks.fetch_add(1, Ordering::AcqRel);
         match self.shared.engine.look().await {
-            Ok(world) => {
-                self.settle(world);
-                Ok(())
-            }
+            Ok(world) => Ok(self.settle(world)),
             Err(why) => {
                 self.table().trouble = Some(why.clone());
                 self.change();
@@ -144,12 +142,12 @@ impl Daemon {
         }
     }
 
-    /// Brings what is served in line with what there is.
-    fn settle(&self, world: World) {
+    /// Brings what is served in line with what there is; whether that is anything else than before.
+    fn settle(&self, world: World) -> bool {
         let mut gone = Vec::new();
         let mut table = self.table();
         if table.frozen {
-            return;
+            return false;
         }
         let World { running, policies } = world;
         table.trouble = None;
@@ -165,6 +163,10 @@ impl Daemon {
             })
             .map(|(id, _)| id.clone())
             .collect();
+        let known = |running: &Running| {
+            table.entries.get(&running.identity.container).is_some_and(|entry| entry.running == *running)
+        };
+        let news = before != table.policies || !leaving.is_empty() || !running.iter().all(known);
         for id in leaving {
             gone.extend(table.entries.remove(&id));
         }
@@ -178,7 +180,12 @@ impl Daemon {
                     meet(&mut table, &id, running);
                     refresh(&mut table, &id, &self.shared.recorder);
                 }
-                Some(Phase::Attaching | Phase::Failed { .. }) => {}
+                Some(Phase::Attaching | Phase::Failed { .. }) => {
+                    // Told to what serves it once something does.
+                    if let Some(entry) = table.entries.get_mut(&id) {
+                        entry.running.peers = running.peers;
+                    }
+                }
             }
         }
         // Whoever was handed over and does not run any more is let go.
@@ -197,6 +204,7 @@ impl Daemon {
         // Outside of the lock: ending flows takes its time.
         drop(gone);
         self.change();
+        news
     }
 
     /// Attaches in the background, or takes over what a predecessor had.
@@ -213,7 +221,9 @@ impl Daemon {
         tokio::spawn(async move {
             let outcome = match passed {
                 Some(Passed { listeners, .. }) => {
-                    daemon.start(&running, Attached { listeners, gate: None, direct: None })
+                    let started = daemon.start(&running, Attached { listeners, gate: None, direct: None });
+                    // The predecessor may have missed the last change, or been in the middle of it.
+                    started.inspect(|served| served.serving.set_peers(&running))
                 }
                 None => daemon.attach(&running).await,
             };
@@ -237,7 +247,7 @@ impl Daemon {
         let Attached { listeners, gate, direct } = attached;
         // Read again: another policy may have come meanwhile.
         let loaded = self.load(running)?;
-        let (hash, missing, learning) = (loaded.hash.clone(), loaded.missing.clone(), loaded.learning);
+        let (hash, missing, without_learning) = (loaded.hash.clone(), loaded.missing.clone(), loaded.strict());
         self.shared.recorder.in_force(&running.project, &running.sandbox, &loaded.policy);
         let spare = listeners.try_clone().map_err(|error| format!("its sockets: {error}"))?;
         let sandbox = Arc::new(Sandbox::new(
@@ -250,7 +260,7 @@ impl Daemon {
         if let Some(gate) = gate {
             gate.open()?;
         }
-        Ok(Served { serving, listeners: spare, hash, number: 1, missing, learning })
+        Ok(Served { serving, listeners: spare, hash, number: 1, missing, without_learning })
     }
 
     fn attached(&self, running: &Running, outcome: Result<Served, String>, pause: Duration) {
@@ -264,6 +274,9 @@ impl Daemon {
         match outcome {
             Ok(served) if !frozen => {
                 tracing::info!(project = running.project, sandbox = running.sandbox, policy = served.hash, "served");
+                if entry.running.peers != running.peers {
+                    served.serving.set_peers(&entry.running);
+                }
                 entry.phase = Phase::Served(served);
                 refresh(&mut table, id, &self.shared.recorder);
             }
@@ -460,7 +473,7 @@ impl Daemon {
             },
             missing_secrets: served.map(|served| served.missing.clone()).unwrap_or_default(),
             flows: served.map_or(0, |served| served.serving.flows()),
-            learning: served.filter(|served| served.learning).and_then(|_| {
+            learning: served.filter(|served| served.without_learning.is_some()).and_then(|_| {
                 let key = (running.project.clone(), running.sandbox.clone());
                 table.learning.get(&key).map(ToString::to_string)
             }),

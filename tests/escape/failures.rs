@@ -231,3 +231,22 @@ fn after_a_reboot_sandboxes_wait_for_their_policy() {
     scene.kill_daemon();
     scene.is_shut(&mut insides, "without daemon after a reboot");
 }
+
+/// An engine that tells nothing any more, as Podman 4 does once the file of its events was begun anew.
+#[test]
+fn what_starts_is_served_although_the_engine_does_not_tell() {
+    let engine = Engine::start(Kind::Rootful4);
+    let mut scene = Scene::set(&engine);
+    assert_eq!(scene.starts(), 1);
+    let files = engine.as_root("find").arg(engine.dir()).args(["-name", "events.log"]).ok();
+    let [file] = files.lines().collect::<Vec<_>>()[..] else { panic!("one file of events: {files}") };
+    let copied = format!("{file}.new");
+    engine.as_root("cp").args([file, &copied]).ok();
+    engine.as_root("mv").args([&copied, file]).ok();
+
+    for round in 2..4 {
+        engine.as_root("kill").args(["-9", &engine.pid("inner").to_string()]).ok();
+        wait_for("its command", Duration::from_secs(20), || (scene.starts() == round).then_some(()));
+        scene.is_open(&mut Inside::of(&engine, "inner"));
+    }
+}

@@ -1,11 +1,8 @@
 //! Serving sandboxes, as the daemon asks for it.
 
-use std::collections::BTreeSet;
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use egress::attach::socket_door::SocketDoor;
-use egress::attach::{self, Target};
 use egress::daemon::world::{Running, Serve, Serving, Way};
 use egress::direct::Direct;
 use egress::generation::Generation;
@@ -15,7 +12,8 @@ use egress::service::Service;
 use schema::policy::DnsName;
 
 use super::authorities::{Authorities, Lease};
-use super::namespaces::{PROGRAM, addresses, hold, told, udp_ports};
+use super::namespaces::{addresses, hold, udp_ports};
+use super::upkeep::{Inside, Upkeep};
 
 /// What all sandboxes share.
 #[derive(Debug)]
@@ -39,7 +37,7 @@ impl Serve for DataPath {
         direct: Option<Direct>,
     ) -> Result<Box<dyn Serving>, String> {
         let ports = listeners.udp.iter().filter_map(|socket| socket.local_addr().ok()).map(|address| address.port());
-        let ports = Mutex::new(ports.collect());
+        let there = Inside { ports: ports.collect(), peers: Arc::default() };
         let target = hold(running)?;
         // Before anything is served: what has to be looked into would be refused until then.
         let lease = self.authorities.lease(&running.project);
@@ -53,11 +51,11 @@ impl Serve for DataPath {
             let door = SocketDoor::make(directory, &target).and_then(|door| service.start_socket(door));
             door.map_err(|error| format!("its socket in {}: {error}", directory.display()))?;
         }
-        let more = Arc::default();
-        let served =
-            Served { service: Arc::new(service), way: running.way.clone(), target, ports, more, _lease: lease };
-        served.service.set_peers(peers(running));
-        served.listen_to(&udp_ports(&sandbox.generation().policy));
+        let service = Arc::new(service);
+        service.set_peers(peers(running));
+        let upkeep = Upkeep::of(&service, target, there);
+        let served = Served { service, way: running.way.clone(), upkeep, _lease: lease };
+        served.listen_to(&sandbox.generation());
         Ok(Box::new(served))
     }
 }
@@ -65,65 +63,32 @@ impl Serve for DataPath {
 struct Served {
     service: Arc<Service>,
     way: Way,
-    target: Target,
-    /// Ports for datagrams that have sockets, or are about to.
-    ports: Mutex<BTreeSet<u16>>,
-    /// Sockets made since it is served.
-    more: Arc<Mutex<Listeners>>,
+    upkeep: Upkeep,
     _lease: Arc<Lease>,
 }
 
 impl Served {
-    /// Makes sockets for ports that have none yet.
-    fn listen_to(&self, wanted: &BTreeSet<u16>) {
-        if self.way != Way::Proxy {
-            return;
+    /// Has sockets made for ports that have none yet.
+    fn listen_to(&self, generation: &Generation) {
+        // Nobody else's datagrams come to sockets of ours.
+        if self.way == Way::Proxy {
+            self.upkeep.listen_to(&udp_ports(&generation.policy));
         }
-        let missing: BTreeSet<u16> = {
-            let mut ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
-            let missing = wanted.difference(&ports).copied().collect();
-            ports.extend(&missing);
-            missing
-        };
-        if missing.is_empty() {
-            return;
-        }
-        let (service, target, more) = (Arc::clone(&self.service), self.target.clone(), Arc::clone(&self.more));
-        tokio::spawn(async move {
-            let made = attach::add_udp(Path::new(PROGRAM), &target, &missing).await.map_err(|error| told(&error));
-            let added = made.and_then(|udp| {
-                let listeners = Listeners { udp, ..Listeners::default() };
-                let spare = listeners.try_clone().map_err(|error| error.to_string())?;
-                more.lock().unwrap_or_else(PoisonError::into_inner).udp.extend(spare.udp);
-                service.add_listeners(listeners).map_err(|error| error.to_string())
-            });
-            if let Err(why) = added {
-                tracing::warn!(sandbox = service.sandbox().name, why, "no sockets for datagrams");
-            }
-        });
     }
 }
 
 impl Serving for Served {
     fn swap(&self, generation: Generation) {
-        let ports = udp_ports(&generation.policy);
         self.service.swap(generation);
-        self.listen_to(&ports);
+        self.listen_to(&self.service.sandbox().generation());
     }
 
     fn set_peers(&self, running: &Running) {
         self.service.set_peers(peers(running));
-        if self.way == Way::Direct {
-            // The service has its rules made.
-            return;
+        // Where the sandbox itself connects, the service has the rules made.
+        if self.way != Way::Direct {
+            self.upkeep.meet(addresses(running));
         }
-        let (target, addresses) = (self.target.clone(), addresses(running));
-        let sandbox = running.sandbox.clone();
-        tokio::spawn(async move {
-            if let Err(error) = attach::update_peers(Path::new(PROGRAM), &target, &addresses).await {
-                tracing::warn!(sandbox, why = told(&error), "its peers are those of before");
-            }
-        });
     }
 
     fn flows(&self) -> usize {
@@ -140,7 +105,7 @@ impl Serving for Served {
     }
 
     fn more(&self) -> Listeners {
-        std::mem::take(&mut *self.more.lock().unwrap_or_else(PoisonError::into_inner))
+        self.upkeep.more()
     }
 }
 

@@ -13,11 +13,17 @@ use reconciler::podman::{Connect, Reader, RunningSandbox, Served, StoredPolicy};
 use reconciler::spec;
 use schema::Name;
 use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout};
 
 /// Pause before a lost engine is looked for again; doubled for each further time.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Longest pause.
 const LOOK_AGAIN_AT_MOST: Duration = Duration::from_secs(10);
+/// How long nothing is told until it is looked all the same: Podman 4 stops telling when the file of its events is begun
+/// anew, which is at a megabyte.
+const LOOK_ANYWAY: Duration = Duration::from_secs(5);
+/// How many times as long as a look takes that is at least: a large engine is not to be kept busy.
+const SHARE: u32 = 50;
 
 /// Asks the engine.
 #[derive(Clone)]
@@ -58,7 +64,10 @@ impl Engine {
         let mut pause = LOOK_AGAIN;
         loop {
             match self.follow(daemon, &mut pause).await {
-                Ok(never) => match never {},
+                Ok(Deaf) => {
+                    tracing::warn!("the engine did not tell what has changed: asking it anew to do so");
+                    continue;
+                }
                 Err(error) => {
                     tracing::debug!(%error, "the engine is out of reach");
                     self.forget().await;
@@ -71,15 +80,28 @@ impl Engine {
         }
     }
 
-    async fn follow(&self, daemon: &Daemon, pause: &mut Duration) -> Result<std::convert::Infallible, BackendError> {
+    /// Looks whenever something is told, until it turns out that something was not.
+    async fn follow(&self, daemon: &Daemon, pause: &mut Duration) -> Result<Deaf, BackendError> {
         let mut changes = self.reader().await?.changes().await?;
+        let mut told = true;
         loop {
-            daemon.look().await.map_err(|why| BackendError::new(ErrorKind::Unreachable, why))?;
+            let begun = Instant::now();
+            let news = daemon.look().await.map_err(|why| BackendError::new(ErrorKind::Unreachable, why))?;
+            if news && !told {
+                return Ok(Deaf);
+            }
             *pause = LOOK_AGAIN;
-            changes.next().await?;
+            let anyway = LOOK_ANYWAY.max(begun.elapsed() * SHARE);
+            told = match timeout(anyway, changes.next()).await {
+                Ok(next) => next.map(|()| true)?,
+                Err(_) => false,
+            };
         }
     }
 }
+
+/// The engine does not tell what happens.
+struct Deaf;
 
 #[async_trait]
 impl world::Engine for Engine {

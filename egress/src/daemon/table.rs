@@ -55,9 +55,12 @@ pub(super) struct Served {
     pub(super) hash: Option<String>,
     pub(super) number: u64,
     pub(super) missing: Vec<String>,
-    /// Whether it is in force with all that learning allows.
-    pub(super) learning: bool,
+    /// The policy without what learning allows, if it is in force with that.
+    pub(super) without_learning: Option<Box<Strict>>,
 }
+
+/// A policy by itself, and its secrets.
+pub(super) type Strict = (Policy, BTreeMap<Name, Arc<SecretSlice<u8>>>);
 
 /// A policy ready to be put in force.
 pub(super) struct Loaded {
@@ -75,6 +78,11 @@ impl Loaded {
         let Self { policy, secrets, learning, .. } = self;
         if learning { Generation::learning(number, policy, secrets) } else { Generation::new(number, policy, secrets) }
     }
+
+    /// What is to be in force when learning ends and nothing newer loads.
+    pub(super) fn strict(&self) -> Option<Box<Strict>> {
+        self.learning.then(|| Box::new((self.policy.clone(), self.secrets.clone())))
+    }
 }
 
 /// Tells what serves a sandbox who else is on its networks.
@@ -90,18 +98,26 @@ pub(super) fn meet(table: &mut Table, id: &str, running: Running) {
 pub(super) fn refresh(table: &mut Table, id: &str, recorder: &Recorder) {
     let Some(entry) = table.entries.get(id) else { return };
     let loaded = load(table, &entry.running);
+    let learns = table.learning.contains_key(&(entry.running.project.clone(), entry.running.sandbox.clone()));
     let Some(Entry { running, phase: Phase::Served(served), trouble }) = table.entries.get_mut(id) else { return };
     match loaded {
         Err(why) => {
             tracing::warn!(project = running.project, sandbox = running.sandbox, why, "policy does not load");
             *trouble = Some(why);
+            if !learns && let Some(strict) = served.without_learning.take() {
+                let (policy, secrets) = *strict;
+                served.number += 1;
+                served.serving.swap(Generation::new(served.number, policy, secrets));
+            }
         }
         Ok(loaded) => {
             *trouble = None;
-            if loaded.hash == served.hash && loaded.missing == served.missing && loaded.learning == served.learning {
+            let as_before = loaded.learning == served.without_learning.is_some();
+            if loaded.hash == served.hash && loaded.missing == served.missing && as_before {
                 return;
             }
             let (hash, missing, learning) = (loaded.hash.clone(), loaded.missing.clone(), loaded.learning);
+            served.without_learning = loaded.strict();
             served.number += 1;
             recorder.in_force(&running.project, &running.sandbox, &loaded.policy);
             served.serving.swap(loaded.generation(served.number));
@@ -115,7 +131,6 @@ pub(super) fn refresh(table: &mut Table, id: &str, recorder: &Recorder) {
             );
             served.hash = hash;
             served.missing = missing;
-            served.learning = learning;
         }
     }
 }

@@ -237,7 +237,8 @@ async fn what_runs_is_attached_once_and_another_policy_is_swapped_in() {
     let mut met = running("c1", "api");
     met.peers.insert("db".into(), vec!["10.0.0.2".parse().expect("an address")]);
     fake.says(world(vec![met.clone()], &[("api", stored("b", &["example.net"]))]));
-    daemon.look().await.expect("looked");
+    assert!(daemon.look().await.expect("looked"), "somebody is met");
+    assert!(!daemon.look().await.expect("looked"), "nothing else has changed");
     assert_eq!(*fake.peers.lock().expect("not poisoned"), met.peers);
     assert_eq!(Fake::count(&fake.attached), 1);
     // Started anew: attached anew, though it is the same container.
@@ -249,7 +250,8 @@ async fn what_runs_is_attached_once_and_another_policy_is_swapped_in() {
     assert!(!daemon.is_idle());
 
     fake.says(World::default());
-    daemon.look().await.expect("looked");
+    assert!(daemon.look().await.expect("looked"), "it is gone");
+    assert!(!daemon.look().await.expect("looked"));
     assert_eq!(fake.generations("api"), None, "nobody serves it");
     assert!(daemon.is_idle());
 }

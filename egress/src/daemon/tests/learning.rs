@@ -65,6 +65,20 @@ async fn everything_is_let_out_until_somebody_says_so() {
     client.status().await.expect("the connection goes on");
 }
 
+/// A policy that nobody can read meanwhile: what was let out is not let out any longer for that.
+#[tokio::test]
+async fn its_end_needs_no_policy_that_loads() {
+    let (fake, daemon, mut client, _dir) = serving().await;
+    client.ask(&learn(3600)).await.expect("begun");
+    let broken = Stored { text: "of a later version".into(), ..stored("b", &[]) };
+    fake.says(world(vec![running("c1", "api")], &[("api", broken)]));
+    daemon.look().await.expect("looked");
+    assert!(lets_out(&fake, "anything.test"), "the last good one, and somebody learns");
+    client.tell(&Request::EndLearning).await.expect("told");
+    assert!(matches!(client.answer().await, Ok(Response::Done)));
+    assert!(lets_out(&fake, "example.org") && !lets_out(&fake, "anything.test"));
+}
+
 #[tokio::test]
 async fn it_ends_by_itself() {
     let (fake, daemon, mut client, _dir) = serving().await;
