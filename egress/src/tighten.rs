@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::audit::Record;
 use crate::compiled::Compiled;
+use crate::cover::{common, common_ports, covers_ports};
 use crate::{learn, replay};
 
 #[cfg(test)]
@@ -119,6 +120,25 @@ pub fn tighter(rule: &Rule, usage: &Usage) -> Option<Tighter> {
     let used: Vec<String> = rule.methods.iter().filter(|method| usage.methods.contains(*method)).cloned().collect();
     let methods = (!used.is_empty() && used.len() < rule.methods.len() && !usage.unseen).then_some(used);
     (ports.is_some() || methods.is_some()).then_some(Tighter::Narrow { ports, methods })
+}
+
+/// The rule of `policy` that would let pass unexamined, or unchanged, what `rule` has examined or changes, were `change` made
+/// to it: where requests are judged by one rule, connections are looked into for all rules about the same host.
+pub fn unexamined<'a>(policy: &'a Policy, rule: &Rule, change: &Tighter) -> Option<&'a Rule> {
+    if !rule.needs_requests() {
+        return None;
+    }
+    let kept = change.applied(rule).map(|narrower| narrower.ports).unwrap_or_default();
+    // What other methods did by this rule would be done by the other, without what this one writes.
+    let edits = !rule.request.is_empty() || !rule.response.is_empty();
+    let fewer_methods = edits && matches!(change, Tighter::Narrow { methods: Some(_), .. });
+    let lost = |port: PortRange| fewer_methods || !covers_ports(&kept, &[port]);
+    policy.allow.iter().find(|other| {
+        *other != rule
+            && other.allows_transport(false)
+            && common(&rule.host, &other.host).is_some()
+            && common_ports(&rule.ports, &other.ports).any(lost)
+    })
 }
 
 impl Tighter {

@@ -45,7 +45,7 @@ impl Recorded {
         let place = Place::with(FLEET);
         let state = place.work().join("state");
         let directory = state.join("egress").join(short(&sha256(ENGINE.as_bytes()))).join("acme");
-        fs::create_dir_all(&directory).unwrap();
+        fs::create_dir_all(directory.join("api")).unwrap();
         Self { place, directory }
     }
 
@@ -55,7 +55,7 @@ impl Recorded {
         let line = format!(
             "{{\"time\":\"{time}\",\"project\":\"acme\",\"sandbox\":\"api\",\"generation\":1,\"allowed\":true,{what}}}\n"
         );
-        let file = self.directory.join("audit.jsonl");
+        let file = self.directory.join("api/audit.jsonl");
         let before = fs::read_to_string(&file).unwrap_or_default();
         fs::write(file, before + &line.repeat(times)).unwrap();
     }
@@ -169,4 +169,23 @@ fn too_little_evidence_proves_nothing() {
     short.uses(200, 1, "\"protocol\":\"tls\",\"host\":\"web.example\",\"port\":443");
     let told = short.run("");
     assert!(told.contains("--- stdout\n--- stderr") && told.contains("for less than 7days"), "{told}");
+}
+
+#[test]
+fn a_rule_that_has_connections_looked_into_stays() {
+    let recorded = used();
+    let text = FLEET.replace(
+        "        - { host: never.example } # nobody knows why\n",
+        "        - { host: never.example, paths: [/v1/**] }\n        - { host: '*.example', ports: [443] }\n",
+    );
+    fs::write(recorded.place.work().join("sandboxes.yaml"), text).unwrap();
+    recorded.ages(&[
+        ("{ host: never.example, paths: [\"/v1/**\"] }", 30),
+        ("{ host: used.example, ports: [443] }", 40),
+        ("{ host: alone.example }", 30),
+    ]);
+    let told = recorded.run("");
+    assert!(told.contains("kept, since without it nobody would look into connections that { host: "), "{told}");
+    assert!(!told.contains("-        - { host: never.example, paths"), "{told}");
+    assert!(told.contains("alone"), "what examines nothing can go: {told}");
 }

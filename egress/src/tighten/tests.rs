@@ -36,6 +36,44 @@ fn counted(policy: &Policy, records: &[Record]) -> Count {
 }
 
 #[test]
+fn a_rule_that_has_others_examined_is_told_from_one_that_has_not() {
+    let paths = rule("api.test").ports(&[443, 8443]).paths(&["/v1/**"]);
+    let remove = Tighter::Remove;
+    let beside = |other: Rule, change: &Tighter| {
+        let both = policy([paths.clone(), other], []);
+        unexamined(&both, &both.allow[0], change).map(|rule| rule.host.to_string())
+    };
+    assert_eq!(beside(rule("*.test").ports(&[443]), &remove).as_deref(), Some("*.test"));
+    assert_eq!(beside(rule("api.test").ports(&[8443]), &remove).as_deref(), Some("api.test"));
+    for harmless in [
+        rule("other.test").ports(&[443]),
+        rule("api.test").ports(&[80]),
+        rule("api.test").ports(&[443]).protocol(Protocol::Udp),
+    ] {
+        assert_eq!(beside(harmless, &remove), None);
+    }
+    let narrow = |ports: &[u16]| Tighter::Narrow {
+        ports: Some(ports.iter().copied().map(PortRange::one).collect()),
+        methods: None,
+    };
+    assert_eq!(beside(rule("*.test").ports(&[443]), &narrow(&[443])), None, "it stays where the other is");
+    assert_eq!(beside(rule("*.test").ports(&[443]), &narrow(&[8443])).as_deref(), Some("*.test"));
+    // What one method did would be done by the other rule, without what this one takes out.
+    let fewer = Tighter::Narrow { ports: None, methods: Some(vec!["GET".into()]) };
+    let plain = rule("api.test").ports(&[443]).methods(&["GET", "POST"]);
+    let mut edits = plain.clone();
+    edits.request.remove.push("authorization".into());
+    for (ours, expected) in [(plain, None), (edits, Some("*.test"))] {
+        let both = policy([ours, rule("*.test").ports(&[443])], []);
+        let found = unexamined(&both, &both.allow[0], &fewer).map(|rule| rule.host.to_string());
+        assert_eq!(found.as_deref(), expected);
+    }
+    // A rule that examines nothing can go.
+    let plain = policy([rule("api.test"), rule("*.test")], []);
+    assert_eq!(unexamined(&plain, &plain.allow[0], &remove), None);
+}
+
+#[test]
 fn what_was_never_used_goes_and_what_was_half_used_becomes_narrower() {
     let ours = policy(
         [

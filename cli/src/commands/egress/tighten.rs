@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use egress::audit::log::directory;
+use egress::audit::log::{directory, of_sandbox};
 use egress::audit::newest::{Budget, Newest};
 use egress::audit::rules;
-use egress::tighten::{Ages, Comparison, Count, Evidence, FEWEST_RECORDS, Tighter, Usage, tighter};
+use egress::tighten::{Ages, Comparison, Count, Evidence, FEWEST_RECORDS, Tighter, Usage, tighter, unexamined};
 use egress::written;
 use jiff::{SignedDuration, Timestamp};
 use schema::config::EgressMode;
@@ -125,6 +125,9 @@ pub fn run(args: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
             Some(_) if too_little.is_some() => Some("there is too little evidence".to_owned()),
             Some(_) if recorded_since.is_none() => Some("it has not been in force since rules are dated".to_owned()),
             Some(_) if !old => Some("it has not been in force for long enough".to_owned()),
+            Some(change) if let Some(other) = unexamined(&policy, rule, change) => {
+                Some(format!("without it nobody would look into connections that {} allows", written::allow(other)))
+            }
             Some(change) => make(&mut patch, &caller, &subject, rule, change, &unused).err(),
         };
         if too_little.is_some() {
@@ -175,9 +178,9 @@ fn each(
     mut see: impl FnMut(&egress::audit::Record),
 ) -> Result<(), Failure> {
     let failed = |error: std::io::Error| Failure::io(directory.display(), &error);
-    let mut newest = Newest::open(directory, since, BUDGET).map_err(failed)?;
-    while let Some(record) = newest.read().map_err(failed)? {
-        if subject.names.iter().any(|name| name.as_str() == record.sandbox) {
+    for name in &subject.names {
+        let mut newest = Newest::open(&of_sandbox(directory, name.as_str()), since, BUDGET).map_err(failed)?;
+        while let Some(record) = newest.read().map_err(failed)? {
             see(&record);
         }
     }
@@ -212,12 +215,13 @@ fn ages(directory: &Path, subject: &Subject) -> Ages {
     })
 }
 
-/// Lists of which no rule was used.
+/// Lists of which no rule was used, or has connections looked into that others allow.
 fn unused(policy: &Policy, tally: &Count) -> Vec<String> {
     let mut lists: BTreeMap<&str, bool> = BTreeMap::new();
     for (rule, usage) in policy.allow.iter().zip(&tally.usage) {
         if let Some(list) = &rule.place.list {
-            *lists.entry(list).or_insert(true) &= usage.uses == 0;
+            let needed = usage.uses > 0 || unexamined(policy, rule, &Tighter::Remove).is_some();
+            *lists.entry(list).or_insert(true) &= !needed;
         }
     }
     lists.into_iter().filter(|(_, unused)| *unused).map(|(list, _)| list.to_owned()).collect()
