@@ -6,6 +6,8 @@ use egress::defence::Defence;
 pub struct Attempt {
     /// Name, in reports and for selection.
     pub name: &'static str,
+    /// The sandbox it is made from.
+    pub sandbox: &'static str,
     /// Python, with what `prelude.py` gives, `PROXY`, the port of the sandbox's own listener, and `T`, a token that is
     /// looked for in the world. Refused when it raises something and the token does not arrive.
     pub attack: &'static str,
@@ -34,9 +36,16 @@ pub enum ByEngine {
     Fixed(&'static str),
 }
 
+/// The sandbox that most attempts are made from: `mode: allowlist`.
+pub const INNER: &str = "inner";
+/// The one with `mode: direct`.
+pub const DIRECT: &str = "direct";
+/// The one with `transport: socket`.
+pub const TUNNEL: &str = "tunnel";
+
 /// An attempt with the usual control.
 pub const fn attempt(name: &'static str, attack: &'static str, control: &'static str) -> Attempt {
-    Attempt { name, attack, control, arrives: true, audited: true, defences: &[], by_engine: None }
+    Attempt { name, sandbox: INNER, attack, control, arrives: true, audited: true, defences: &[], by_engine: None }
 }
 
 impl Attempt {
@@ -46,6 +55,10 @@ impl Attempt {
 
     pub const fn unaudited(self) -> Self {
         Self { audited: false, ..self }
+    }
+
+    pub const fn from(self, sandbox: &'static str) -> Self {
+        Self { sandbox, ..self }
     }
 
     pub const fn against(self, defences: &'static [Defence]) -> Self {

@@ -2,7 +2,7 @@
 
 use egress::defence::Defence::*;
 
-use crate::attempt::{Attempt, ByEngine, attempt};
+use crate::attempt::{Attempt, ByEngine, DIRECT, TUNNEL, attempt};
 
 /// Controls that several attempts share.
 pub const PLAIN: &str = "demand(http('open.example.org', get('open.example.org', '/', T)), b'world says')";
@@ -13,6 +13,9 @@ const INSIDE_TLS: &str = "demand(trusting('api.example.org', get('api.example.or
 const BANNER: &str = "s = dial('open.example.org', 9999); s.recv(99); demand(say(s, (T + '\\n').encode()), T.encode())";
 pub const DATAGRAM: &str = "s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(2)
 s.sendto(T.encode(), ('open.example.org', 5353)); demand(s.recv(99), T.encode())";
+
+const TUNNELLED: &str = "demand(through_socket('open.example.org:443', T), b' 200 ')
+demand(over_socket('GET http://open.example.org/ HTTP/1.1', 'open.example.org', T), b'world says')";
 
 const PEER: &str = "demand(http('peer', get('peer', '/' + T), 7000), b'404')";
 
@@ -426,6 +429,81 @@ raise OSError('no key in any file')",
     .against_engine(ByEngine::Confinement)
     .stays_inside()
     .unaudited(),
+    // --- mode direct
+    attempt(
+        "direct-port-not-listed",
+        "s = dial('open.example.org', 8080); demand(say(s, get('open.example.org', '/', T)), b'world')",
+        SECURE,
+    )
+    .from(DIRECT)
+    .against(&[Filter])
+    .unaudited(),
+    attempt("direct-foreign-literal", "demand(http('192.0.2.7', get('192.0.2.7', '/', T)), b'world')", PLAIN)
+    .from(DIRECT)
+    .against(&[Filter])
+    .unaudited(),
+    attempt(
+        "direct-metadata-literal",
+        "s = dial('169.254.169.254', 80); demand(say(s, get('169.254.169.254', '/', T)), b'world')",
+        PLAIN,
+    )
+    .from(DIRECT)
+    .against(&[Filter])
+    .unaudited(),
+    attempt(
+        "direct-udp-to-a-port-not-listed",
+        "s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(1)
+s.sendto(T.encode(), ('open.example.org', 443)); demand(s.recv(99), T.encode())",
+        DATAGRAM,
+    )
+    .from(DIRECT)
+    .against(&[Filter])
+    .unaudited(),
+    attempt("direct-host-address", "demand(say(dial('198.51.100.2', 7777), T.encode() + b'\\n'), T.encode())", PLAIN)
+    .from(DIRECT)
+    .against(&[Filter])
+    .unaudited(),
+    attempt(
+        "direct-gateway-of-the-engine",
+        "demand(say(dial(gateway(), 7777), T.encode() + b'\\n'), T.encode())",
+        PLAIN,
+    )
+    .from(DIRECT)
+    .against(&[Filter])
+    .unaudited(),
+    attempt("direct-foreign-resolver", "ask_dns('198.51.100.1', T + '.example.net') == (0, 1) or 1 / 0", PLAIN)
+    .from(DIRECT)
+    .against(&[Redirect, Filter])
+    .unaudited(),
+    attempt("direct-rebinding", "demand(http('private.example.org', get('private.example.org', '/', T)), b'world')", PLAIN)
+    .from(DIRECT)
+    .against(&[Addresses]),
+    // --- transport socket
+    attempt(
+        "beside-the-socket",
+        "s = dial('198.51.100.1', 80); demand(say(s, get('open.example.org', '/', T)), b'world')",
+        TUNNELLED,
+    )
+    .from(TUNNEL)
+    .against_engine(ByEngine::Networks)
+    .unaudited(),
+    attempt("socket-name-not-listed", "demand(through_socket('other.example.net:443', T), b' 200 ')", TUNNELLED)
+    .from(TUNNEL)
+    .against(&[Rules]),
+    attempt("socket-foreign-literal", "demand(through_socket('192.0.2.7:443', T), b' 200 ')", TUNNELLED)
+    .from(TUNNEL)
+    .against(&[Rules]),
+    attempt("socket-rebinding", "demand(through_socket('private.example.org:443', T), b' 200 ')", TUNNELLED)
+    .from(TUNNEL)
+    .against(&[Addresses]),
+    attempt(
+        "socket-host-of-another-name",
+        "s = socket_proxy(); demand(tunnel(s, 'open.example.org:80'), b' 200 ')
+demand(say(s, get('other.example.net', '/', T)), b'world says')",
+        TUNNELLED,
+    )
+    .from(TUNNEL)
+    .against(&[Host]),
     // --- files
     attempt("read-only-source", "open('/usr/bin/env', 'ab').write(b'x')", "open('/tmp/x', 'ab').write(b'x')")
     .against_engine(ByEngine::Fixed("the file that would be written is this machine's")).stays_inside().unaudited(),

@@ -1,5 +1,6 @@
 //! The process that makes the attempts.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{ChildStdout, Stdio};
 
@@ -17,6 +18,23 @@ pub struct Told {
     pub said: String,
     /// How long it took.
     pub seconds: f64,
+}
+
+/// One in each sandbox that attempts are made from.
+pub struct Insides<'e> {
+    engine: &'e Engine,
+    there: BTreeMap<&'static str, Inside<'e>>,
+}
+
+impl<'e> Insides<'e> {
+    pub fn of(engine: &'e Engine) -> Self {
+        Self { engine, there: BTreeMap::new() }
+    }
+
+    /// The one in `sandbox`.
+    pub fn at(&mut self, sandbox: &'static str) -> &mut Inside<'e> {
+        self.there.entry(sandbox).or_insert_with(|| Inside::of(self.engine, sandbox))
+    }
 }
 
 /// It reads attempts from its standard input, one after the other.

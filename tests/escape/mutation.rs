@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use egress::defence::{Defence, WITHOUT};
 
-use crate::attempt::{Attempt, ByEngine};
+use crate::attempt::{Attempt, ByEngine, DIRECT, INNER, TUNNEL};
 use crate::attempts::ATTEMPTS;
 use crate::capture::Capture;
 use crate::engine::{Engine, Kind};
-use crate::inside::Inside;
+use crate::inside::{Inside, Insides};
 use crate::table::{CONFIGURATION, is_foreign};
 use crate::wait::{eventually, wait_for};
 use crate::world::World;
@@ -44,10 +44,11 @@ impl Lane<'_> {
         start.run().expect_code(0);
         wait_for("the sandbox to be served", Duration::from_secs(10), || {
             let daemon = self.engine.sbx(&["daemon", "status", "--json"]).run().json()["daemon"].clone();
-            let served = daemon["sandboxes"].as_array().is_some_and(|sandboxes| {
-                sandboxes.iter().any(|sandbox| sandbox["sandbox"] == "inner" && sandbox["policy"].is_string())
-            });
-            served.then_some(())
+            let is_served = |wanted: &str| {
+                let all = daemon["sandboxes"].as_array().into_iter().flatten();
+                all.into_iter().any(|sandbox| sandbox["sandbox"] == wanted && sandbox["policy"].is_string())
+            };
+            [INNER, DIRECT, TUNNEL].into_iter().all(is_served).then_some(())
         });
     }
 
@@ -90,7 +91,7 @@ fn without_its_defence_each_attempt_gets_through() {
     engine.apply();
     let capture = Capture::start(&engine);
     let mut lane = Lane { engine: &engine, world, number: 0, wrong: Vec::new() };
-    let mut inner = Inside::of(&engine, "inner");
+    let mut insides = Insides::of(&engine);
     let mut privileged =
         Inside::start(engine.podman_command(&["exec", "--interactive", "--privileged", "--user", "0", "demo_inner"]));
 
@@ -103,7 +104,7 @@ fn without_its_defence_each_attempt_gets_through() {
         lane.without(&[defence]);
         for attempt in concerned() {
             let alone = attempt.defences.len() == 1 && attempt.by_engine.is_none();
-            lane.expect(&mut inner, attempt, alone, &format!("{defence:?}"));
+            lane.expect(insides.at(attempt.sandbox), attempt, alone, &format!("{defence:?}"));
             if attempt.by_engine == Some(ByEngine::Confinement) {
                 lane.expect(&mut privileged, attempt, true, &format!("{defence:?} and confinement"));
             }
@@ -115,7 +116,7 @@ fn without_its_defence_each_attempt_gets_through() {
     for defences in several {
         lane.without(defences);
         for attempt in ATTEMPTS.iter().filter(|attempt| attempt.defences == defences) {
-            lane.expect(&mut inner, attempt, true, &format!("{defences:?}"));
+            lane.expect(insides.at(attempt.sandbox), attempt, true, &format!("{defences:?}"));
         }
     }
     // What the engine does.

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::attempt::Attempt;
+use crate::attempt::{Attempt, DIRECT, INNER, TUNNEL};
 use crate::attempts::ATTEMPTS;
 use crate::capture::Capture;
 use crate::engine::{Engine, Kind};
-use crate::inside::Inside;
+use crate::inside::Insides;
 use crate::world::{FOREIGN, FOREIGN_6, World};
 
 /// A refusal that takes longer is a denial of service.
@@ -15,6 +15,7 @@ const QUICK: f64 = 2.0;
 
 /// The sandboxes: the one that tries to get out, one it may talk to, one it may not.
 pub const CONFIGURATION: &str = "\
+quotas: { perOwner: 6, total: 6 }
 networks: { backend: {}, elsewhere: {} }
 defaults: { image: host }
 sandboxes:
@@ -34,6 +35,19 @@ sandboxes:
         - { host: expired.example.org, expires: 2020-01-01 }
       deny:
         - { host: denied.wild.example.org }
+  direct:
+    egress:
+      mode: direct
+      allow:
+        - { host: open.example.org, ports: [80, 443, 9999], protocol: tcp }
+        - { host: open.example.org, ports: [5353], protocol: udp }
+        - { host: private.example.org, ports: [80], protocol: tcp }
+  tunnel:
+    egress:
+      transport: socket
+      allow:
+        - { host: open.example.org, ports: [80, 443] }
+        - { host: private.example.org }
   peer: { networks: [backend], command: [python3, -m, http.server, '7000', --directory, /usr/share/doc] }
   neighbour: { networks: [elsewhere], command: [python3, -m, http.server, '7000', --directory, /usr/share/doc] }
 ";
@@ -45,11 +59,12 @@ fn failures(engine: &Engine, attempts: &[&Attempt]) -> Vec<String> {
     engine.configure(CONFIGURATION);
     engine.sbx(&["apply", "--auto-approve"]).env("SSL_CERT_FILE", &trust).run().expect_code(0);
     let capture = Capture::start(engine);
-    let mut inside = Inside::of(engine, "inner");
+    let mut inside = Insides::of(engine);
     let mut failures = Vec::new();
     for (number, attempt) in attempts.iter().enumerate() {
         let name = attempt.name;
         let (attack, control) = (format!("attack-{number}-x"), format!("control-{number}-x"));
+        let inside = inside.at(attempt.sandbox);
         let told = inside.try_out(name, attempt.attack, &attack);
         let mut fail = |what: String| failures.push(format!("{name}: {what}"));
         if told.said == "through" {
@@ -99,18 +114,21 @@ fn unasked(world: &World) -> Vec<String> {
 
 /// Attempts whose refusal the audit log does not have. Refusals are counted by host and port, as attempts share them.
 fn unaudited(engine: &Engine, attempts: &[&Attempt]) -> Vec<String> {
-    let log = engine.sbx(&["egress", "log", "inner", "--denied", "--json"]).ok();
-    let mut denied: BTreeMap<String, usize> = BTreeMap::new();
-    for line in log.lines() {
-        let record: serde_json::Value = serde_json::from_str(line).expect("a record is JSON");
-        *denied.entry(record["host"].to_string()).or_default() += 1;
+    let mut wrong = Vec::new();
+    for sandbox in [INNER, DIRECT, TUNNEL] {
+        let log = engine.sbx(&["egress", "log", sandbox, "--denied", "--json"]).ok();
+        let mut denied: BTreeMap<String, usize> = BTreeMap::new();
+        for line in log.lines() {
+            let record: serde_json::Value = serde_json::from_str(line).expect("a record is JSON");
+            *denied.entry(record["host"].to_string()).or_default() += 1;
+        }
+        let expected = attempts.iter().filter(|attempt| attempt.audited && attempt.sandbox == sandbox).count();
+        let found: usize = denied.values().sum();
+        if found < expected {
+            wrong.push(format!("{expected} refusals are expected of {sandbox}, {found} are recorded: {denied:?}"));
+        }
     }
-    let expected = attempts.iter().filter(|attempt| attempt.audited).count();
-    let found: usize = denied.values().sum();
-    if found < expected {
-        return vec![format!("{expected} refusals are expected in the audit log, {found} are there: {denied:?}")];
-    }
-    Vec::new()
+    wrong
 }
 
 fn check(kind: Kind) {

@@ -18,7 +18,7 @@ use crate::synthetic::{POOL_V4, POOL_V6};
 pub fn allowlist(peers: &BTreeSet<IpAddr>) -> String {
     let peers4 = set("peers4", "ipv4_addr", &list(peers, IpAddr::is_ipv4));
     let peers6 = set("peers6", "ipv6_addr", &list(peers, IpAddr::is_ipv6));
-    let rules = format!(
+    super::as_tested(format!(
         "\
 add table inet sbx
 delete table inet sbx
@@ -60,30 +60,7 @@ table inet sbx {{
   }}
 }}
 "
-    );
-    #[cfg(feature = "failpoints")]
-    let rules = weakened(rules);
-    rules
-}
-
-/// The rules without the defences that are turned off.
-#[cfg(feature = "failpoints")]
-fn weakened(mut rules: String) -> String {
-    use crate::defence::Defence;
-
-    if Defence::Ipv6.is_off() {
-        rules = rules.replace("policy drop;", "policy drop; meta nfproto ipv6 accept");
-    }
-    if Defence::Filter.is_off() {
-        rules = rules.replace("policy drop;", "policy accept;");
-    }
-    let gone = |line: &str| {
-        Defence::Filter.is_off() && line.contains("reject") || Defence::Redirect.is_off() && line.contains("redirect")
-    };
-    if rules.lines().any(gone) {
-        rules = rules.lines().filter(|line| !gone(line)).flat_map(|line| [line, "\n"]).collect();
-    }
-    rules
+    ))
 }
 
 #[cfg(test)]

@@ -59,7 +59,7 @@ pub fn direct(peers: &BTreeSet<IpAddr>, groups: &[Group<'_>]) -> String {
     };
     let (opened, networks) = (rules("open", 'd'), rules("nets", 'd'));
     let answers = rules("open", 's') + &rules("nets", 's');
-    format!(
+    super::as_tested(format!(
         "\
 add table inet sbx
 delete table inet sbx
@@ -105,7 +105,7 @@ table inet sbx {{
   }}
 }}
 "
-    )
+    ))
 }
 
 /// The sets of one group: its ports, its networks, and what names mean, which has its time.
