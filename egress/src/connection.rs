@@ -229,11 +229,13 @@ impl<C: Channel> Opening<C> {
         match self.session.flow.settle(&self.session.shared, speech) {
             Ok(Route::Pass) => self.pass(spoken, dialled).await,
             Ok(Route::Requests) => {
-                let Self { client, session, first, .. } = self;
+                let Self { client, session, first, place, .. } = self;
+                drop(place);
                 handover::requests(Prefixed::new(first, client), session).await;
             }
             Ok(Route::Intercept) => {
-                let Self { client, session, first, .. } = self;
+                let Self { client, session, first, place, .. } = self;
+                drop(place);
                 handover::intercept(Prefixed::new(first, client), session).await;
             }
             Ok(Route::Refuse) => self.client.reset(),

@@ -5,8 +5,8 @@ use crate::tls::client_hello::{self, ClientHello, Fault, Reader};
 /// Longest request line that is waited for; servers commonly take 8 KiB.
 const MAX_LINE: usize = 16 * 1024;
 
-/// Longest method that is waited for.
-const MAX_METHOD: usize = 32;
+/// Most blank bytes before a request that are waited for.
+const MAX_BLANK: usize = 32;
 
 /// What it turned out to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,17 +61,19 @@ impl Detector {
         }
     }
 
-    /// HTTP is whatever has a method, a space, and `HTTP/` in its first line that is not blank. Servers differ in what they
-    /// take beyond that, so the line is not read more closely here: whoever serves HTTP refuses what is malformed.
+    /// HTTP is whatever has a method, a space, and `HTTP/` or a whole URL in its first line that is not blank. Servers differ
+    /// in what they take beyond that, so the line is not read more closely here: whoever serves HTTP refuses what is
+    /// malformed. What could become such a line and is too long to be waited for is taken for one.
     fn look_for_http(&mut self, bytes: &[u8]) -> Option<Detected> {
         // Lenient servers skip blank lines.
         let blank = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
         let line = &bytes[blank..];
-        let method = line.iter().take(MAX_METHOD + 1).take_while(|byte| is_token(**byte)).count();
-        if blank > MAX_METHOD || method > MAX_METHOD {
-            return Some(Detected::Opaque);
+        if blank > MAX_BLANK {
+            return Some(Detected::Http);
         }
+        let method = line.iter().take(MAX_LINE + 1).take_while(|byte| is_token(**byte)).count();
         match line.get(method) {
+            None if method > MAX_LINE => return Some(Detected::Http),
             None => return None,
             Some(b' ' | b'\t') if method > 0 => {}
             Some(_) => return Some(Detected::Opaque),
@@ -90,7 +92,10 @@ impl Detector {
 }
 
 fn by_line(line: &[u8]) -> Detected {
-    if line.windows(5).any(|text| text.eq_ignore_ascii_case(b"HTTP/")) { Detected::Http } else { Detected::Opaque }
+    let versioned = line.windows(5).any(|text| text.eq_ignore_ascii_case(b"HTTP/"));
+    // HTTP/0.9 has no version, and its servers read the host from a whole URL.
+    let absolute = line.windows(3).any(|text| text == b"://");
+    if versioned || absolute { Detected::Http } else { Detected::Opaque }
 }
 
 /// Waits only for as long as the bytes could still be such a hello.

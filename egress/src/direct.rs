@@ -59,6 +59,8 @@ struct State {
     today: Date,
     peers: BTreeSet<IpAddr>,
     book: Book,
+    /// Ports of each name in the book, by the generation and the day.
+    ports: HashMap<DnsName, Ports>,
     /// Ports by which hosts are grouped, in the table's order.
     groups: Vec<Ports>,
 }
@@ -107,7 +109,8 @@ impl Direct {
                 book.inherit(name, address, left, now);
             }
         }
-        let state = State { generation, today, peers, book, groups: Vec::new() };
+        let (ports, groups) = (HashMap::new(), Vec::new());
+        let state = State { generation, today, peers, book, ports, groups };
         let direct = Self { filter, state: Mutex::new(state), broken: Mutex::default() };
         let given = direct.filter.give(direct.state().table(now));
         direct.taken(given).await.map(|()| direct)
@@ -216,6 +219,7 @@ impl Direct {
         }
         let known = state.book.of(name, now);
         let told = state.book.learn(name, &addresses, ttl, now);
+        state.ports.insert(name.clone(), ports.clone());
         let news = told.iter().any(|(address, _)| !known.contains(address));
         let opened = news.then(|| state.rule(&host, &ports)).flatten();
         let rules = match state.groups.iter().position(|group| *group == ports) {
@@ -269,9 +273,9 @@ impl Direct {
 impl State {
     /// The whole table, after everything that is not allowed any more was forgotten.
     fn table(&mut self, now: Instant) -> String {
-        let Self { generation, today, peers, book, groups } = self;
+        let Self { generation, today, peers, book, ports, groups } = self;
         book.forget(now);
-        let mut ports: HashMap<DnsName, Ports> = HashMap::new();
+        ports.clear();
         for (name, _) in book.names() {
             ports.insert(name.clone(), openings::ports(generation, &Host::Name(name.clone()), *today));
         }
@@ -306,9 +310,8 @@ impl State {
         let of_others = |address: &IpAddr| {
             let others = self.book.names().filter(|(other, _)| *other != name);
             let until = others.filter_map(|(other, known)| Some((other, *known.addresses.get(address)?)));
-            let host = |other: &DnsName| Host::Name(other.clone());
             until
-                .filter(|(other, _)| openings::ports(&self.generation, &host(other), self.today) == *ports)
+                .filter(|(other, _)| self.ports.get(*other) == Some(ports))
                 .map(|(_, until)| until.saturating_duration_since(now))
                 .max()
                 .unwrap_or_default()

@@ -58,6 +58,7 @@ impl Relay {
         let mut cut = pin!(flow.cancelled());
         // A client may break off while nothing is read from it, because the server takes nothing.
         let mut broken = pin!(client.broken());
+        let mut client_is_gone = false;
         let end = poll_fn(|cx| {
             if cut.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(End::Cut);
@@ -66,7 +67,10 @@ impl Relay {
             let down = self.down.poll(cx, server, client, &|bytes| flow.received(bytes));
             match (up, down) {
                 (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(End::Done),
-                _ if broken.as_mut().poll(cx).is_ready() => Poll::Ready(End::Broken),
+                _ if broken.as_mut().poll(cx).is_ready() => {
+                    client_is_gone = true;
+                    Poll::Ready(End::Broken)
+                }
                 // The server may have answered before it broke off.
                 (Poll::Ready(Err(Broken::Sink)), Poll::Pending) => Poll::Pending,
                 (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => Poll::Ready(End::Broken),
@@ -75,7 +79,9 @@ impl Relay {
         })
         .await;
         if end != End::Done {
-            client.reset();
+            if !client_is_gone {
+                client.reset();
+            }
             server.reset();
         }
         end

@@ -73,8 +73,21 @@ fn a_request_line_has_its_bounds() {
     assert_eq!(detect(&long), None);
     long.push(b'a');
     assert_eq!(detect(&long), Some(Detected::Http));
-    assert_eq!(detect(&[b'A'; MAX_METHOD]), None);
-    assert_eq!(detect(&[b'A'; MAX_METHOD + 1]), Some(Detected::Opaque));
+    assert_eq!(detect(&vec![b'A'; MAX_LINE]), None);
+    assert_eq!(detect(&vec![b'A'; MAX_LINE + 1]), Some(Detected::Http));
+}
+
+/// Each of these some server takes for a request, and reads a host from what follows.
+#[test]
+fn what_lenient_servers_take_for_a_request_is_one() {
+    let blank = [&b"\r\n".repeat(MAX_BLANK)[..], b"GET / HTTP/1.1\r\nHost: other.example\r\n\r\n"].concat();
+    let long = [&[b'A'; 99][..], b" / HTTP/1.1\r\nHost: other.example\r\n\r\n"].concat();
+    for request in [&blank[..], &long, b"GET http://other.example/x\r\n"] {
+        assert_eq!(detect(request), Some(Detected::Http), "{}", String::from_utf8_lossy(request));
+    }
+    for other in [&b"SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n"[..], b"EHLO mail.example\r\n", b"PING\r\n", b"GET /x\r\n"] {
+        assert_eq!(detect(other), Some(Detected::Opaque), "{}", String::from_utf8_lossy(other));
+    }
 }
 
 #[test]

@@ -45,9 +45,11 @@ pub(crate) async fn serve<C: Channel>(client: C, sandbox: Arc<Sandbox>, shared: 
         Err(NoServer::Failed(error)) => return serve::part(stream, &Refusal::dial(&error), form(&head)).await,
         Err(NoServer::Revoked) => return stream.reset(),
     };
-    if stream.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await.is_ok() {
-        connection::serve_tunnel(stream, rest.to_vec(), session, inspect, server).await;
+    if stream.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await.is_err() {
+        // The server has seen a connection, so the records have it too.
+        return session.sandbox.sink.record(session.flow.record(Spoken::Tcp, Some("broken-off")));
     }
+    connection::serve_tunnel(stream, rest.to_vec(), session, inspect, server).await;
 }
 
 /// One client.

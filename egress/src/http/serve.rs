@@ -26,7 +26,9 @@ use crate::limits::Limits;
 use crate::session::Prefixed;
 
 /// Streams of HTTP/2 that a client may have open at once.
-const STREAMS: u32 = 128;
+const STREAMS: u32 = 64;
+/// Bytes of an answer that wait for a client that does not take them, in each stream.
+const UNSENT: usize = 32 * 1024;
 /// How long a client that was refused may take to go.
 const PARTING: Duration = Duration::from_millis(500);
 
@@ -173,6 +175,7 @@ where
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
+        .max_send_buf_size(UNSENT)
         .max_header_list_size(u32::try_from(head::LONGEST).unwrap_or(u32::MAX))
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)

@@ -4,13 +4,14 @@
 //! Kept alive, they carry one request after another, as the client's own connection does.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
@@ -20,11 +21,17 @@ use super::payload::Upload;
 use super::refusal::Refusal;
 use super::target::Target;
 use crate::generation::Generation;
+use crate::shared::Shared;
 use crate::tls::outbound::{Offer, server_name};
+
+/// Connections to one server that the requests of one client connection have at once. Further requests wait.
+pub(super) const AT_ONCE: usize = 16;
 
 /// Connections to one server, for the requests of one client connection.
 #[derive(Debug)]
 pub(super) struct Upstream {
+    /// Places for them.
+    places: Arc<Semaphore>,
     kept: Mutex<Kept>,
     /// Whether the client speaks HTTP/2, so that it is offered to the server as well.
     multiplex: bool,
@@ -38,22 +45,44 @@ pub(super) struct Upstream {
 struct Kept {
     /// By which policy they were made.
     generation: u64,
-    one: Vec<http1::SendRequest<Upload>>,
-    two: Option<http2::SendRequest<Upload>>,
+    one: Vec<Single>,
+    two: Option<Multiplexed>,
 }
 
 /// Sends a request.
 #[derive(Debug)]
 pub(super) enum Sender {
     /// By HTTP/1.1, one at a time.
-    One(http1::SendRequest<Upload>),
+    One(Single),
     /// By HTTP/2.
-    Two(http2::SendRequest<Upload>),
+    Two(Multiplexed),
+}
+
+/// A connection of HTTP/1.1.
+#[derive(Debug)]
+pub(super) struct Single {
+    sender: http1::SendRequest<Upload>,
+    _place: Place,
+}
+
+/// A connection of HTTP/2, which many requests use.
+#[derive(Debug, Clone)]
+pub(super) struct Multiplexed {
+    sender: http2::SendRequest<Upload>,
+    _place: Arc<Place>,
+}
+
+/// Room for a connection: among those of its client, and among all of all sandboxes.
+#[derive(Debug)]
+struct Place {
+    _own: OwnedSemaphorePermit,
+    _of_all: OwnedSemaphorePermit,
 }
 
 impl Upstream {
     pub(super) fn new(multiplex: bool) -> Self {
         Self {
+            places: Arc::new(Semaphore::new(AT_ONCE)),
             kept: Mutex::default(),
             multiplex,
             may_multiplex: AtomicBool::new(multiplex),
@@ -68,13 +97,13 @@ impl Upstream {
     /// One that is there already, made by `generation`. Those made by an earlier one may lead where this one does not allow.
     async fn kept(&self, generation: u64, only_one: bool) -> Option<Sender> {
         loop {
-            let mut sender = {
+            let mut single = {
                 let mut kept = self.lock();
                 if kept.generation != generation {
                     return None;
                 }
                 if let (Some(two), false) = (&kept.two, only_one) {
-                    if !two.is_closed() {
+                    if !two.sender.is_closed() {
                         return Some(Sender::Two(two.clone()));
                     }
                     kept.two = None;
@@ -82,18 +111,18 @@ impl Upstream {
                 kept.one.pop()?
             };
             // Its last answer was read to the end just now: it is about to be ready, unless the server closed it.
-            if sender.ready().await.is_ok() {
-                return Some(Sender::One(sender));
+            if single.sender.ready().await.is_ok() {
+                return Some(Sender::One(single));
             }
         }
     }
 
     /// Takes back a sender whose answer has been read to its end.
     pub(super) fn put_back(&self, sender: Sender, generation: u64) {
-        let Sender::One(sender) = sender else { return };
+        let Sender::One(single) = sender else { return };
         let mut kept = self.lock();
-        if kept.generation == generation && !sender.is_closed() {
-            kept.one.push(sender);
+        if kept.generation == generation && !single.sender.is_closed() {
+            kept.one.push(single);
         }
     }
 
@@ -135,6 +164,7 @@ impl Upstream {
     async fn connect(&self, target: &Target, generation: &Generation, only_one: bool) -> Result<Sender, Refusal> {
         let session = &target.session;
         let (host, web) = (&session.host, &session.shared.web);
+        let place = self.place(&session.shared).await?;
         let dialled = session.shared.dialer.dial(generation, host, session.port).await;
         let stream = dialled.map_err(|error| Refusal::dial(&error))?;
         if matches!(generation.policy.upstream, Way::Direct | Way::Netns(_))
@@ -143,7 +173,7 @@ impl Upstream {
             session.flow.asks(address.ip());
         }
         if !target.tls {
-            return handshake_one(target, stream).await;
+            return handshake_one(target, stream, place).await;
         }
         let offer = if self.multiplex && !only_one { Offer::Both } else { Offer::One };
         let config = web.outbound.config(offer).map_err(|error| Refusal::tls(host, &error))?;
@@ -154,14 +184,21 @@ impl Upstream {
             Err(late) => return Err(Refusal::tls(host, &late)),
         };
         if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-            handshake_two(target, stream).await
+            handshake_two(target, stream, place).await
         } else {
-            handshake_one(target, stream).await
+            handshake_one(target, stream, place).await
         }
+    }
+
+    /// Room for one more, once there is.
+    async fn place(&self, shared: &Shared) -> Result<Place, Refusal> {
+        let own = Arc::clone(&self.places).acquire_owned().await.map_err(|_| Refusal::too_many())?;
+        let of_all = Arc::clone(&shared.connections).try_acquire_owned().map_err(|_| Refusal::too_many())?;
+        Ok(Place { _own: own, _of_all: of_all })
     }
 }
 
-async fn handshake_one<S>(target: &Target, stream: S) -> Result<Sender, Refusal>
+async fn handshake_one<S>(target: &Target, stream: S, place: Place) -> Result<Sender, Refusal>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -173,10 +210,10 @@ where
             tracing::debug!(%error, "connection to a server");
         }
     });
-    Ok(Sender::One(sender))
+    Ok(Sender::One(Single { sender, _place: place }))
 }
 
-async fn handshake_two<S>(target: &Target, stream: S) -> Result<Sender, Refusal>
+async fn handshake_two<S>(target: &Target, stream: S, place: Place) -> Result<Sender, Refusal>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -189,7 +226,7 @@ where
             tracing::debug!(%error, "connection to a server");
         }
     });
-    Ok(Sender::Two(sender))
+    Ok(Sender::Two(Multiplexed { sender, _place: Arc::new(place) }))
 }
 
 /// Bytes that may be under way in one stream of HTTP/2, and in all streams of a connection.
@@ -213,8 +250,8 @@ impl Sender {
     /// Sends `request`; the head of its answer.
     pub(super) async fn send(&mut self, request: Request<Upload>) -> Result<Response<Incoming>, Unsent> {
         let sent = match self {
-            Self::One(sender) => sender.try_send_request(request).await,
-            Self::Two(sender) => sender.try_send_request(request).await,
+            Self::One(single) => single.sender.try_send_request(request).await,
+            Self::Two(two) => two.sender.try_send_request(request).await,
         };
         sent.map_err(|mut unsent: TrySendError<_>| {
             let request = unsent.take_message();

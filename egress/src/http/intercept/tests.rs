@@ -136,6 +136,56 @@ async fn each_version_reaches_servers_that_speak_the_other() {
     assert_eq!(origin.connections(), connections);
 }
 
+/// A server that speaks HTTP/1.1 and never answers: each stream would have a connection of its own.
+#[tokio::test]
+async fn many_streams_share_a_few_connections_and_all_of_them_count() {
+    const ALL: usize = 12;
+    let (tls, authority) = server_tls(&["http/1.1"]);
+    let (opened, mut open) = mpsc::unbounded_channel();
+    let address = raw_origin(move |stream| {
+        let (tls, opened) = (Arc::clone(&tls), opened.clone());
+        async move {
+            let Ok(mut stream) = TlsAcceptor::from(tls).accept(stream).await else { return };
+            opened.send(()).unwrap();
+            let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+        }
+    })
+    .await;
+    let port = address.port();
+    let rules = vec![rule("a.test", port, &json!({ "paths": ["/**"] }))];
+    for (of_all, most) in [(1000, crate::http::upstream::AT_ONCE), (ALL, ALL)] {
+        let limits = Limits { connections_of_all: of_all, ..Limits::default() };
+        let world = World::with(rules.clone(), &[], limits, trusting(&authority));
+        let sender = world.multiplexed("a.test", port).await;
+        // The first one tells that the server does not multiplex.
+        let mut asking: Vec<_> = (0..40)
+            .map(|_| {
+                let mut sender = sender.clone();
+                let request = get(&format!("https://a.test:{port}/x"));
+                tokio::spawn(async move { sender.send_request(request).await.map(|answer| answer.status()) })
+            })
+            .collect();
+        let free = || of_all - world.shared.connections.available_permits();
+        let since = std::time::Instant::now();
+        while free() < most {
+            assert!(since.elapsed() < crate::testing::LONG, "{} of {most}", free());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        for _ in 0..most - 1 {
+            open.recv().await.unwrap();
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(free() <= most + 1, "with the client's own: {}", free());
+        if of_all == ALL {
+            // What finds no room is told so rather than left to wait.
+            let refused = asking.pop().unwrap().await.unwrap().unwrap();
+            assert_eq!(refused.as_u16(), 503);
+        }
+        asking.iter().for_each(tokio::task::JoinHandle::abort);
+        while open.try_recv().is_ok() {}
+    }
+}
+
 #[tokio::test]
 async fn secrets_are_written_inside_tls() {
     let rules =
