@@ -67,22 +67,32 @@ fn create_and_start(socket: &Path, creates: &[Request], at_once: usize) {
         for _ in 0..at_once {
             scope.spawn(|| {
                 while let Some(create) = creates.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let made = http::call(socket, "POST", &create.path, &create.body);
-                    let made: serde_json::Value = serde_json::from_slice(&made).expect("JSON");
-                    let id = made["Id"].as_str().expect("an id");
-                    http::call(socket, "POST", &format!("/v4.0.0/libpod/containers/{id}/start"), b"");
+                    make(socket, create);
                 }
             });
         }
     });
 }
 
+/// Makes one recorded call again, and starts what it makes: its id.
+pub fn make(socket: &Path, create: &Request) -> String {
+    let made = http::call(socket, "POST", &create.path, &create.body);
+    let made: serde_json::Value = serde_json::from_slice(&made).expect("JSON");
+    let id = made["Id"].as_str().expect("an id");
+    http::call(socket, "POST", &format!("/v4.0.0/libpod/containers/{id}/start"), b"");
+    id.to_owned()
+}
+
+/// Removes a container and what came with it.
+pub fn remove(socket: &Path, id: &str) {
+    http::call(socket, "DELETE", &format!("/v4.0.0/libpod/containers/{id}?force=true&timeout=0&v=true"), b"");
+}
+
 fn remove_all(engine: &Engine) {
     let socket = engine.socket();
     let listed: Vec<serde_json::Value> = serde_json::from_slice(&http::call(&socket, "GET", LIST, b"")).expect("JSON");
     for container in listed {
-        let id = container["Id"].as_str().expect("an id");
-        http::call(&socket, "DELETE", &format!("/v4.0.0/libpod/containers/{id}?force=true&timeout=0&v=true"), b"");
+        remove(&socket, container["Id"].as_str().expect("an id"));
     }
 }
 

@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::engine::Engine;
+use crate::recorder::{Recorder, Request};
 use crate::report::{Figure, Report, Row};
 use crate::stopwatch::{in_turns, time_process};
 use crate::wait::wait_for;
-use crate::{Scale, http, project};
+use crate::{Scale, converge, http, project};
 
 /// The far end of the engine's uplink.
 const FAR: &str = "198.51.100.1";
@@ -37,6 +38,7 @@ const CUT: &str = "{ host: cut.test, ports: [7002], protocol: tcp }";
 pub fn start(scale: &Scale, report: &mut Report) {
     let engine = Engine::rootful();
     let command = "command: [sleep, infinity]";
+    let create = recorded_create(&engine);
     let write = |sandboxes| engine.write("sandboxes.yaml", text(sandboxes, command, KEPT));
     let file = write(2);
     // The image is there, and a daemon runs, as where sandboxes come and go.
@@ -65,18 +67,32 @@ pub fn start(scale: &Scale, report: &mut Report) {
         project::apply(&engine, &file).run().expect_code(0);
     };
     less();
+    let raw = || {
+        let socket = engine.socket();
+        let begun = Instant::now();
+        let id = converge::make(&socket, &create);
+        let took = begun.elapsed();
+        converge::remove(&socket, &id);
+        took
+    };
     let apply = || {
         let file = write(2);
         let took = time_process(project::apply(&engine, &file));
         less();
         took
     };
-    let [none, default, apply] =
-        in_turns(scale.rounds(11), &mut [&mut || run("none"), &mut || run("podman"), &mut { apply }]);
+    let [none, default, raw, apply] =
+        in_turns(scale.rounds(11), &mut [&mut || run("none"), &mut || run("podman"), &mut { raw }, &mut { apply }]);
     let ratio = apply.ratio(&default);
     let rows = vec![
         Row::new(1, "podman run, network none", &none),
         Row::new(1, "podman run, default network", &default),
+        Row::new(1, "the create and the start that sbx makes, alone", &raw).beside(
+            "default network",
+            raw.ratio(&default),
+            "",
+            true,
+        ),
         Row::new(1, "sbx apply, with a policy in force", &apply).beside(
             "default network",
             ratio,
@@ -85,6 +101,17 @@ pub fn start(scale: &Scale, report: &mut Report) {
         ),
     ];
     report.group("P4", "one sandbox, until its command runs", rows);
+}
+
+/// The call by which a sandbox is made, for one of another name.
+fn recorded_create(engine: &Engine) -> Request {
+    let recorder = Recorder::start(engine.dir().join("run/recorded.sock"), &engine.socket());
+    let file = engine.write("sandboxes.yaml", project::text(1));
+    project::apply(engine, &file).env("CONTAINER_HOST", recorder.url()).run().expect_code(0);
+    let create = recorder.take().into_iter().find(|request| request.path.ends_with("/containers/create"));
+    let create = create.expect("a container was created");
+    let body = String::from_utf8(create.body).expect("JSON is text").replace("s00000", "raw");
+    Request { body: body.into_bytes(), ..create }
 }
 
 /// P11: memory of the daemon that serves fifty sandboxes, and of PID 1 in one of them.
