@@ -190,14 +190,14 @@ fn modes_without_a_policy_have_none() {
 
 #[test]
 fn allowlists_that_multiply_end() {
-    let mut lists = String::from("  l0x: [{ host: a.example }, { host: b.example }]\n");
+    let mut lists = String::from("  l0x: { params: { at: string }, rules: [{ host: \"h${at}.example\" }] }\n");
     for level in 1..40 {
-        let below = level - 1;
-        writeln!(lists, "  l{level}x: [l{below}x, {{ use: l{below}x }}, l{below}x]")
+        let uses = ["a", "b", "c"].map(|more| format!("{{ use: l{}x, at: \"${{at}}{more}\" }}", level - 1));
+        writeln!(lists, "  l{level}x: {{ params: {{ at: string }}, rules: [{}] }}", uses.join(", "))
             .expect("a String takes everything");
     }
     let text = format!(
-        "{HEAD}allowlists:\n{lists}sandboxes: {{ api: {{ image: host, egress: {{ allow: [l39x], deny: [l38x] }} }} }}\n"
+        "{HEAD}allowlists:\n{lists}sandboxes: {{ api: {{ image: host, egress: {{ allow: [{{ use: l39x, at: x }}], deny: [{{ use: l38x, at: x }}] }} }} }}\n"
     );
     let start = std::time::Instant::now();
     let found = codes(&[&text]);
@@ -317,4 +317,23 @@ fn every_mistake(text: &str) {
             }
         }
     }
+}
+
+/// Lists that are used by many ways are there once: their number doubles with each level otherwise.
+#[test]
+fn a_list_that_is_used_by_many_ways_is_there_once() {
+    let mut text = String::from(
+        "apiVersion: sbx/v1\nproject: acme\nallowlists:\n  one-0: [{ host: a.test }, { host: b.test }]\n  two-0: [{ host: c.test }]\n",
+    );
+    for level in 1..20 {
+        let below = level - 1;
+        text.push_str(&format!(
+            "  one-{level}: [one-{below}, two-{below}, one-{below}]\n  two-{level}: [two-{below}, one-{below}]\n"
+        ));
+    }
+    text.push_str("sandboxes:\n  api: { image: host, egress: { allow: [one-19, two-19] } }\n");
+    let config = config(&[&text]);
+    let hosts: Vec<String> =
+        config.sandboxes["api"].egress.policy.allow.iter().map(|rule| rule.host.to_string()).collect();
+    assert_eq!(hosts, ["a.test", "b.test", "c.test"]);
 }

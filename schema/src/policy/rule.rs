@@ -30,7 +30,7 @@ pub struct Policy {
 }
 
 /// One rule. A request matches when every part that is given matches.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Rule {
     /// Which hosts.
@@ -90,6 +90,10 @@ impl PartialEq for Place {
     fn eq(&self, _: &Self) -> bool {
         true
     }
+}
+
+impl std::hash::Hash for Place {
+    fn hash<H: std::hash::Hasher>(&self, _: &mut H) {}
 }
 
 /// Ports from first to last, both included.

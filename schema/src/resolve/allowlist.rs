@@ -1,6 +1,7 @@
 //! Allowlists: rules by name, with parameters, and what becomes of them where they are used.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 
 use super::Resolver;
@@ -8,6 +9,7 @@ use super::reference::Kind;
 use super::rule::Written;
 use crate::codes::{ALLOWLIST_CYCLE, ALLOWLIST_PARAMETER, UNKNOWN_REFERENCE, UNUSED};
 use crate::document::{Entry, Node};
+use crate::policy::Rule;
 use crate::raw::ParameterKind;
 use crate::structure::{Check, Extent, Refused, list, show};
 use crate::suggest::did_you_mean;
@@ -19,6 +21,9 @@ const LONGEST_CHAIN: usize = 64;
 
 /// Most rules that one list may come to with those it uses.
 const MOST_RULES: usize = 100_000;
+
+/// How often lists are made, each time for other values of their parameters.
+const MOST_MADE: usize = 20_000;
 
 /// What rules are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -51,6 +56,7 @@ pub(super) struct Allowlists<'a> {
     lists: HashMap<&'a str, Rc<List<'a>>>,
     /// Fleets use few combinations.
     made: HashMap<Made<'a>, Rc<[Written]>>,
+    told_of_too_many: bool,
     unused_parameters: Vec<Diagnostic>,
 }
 
@@ -84,6 +90,12 @@ impl<'n> Call<'n> {
     fn values(&self) -> impl Iterator<Item = &'n Entry> {
         self.values.iter().filter(|entry| *entry.key != *"use")
     }
+}
+
+fn fingerprint(rule: &Rule) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (&rule.place.at, rule).hash(&mut hasher);
+    hasher.finish()
 }
 
 impl<'a> Resolver<'a> {
@@ -192,7 +204,9 @@ impl<'a> Resolver<'a> {
         scope: &Scope<'_>,
         above: &mut Vec<&'a str>,
     ) -> Vec<Written> {
-        let mut rules = Vec::with_capacity(items.len());
+        let mut rules: Vec<Written> = Vec::with_capacity(items.len());
+        // What lists have brought: one that is used by many ways is there once.
+        let mut brought: HashMap<u64, Vec<usize>> = HashMap::new();
         for item in items {
             let Some(call) = Call::of(item) else {
                 rules.extend(self.rule(item, refused, scope));
@@ -207,7 +221,14 @@ impl<'a> Resolver<'a> {
                 // Nothing, so that what uses this does not multiply it again.
                 return Vec::new();
             }
-            rules.extend_from_slice(&made);
+            for written in made.iter() {
+                let places = brought.entry(fingerprint(&written.rule)).or_default();
+                let same = |rule: &Rule| rule.place.at == written.rule.place.at && *rule == written.rule;
+                if !places.iter().any(|index| same(&rules[*index].rule)) {
+                    places.push(rules.len());
+                    rules.push(written.clone());
+                }
+            }
         }
         rules
     }
@@ -228,6 +249,13 @@ impl<'a> Resolver<'a> {
         let key = (list.name, values, side);
         if let Some(made) = self.allowlists.made.get(&key) {
             return Rc::clone(made);
+        }
+        if self.allowlists.made.len() >= MOST_MADE {
+            if !std::mem::replace(&mut self.allowlists.told_of_too_many, true) {
+                let message = format!("lists would be made with more than {MOST_MADE} combinations of values");
+                self.problem(ALLOWLIST_CYCLE.at(call.span, message).with_help("use them with fewer values"));
+            }
+            return Rc::from([]);
         }
         let parameters = Parameters { values: key.1.clone(), ..Parameters::default() };
         let scope = Scope { side, list: Some(list.name), parameters: &parameters, blank: false };
