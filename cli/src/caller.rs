@@ -155,10 +155,7 @@ pub fn schema_caller(person: &Person, directories: &Directories) -> schema::Call
 
 /// Where engines listen on this host, whether or not they do right now.
 pub fn engine_sockets(person: &Person, directories: &Directories) -> Vec<PathBuf> {
-    let mut sockets: Vec<PathBuf> =
-        ["/run/podman/podman.sock", "/var/run/podman/podman.sock", "/run/docker.sock", "/var/run/docker.sock"]
-            .map(PathBuf::from)
-            .into();
+    let mut sockets: Vec<PathBuf> = schema::WELL_KNOWN_SOCKETS.iter().map(PathBuf::from).collect();
     let user = PathBuf::from(format!("/run/user/{}", person.uid));
     for runtime in directories.runtime.iter().chain([&user]) {
         sockets.push(runtime.join("podman/podman.sock"));

@@ -91,7 +91,8 @@ pub fn find(code: &str) -> Option<&'static Code> {
 pub fn markdown() -> String {
     let mut out = String::from(
         "# Errors and warnings\n\n\
-         Every problem `sbx` reports about a configuration has one of these codes. Generated from the code: change\n\
+         Every problem that `sbx validate` reports about a configuration has one of these codes; what only a plan finds\n\
+         on this host (a source that is not there) is told with the resource and its line. Generated from the code: change\n\
          `schema/src/codes/` and run `UPDATE=1 cargo test -p sbx-schema --test errors`.\n\n\
          | code | | |\n|---|---|---|\n",
     );

@@ -114,7 +114,7 @@ pub enum Image {
     Build {
         /// Context directory, absolute.
         context: PathBuf,
-        /// Containerfile, absolute. Default `Containerfile` in the context, else `Dockerfile`.
+        /// Containerfile, absolute. Default `Containerfile` in the context.
         containerfile: PathBuf,
         /// Build arguments.
         args: IndexMap<String, String>,

@@ -32,6 +32,7 @@ pub use load::{Loaded, load};
 pub use merge::{merge, merge_sandbox};
 pub use name::{Name, NameError};
 pub use reference::reference;
+pub use resolve::{KERNELS, WELL_KNOWN_SOCKETS};
 pub use source::{Caller, Source, Sources};
 pub use suggest::did_you_mean;
 pub use variables::expand;

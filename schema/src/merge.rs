@@ -174,17 +174,19 @@ fn merge_keyed(fields: &[&str], ours: &[Node], theirs: &[Node]) -> Vec<Node> {
     fn key<'n>(fields: &[&str], item: &'n Node) -> Option<&'n str> {
         fields.iter().find_map(|field| item.get(field)?.as_str())
     }
-    let most = ours.len() + theirs.len();
-    let mut places = Index::of(ours.iter().map(|item| key(fields, item)), most);
-    let mut items = Vec::with_capacity(most);
+    let places = Index::of(ours.iter().map(|item| key(fields, item)), ours.len());
+    let mut items = Vec::with_capacity(ours.len() + theirs.len());
     items.extend_from_slice(ours);
+    // One takes the place of one. What has the same key within a layer stays beside it, for whoever finds it to be a mistake.
+    let mut replaced = vec![false; ours.len()];
     for item in theirs {
-        let key = key(fields, item);
-        if let Some(place) = key.and_then(|key| places.find(key)).and_then(|index| items.get_mut(index)) {
-            *place = item.clone();
-        } else {
-            places.push(key);
-            items.push(item.clone());
+        let place = key(fields, item).and_then(|key| places.find(key)).filter(|index| !replaced[*index]);
+        match place {
+            Some(index) => {
+                replaced[index] = true;
+                items[index] = item.clone();
+            }
+            None => items.push(item.clone()),
         }
     }
     items

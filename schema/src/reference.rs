@@ -17,7 +17,7 @@ pub fn reference() -> String {
          `UPDATE=1 cargo test -p sbx-schema --test json_schema`.\n\n\
          `~` is the home directory of whoever runs `sbx`; relative paths start at the directory of the file they are written\n\
          in. `${VAR}` and `${VAR:-default}` are filled in from the environment in paths, `owner`, `ref`, build arguments, `env`,\n\
-         `devices`, the fields of worktrees, rules of egress and tests; `$${` is a literal `${`. A field marked *required* must be there in the end: it may\n\
+         `devices`, the fields of worktrees, rules of egress (but their dates) and tests; `$${` is a literal `${`. A field marked *required* must be there in the end: it may\n\
          also come from `defaults` or a profile.\n",
     );
     page.section("The document", &schema);

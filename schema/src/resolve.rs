@@ -41,6 +41,7 @@ use allowlist::Allowlists;
 use check::Copies;
 use layers::Layers;
 use path::Guarded;
+pub use path::{KERNELS, WELL_KNOWN_SOCKETS};
 use reference::Known;
 use worktree::Claims;
 
@@ -57,6 +58,8 @@ pub(crate) struct Resolver<'a> {
     claims: Claims,
     origins: Origins,
     guarded: Guarded,
+    /// How many there are so far, replicas counted.
+    sandboxes: u32,
 }
 
 impl<'a> Resolver<'a> {
@@ -73,6 +76,7 @@ impl<'a> Resolver<'a> {
             claims: Claims::default(),
             origins: Origins::of(sources.iter().map(|source| source.name.clone()).collect()),
             guarded: Guarded::of(caller),
+            sandboxes: 0,
         }
     }
 

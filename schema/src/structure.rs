@@ -322,7 +322,7 @@ impl<'a> Check<'a> {
         };
         let message = match node.kind {
             NodeKind::Null => format!("{} has no value; it takes {expected}", owner.title()),
-            NodeKind::Float(number) => format!("{} takes {expected}, not {number}", owner.title()),
+            NodeKind::Float(number) => format!("{} takes {expected}, not {number:?}", owner.title()),
             _ => format!("{} takes {expected}, not {}", owner.title(), node.describe()),
         };
         let resolved = structure.resolve(shape);

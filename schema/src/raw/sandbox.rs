@@ -73,7 +73,7 @@ pub(crate) struct Sandbox {
     #[schemars(with = "Option<Restart>", extend("default" = "no", "examples" = ["on-failure"]))]
     pub restart: Option<config::Restart>,
 
-    /// When an unused sandbox is stopped and destroyed.
+    /// When an unused sandbox is stopped and destroyed. Read and checked; nothing acts on it yet.
     #[schemars(extend("examples" = [{"idleStop": "7d", "destroyAfter": "14d"}]))]
     pub lifecycle: Option<Lifecycle>,
 

@@ -5,7 +5,7 @@ use indexmap::IndexMap;
 
 use super::reference::{BUILT_IN_IMAGE, Kind};
 use super::{Resolver, child};
-use crate::codes::{IMAGE_CYCLE, WRONG_VALUE};
+use crate::codes::{ENGINE_SOCKET, IMAGE_CYCLE, WRONG_VALUE};
 use crate::config::{Image, Pull, Sandbox};
 use crate::document::{Entry, Node};
 use crate::structure::show;
@@ -51,6 +51,14 @@ impl Resolver<'_> {
         let mut dirs = default_dirs;
         if raw.dirs.is_some() {
             dirs = child(node, "dirs").items().iter().filter_map(|item| self.exposed_path(item)).collect();
+            let etc = |dir: &PathBuf| dir.starts_with("/etc");
+            for (item, _) in child(node, "dirs").items().iter().zip(&dirs).filter(|(_, dir)| etc(dir)) {
+                self.problem(
+                    ENGINE_SOCKET
+                        .at(item.span, "`/etc` holds secrets of the host")
+                        .with_help("name what is needed under `etc`"),
+                );
+            }
         }
         let mut etc = default_etc;
         if raw.etc.is_some() {

@@ -9,7 +9,7 @@ use crate::structure::show;
 use crate::{Caller, expand};
 
 /// Where engines listen on most hosts, whether or not one was found there.
-const WELL_KNOWN_SOCKETS: &[&str] = &[
+pub const WELL_KNOWN_SOCKETS: &[&str] = &[
     "/run/podman/podman.sock",
     "/var/run/podman/podman.sock",
     "/run/docker.sock",
@@ -38,6 +38,9 @@ const SENSITIVE: &[&str] = &[
     ".local/share/containers",
     ".mozilla",
 ];
+
+/// What the kernel makes up: processes with all their files, the machine's settings, its devices.
+pub const KERNELS: [&str; 3] = ["/proc", "/sys", "/dev"];
 
 /// Host paths that are looked at with every mount, lexically clean.
 pub(super) struct Guarded {
@@ -201,11 +204,11 @@ impl Resolver<'_> {
     }
 
     pub(super) fn check_exposed(&mut self, path: &Path, node: &Node) {
-        if is_within(path, Path::new("/proc")) {
+        if let Some(kernel) = KERNELS.iter().find(|kernel| is_within(path, Path::new(kernel))) {
             self.problem(
                 ENGINE_SOCKET
-                    .at(node.span, format!("`{}` leads to every file of the host", show(&path.to_string_lossy())))
-                    .with_help("`/proc` is never mounted from the host; the sandbox has its own"),
+                    .at(node.span, format!("`{}` leads to all of the host", show(&path.to_string_lossy())))
+                    .with_help(format!("`{kernel}` is never mounted from the host; the sandbox has its own")),
             );
             return;
         }

@@ -14,6 +14,8 @@ use crate::{Name, Span, raw};
 const CPUS_MILLI: u64 = 2000;
 const MEMORY: u64 = 4 << 30;
 const PIDS: u64 = 2048;
+/// Most sandboxes of one configuration, replicas counted: a few words can ask for any number.
+const MOST_SANDBOXES: u32 = 20_000;
 
 impl Resolver<'_> {
     /// The sandboxes an entry stands for: one, or as many as it has replicas. Without a `name` it is only checked.
@@ -26,13 +28,7 @@ impl Resolver<'_> {
         let mut targets = Targets::default();
         let user = self.user(raw.user, node);
         let home = self.home(raw.home, node, &user.home, &mut targets);
-        let security = self.security(raw.security, node);
-        for entry in child(node, "security").get("tmpfs").map(Node::entries).unwrap_or_default() {
-            let path = super::path::clean(std::path::Path::new(&*entry.key));
-            if path.is_absolute() {
-                self.take_target(&mut targets, &path, entry.key_span);
-            }
-        }
+        let security = self.security(raw.security, node, &mut targets);
         let mounts = self.mounts(raw.mounts.as_deref().unwrap_or_default(), node, &mut targets);
         let worktrees = self.worktrees(raw.worktrees.as_deref().unwrap_or_default(), node, copies, &mut targets);
         let workdir = match node.get("workdir").filter(|_| raw.workdir.is_some()) {
@@ -78,6 +74,13 @@ impl Resolver<'_> {
     }
 
     fn copies(&mut self, sandbox: Sandbox, copies: u32, entry: &Entry, node: &Node) -> Vec<Sandbox> {
+        self.sandboxes = self.sandboxes.saturating_add(copies);
+        if self.sandboxes > MOST_SANDBOXES {
+            let at = node.entry("replicas").map_or(entry.key_span, |replicas| replicas.value.span);
+            let message = format!("with these there are more than {MOST_SANDBOXES} sandboxes");
+            self.problem(WRONG_VALUE.at(at, message).with_help("write fewer replicas"));
+            return Vec::new();
+        }
         if copies == 1 {
             self.origins_of(&sandbox.name, entry, node);
             return vec![sandbox];

@@ -1,5 +1,6 @@
 use indexmap::IndexMap;
 
+use super::mount::Targets;
 use super::{Resolver, child};
 use crate::codes::{CAPABILITY_ADDED, PRIVILEGES_ALLOWED, UNENFORCEABLE, WRONG_VALUE};
 use crate::config::{EgressMode, Security};
@@ -59,7 +60,7 @@ const PAST_RULES: &[&str] = &[ALL, "NET_ADMIN", "NET_RAW", "SYS_ADMIN", "SYS_MOD
 
 impl Resolver<'_> {
     /// Hardening; by default every capability dropped and no new privileges.
-    pub(super) fn security(&mut self, raw: Option<raw::Security>, sandbox: &Node) -> Security {
+    pub(super) fn security(&mut self, raw: Option<raw::Security>, sandbox: &Node, targets: &mut Targets) -> Security {
         let node = child(sandbox, "security");
         let raw = raw.unwrap_or_default();
         let cap_drop = match &raw.cap_drop {
@@ -89,9 +90,11 @@ impl Resolver<'_> {
         let mut tmpfs = IndexMap::new();
         if let Some(sizes) = &raw.tmpfs {
             for entry in child(node, "tmpfs").entries() {
-                // Keys have no variables: what is mounted should be readable at a glance.
                 let key = Node::new(entry.key_span, crate::document::NodeKind::String(entry.key.clone()));
                 let target = self.inside_path(&key);
+                if let Some(target) = &target {
+                    self.take_target(targets, target, entry.key_span);
+                }
                 let size = sizes.get(&*entry.key).and_then(|size| self.size(size, &entry.value, 4096));
                 if let (Some(target), Some(size)) = (target, size) {
                     tmpfs.insert(target, size);

@@ -102,6 +102,15 @@ impl Resolver<'_> {
             "an address does not start with `-`; write `./-…` for a directory of that name"
         } else if let Some((scheme, _)) = text.split_once("://") {
             match scheme {
+                "https" | "http" if has_credentials(&text) => {
+                    // Not shown, and used nowhere: it would be in arguments of git, and in the configuration of the
+                    // clone, which the sandbox sees.
+                    let message = "the address has credentials in it";
+                    let help =
+                        "leave out what is before the `@`, and give them to git by a credential helper, or use ssh";
+                    self.problem(WRONG_VALUE.at(node.span, message).with_help(help));
+                    return None;
+                }
                 "https" | "http" | "ssh" | "git" | "file" => return Some(text),
                 _ => "use https, ssh, file, git or http",
             }
@@ -163,4 +172,10 @@ fn clone_name(repo: &str) -> String {
     let digest = Sha256::digest(repo.as_bytes());
     let hash = digest.iter().take(6).fold(0_u64, |hash, byte| hash << 8 | u64::from(*byte));
     format!("{stem}-{hash:012x}.git")
+}
+
+/// Whether an address of the web says who asks for it.
+fn has_credentials(address: &str) -> bool {
+    let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
+    rest.split(['/', '?', '#']).next().is_some_and(|authority| authority.contains('@'))
 }

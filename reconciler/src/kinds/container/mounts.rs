@@ -88,6 +88,11 @@ impl<'a> Mounts<'a> {
             );
             return false;
         }
+        if let Some(kernel) = schema::KERNELS.iter().find(|kernel| real.starts_with(kernel)) {
+            let message = format!("{} leads to {kernel}, and by it to all of the host", source.display());
+            self.fail("engine-socket", field, message, "the sandbox has its own; mount something narrower");
+            return false;
+        }
         // Whoever reads these is any host to the project's sandboxes, or gives orders to the daemon.
         let HostFacts { data, runtime_dir, .. } = &self.context.host;
         let own =
