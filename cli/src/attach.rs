@@ -10,6 +10,9 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::terminal::{self, Raw};
 
+/// How a shell's command ends that writes to a pipe nobody reads: SIGPIPE.
+const UNHEARD: Exit = Exit::Of(141);
+
 /// Whether a command gets a terminal: when both ends here are one.
 pub fn is_interactive() -> bool {
     std::io::stdin().is_terminal() && std::io::stdout().is_terminal()
@@ -53,7 +56,12 @@ pub async fn attach(podman: &Podman, container: &str, mut spec: ExecSpec) -> Res
             _ = hangup.recv() => return Ok(Exit::Of(129)),
         };
         match piece {
-            Some(output) => write(&output)?,
+            Some(output) => {
+                if let Err(error) = write(&output) {
+                    let closed = error.kind() == std::io::ErrorKind::BrokenPipe;
+                    return if closed { Ok(UNHEARD) } else { Err(Failure::output(&error)) };
+                }
+            }
             None => break,
         }
     }
@@ -63,21 +71,14 @@ pub async fn attach(podman: &Podman, container: &str, mut spec: ExecSpec) -> Res
 }
 
 /// Writes to the stream it came from.
-pub fn write(output: &Output) -> Result<(), Failure> {
-    let written = match output {
+pub fn write(output: &Output) -> std::io::Result<()> {
+    match output {
         Output::Stdout(bytes) => {
             let mut out = std::io::stdout().lock();
             out.write_all(bytes).and_then(|()| out.flush())
         }
         Output::Stderr(bytes) => std::io::stderr().lock().write_all(bytes),
-    };
-    written.map_err(|error| {
-        if error.kind() == std::io::ErrorKind::BrokenPipe {
-            Failure::closed()
-        } else {
-            Failure::io("standard output", &error)
-        }
-    })
+    }
 }
 
 /// Hands standard input on until it ends. The reading thread may outlive the command; the end of the run ends it.

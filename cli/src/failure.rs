@@ -35,6 +35,9 @@ pub struct Reason {
     pub silent: bool,
 }
 
+/// The code of the one that is none.
+const CLOSED: &str = "sbx::closed";
+
 #[derive(Serialize)]
 struct Document<'a> {
     format_version: &'static str,
@@ -94,9 +97,19 @@ impl Failure {
         Self::new(Exit::Refused, code, message)
     }
 
-    /// The reader of standard output has gone: nothing is wrong, nothing is left to say.
-    pub fn closed() -> Self {
-        Self::said(Exit::Done)
+    /// Standard output cannot be written to. When its reader has gone, nothing is wrong, and nothing is left to say.
+    pub fn output(error: &std::io::Error) -> Self {
+        if error.kind() != std::io::ErrorKind::BrokenPipe {
+            return Self::io("standard output", error);
+        }
+        let mut failure = Self::said(Exit::Done);
+        failure.code = CLOSED;
+        failure
+    }
+
+    /// Whether it is only that the reader of standard output has gone.
+    pub fn is_closed(&self) -> bool {
+        self.code == CLOSED
     }
 
     /// Everything has been said; only the exit code is left.

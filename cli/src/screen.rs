@@ -68,18 +68,23 @@ impl Screen {
         }
     }
 
-    /// Writes a result. Fails silently when the reader has gone.
-    #[expect(clippy::unused_self, reason = "whoever writes has been given a screen")]
+    /// Writes a result. A reader that has gone changes nothing: what is to be done is done, and the exit code tells
+    /// how it went.
     pub fn result(&self, text: &str) -> Result<(), Failure> {
+        match self.stream(text) {
+            Err(failure) if failure.is_closed() => Ok(()),
+            written => written,
+        }
+    }
+
+    /// Writes a piece of an output that goes on until its reader has gone, which ends the run.
+    #[expect(clippy::unused_self, reason = "whoever writes has been given a screen")]
+    pub fn stream(&self, text: &str) -> Result<(), Failure> {
         let mut out = io::stdout().lock();
         let written = out
             .write_all(text.as_bytes())
             .and_then(|()| if text.ends_with('\n') || text.is_empty() { Ok(()) } else { out.write_all(b"\n") });
-        match written.and_then(|()| out.flush()) {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Failure::closed()),
-            Err(error) => Err(Failure::io("standard output", &error)),
-        }
+        written.and_then(|()| out.flush()).map_err(|error| Failure::output(&error))
     }
 
     /// Tells something that is not the result, unless `-q`.

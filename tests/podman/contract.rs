@@ -122,6 +122,18 @@ on_every_engine! {
         assert_eq!(left, "line 1\n0");
     }
 
+    /// A reader that leaves ends a command as it ends one of a shell; a plan that nobody reads is carried out.
+    fn readers_may_leave(engine) {
+        engine.configure(FILE);
+        let unheard = |line: &str| {
+            let script = format!("{} {line} | true; echo ${{PIPESTATUS[0]}}", engine.sbx_path().display());
+            engine.command("bash").args(["-c", &script]).env("CONTAINER_HOST", engine.url()).ok()
+        };
+        assert_eq!(unheard("apply --auto-approve"), "0");
+        engine.expect_nothing_to_do();
+        assert_eq!(unheard("exec api -- sh -c 'sleep 1; yes'"), "141");
+    }
+
     /// Every finding that is not fine has a remedy, and the exit code says whether one of them is an error.
     fn the_doctor_names_remedies(engine) {
         let healthy = engine.sbx(&["doctor", "--json"]).run().expect_code(0).json();

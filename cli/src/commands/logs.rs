@@ -53,7 +53,11 @@ pub fn run(args: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
         let mut lines = Lines::default();
         let mut broken = None;
         let each = |output: Output| {
-            let written = if run.screen.json { lines.take(run, &output) } else { crate::attach::write(&output) };
+            let written = if run.screen.json {
+                lines.take(run, &output)
+            } else {
+                crate::attach::write(&output).map_err(|error| Failure::output(&error))
+            };
             broken = written.err();
             broken.is_none()
         };
@@ -95,7 +99,7 @@ impl Lines {
         let Some(end) = kept.iter().rposition(|byte| *byte == b'\n') else { return Ok(()) };
         let whole: Vec<u8> = kept.drain(..=end).collect();
         for line in String::from_utf8_lossy(&whole).lines() {
-            run.screen.result(&json::line(&Line { stream, line }))?;
+            run.screen.stream(&json::line(&Line { stream, line }))?;
         }
         Ok(())
     }

@@ -55,7 +55,7 @@ pub fn run(args: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
             // The document has no ages: time that passes is no change.
             let document = json::line(&report);
             if shown.as_ref() != Some(&document) {
-                run.screen.result(&frame(run, &report, shown.is_none()))?;
+                run.screen.stream(&frame(run, &report, shown.is_none()))?;
                 shown = Some(document);
             }
             tokio::select! {

@@ -67,10 +67,11 @@ pub fn run(args: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
                     text.push('\n');
                 }
             }
-            run.screen.result(&text)?;
             if !args.follow {
+                run.screen.result(&text)?;
                 return Ok(Exit::Done);
             }
+            run.screen.stream(&text)?;
             tokio::select! {
                 () = tokio::time::sleep(LOOK) => {}
                 () = interrupt.stopped() => return Ok(Exit::Interrupted),
