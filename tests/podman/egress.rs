@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::engine::Engine;
+use crate::engine::{Engine, Kind};
 use crate::invocation::{Finished, Running};
 use crate::on_every_engine;
 use crate::project::text;
@@ -459,4 +460,35 @@ on_every_engine! {
         wait_for("the daemon to let it in", Duration::from_secs(5), || connects("bare").then_some(()));
         assert!(!answered("bare"), "it reaches {bridge} after a restart");
     }
+}
+
+/// An engine that takes connections and says nothing keeps a daemon from nothing else: whoever ends it is heard.
+#[test]
+fn an_engine_that_says_nothing() {
+    let engine = Engine::start(Kind::Rootless5);
+    let silent = engine.dir().join("silent.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&silent).unwrap();
+    std::fs::set_permissions(&silent, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&asked);
+    std::thread::spawn(move || {
+        let mut kept = Vec::new();
+        while let Ok((stream, _)) = listener.accept() {
+            kept.push(stream);
+            counted.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    let url = format!("unix://{}", silent.display());
+    let daemon = engine.sbx(&["--engine-url", &url, "daemon", "run"]).start();
+    wait_for("it to ask", Duration::from_secs(10), || (asked.load(Ordering::SeqCst) > 0).then_some(()));
+    let running = || engine.sbx(&["--engine-url", &url, "daemon", "status"]).run().code == 0;
+    wait_for("it to answer", Duration::from_secs(10), || running().then_some(()));
+    daemon.signal(Signal::HUP);
+    // It goes on answering, so the signal has been taken by then.
+    assert!(running());
+    let ordered = Instant::now();
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.finish().code, 0);
+    // To end the threads takes two seconds at most; an answer is waited for five and longer.
+    assert!(ordered.elapsed() < Duration::from_secs(4), "{:?}", ordered.elapsed());
 }

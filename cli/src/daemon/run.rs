@@ -18,6 +18,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::authorities::Authorities;
@@ -100,6 +101,7 @@ async fn serve(place: &Place, connect: reconciler::podman::Connect, manner: &Man
     tracing::info!(version = version(), socket = %place.socket().display(), "the daemon runs");
     ready(manner.background);
 
+    let mut looking = Looking::default();
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut needed = Instant::now();
@@ -108,13 +110,12 @@ async fn serve(place: &Place, connect: reconciler::podman::Connect, manner: &Man
             _ = terminate.recv() => break "terminated",
             _ = interrupt.recv() => break "interrupted",
             () = over.notified() => break "asked to",
-            _ = hangup.recv() => drop(daemon.look().await),
+            _ = hangup.recv() => looking.ask(),
             _ = tick.tick() => {
                 tell(&[NotifyState::Watchdog]);
                 authorities.refresh();
                 if daemon.is_due() {
-                    // What stands in the way is in `status`.
-                    let _ = daemon.look().await;
+                    looking.hint();
                 }
                 if !daemon.is_idle() {
                     needed = Instant::now();
@@ -124,6 +125,11 @@ async fn serve(place: &Place, connect: reconciler::podman::Connect, manner: &Man
                 }
             }
         }
+        let looks = daemon.clone();
+        looking.go(async move {
+            // What stands in the way is in `status`.
+            let _ = looks.look().await;
+        });
     };
     tracing::info!(why, "the daemon ends");
     tell(&[NotifyState::Stopping]);
@@ -135,6 +141,38 @@ async fn serve(place: &Place, connect: reconciler::podman::Connect, manner: &Man
     drop(daemon.freeze());
     drop(lock);
     Ok(Exit::Done)
+}
+
+/// Looks at the engine, one at a time and beside everything else: an engine that does not answer must keep neither a
+/// service manager waiting nor whoever ends this daemon.
+#[derive(Debug, Default)]
+struct Looking {
+    under_way: Option<JoinHandle<()>>,
+    wanted: bool,
+}
+
+impl Looking {
+    /// Wants a look that begins from now on.
+    fn ask(&mut self) {
+        self.wanted = true;
+    }
+
+    /// Wants a look; one that is under way will do.
+    fn hint(&mut self) {
+        self.wanted |= !self.is_under_way();
+    }
+
+    /// Begins with `look` if one is wanted and none is under way.
+    fn go(&mut self, look: impl Future<Output = ()> + Send + 'static) {
+        if self.wanted && !self.is_under_way() {
+            self.wanted = false;
+            self.under_way = Some(tokio::spawn(look));
+        }
+    }
+
+    fn is_under_way(&self) -> bool {
+        self.under_way.as_ref().is_some_and(|look| !look.is_finished())
+    }
 }
 
 /// What the data paths share, with as many connections as this process may have descriptors for.
@@ -263,6 +301,48 @@ fn tell(states: &[NotifyState<'_>]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_look_keeps_nobody_waiting_and_is_not_doubled() {
+        let (answer, begun) = (Arc::new(Notify::new()), Arc::new(std::sync::atomic::AtomicUsize::new(0)));
+        let look = || {
+            let (answer, begun) = (Arc::clone(&answer), Arc::clone(&begun));
+            async move {
+                begun.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                answer.notified().await;
+            }
+        };
+        let settled = || async {
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
+            begun.load(std::sync::atomic::Ordering::Relaxed)
+        };
+        let mut looking = Looking::default();
+        looking.go(look());
+        assert_eq!(settled().await, 0, "nobody wants one");
+        looking.hint();
+        looking.go(look());
+        assert_eq!(settled().await, 1);
+        // The engine says nothing: what is due is looked at by the one under way.
+        looking.hint();
+        looking.go(look());
+        answer.notify_one();
+        assert_eq!(settled().await, 1);
+        looking.go(look());
+        assert_eq!(settled().await, 1);
+        // A person who asks gets one that began after that.
+        looking.ask();
+        looking.go(look());
+        assert_eq!(settled().await, 2);
+        looking.ask();
+        looking.go(look());
+        assert_eq!(settled().await, 2);
+        answer.notify_one();
+        settled().await;
+        looking.go(look());
+        assert_eq!(settled().await, 3);
+    }
 
     #[test]
     fn as_many_descriptors_as_are_of_use() {
