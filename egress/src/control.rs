@@ -117,6 +117,29 @@ pub struct Hello {
     pub version: String,
     /// Its process.
     pub pid: u32,
+    /// Who started it.
+    #[serde(default)]
+    pub starter: Starter,
+}
+
+impl Hello {
+    /// What this process says of itself.
+    pub fn own(version: String, starter: Starter) -> Self {
+        Self { protocol: PROTOCOL, version, pid: std::process::id(), starter }
+    }
+}
+
+/// Who started a daemon, and so who sees to it that it runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Starter {
+    /// A person, or nobody knows.
+    #[default]
+    Person,
+    /// `sbx`, in the background, because something needed it.
+    Sbx,
+    /// A service manager, which starts it again when it fails.
+    ServiceManager,
 }
 
 /// The value of a secret on its way to the daemon, and the salted hash it goes by.

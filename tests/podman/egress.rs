@@ -424,7 +424,42 @@ on_every_engine! {
         // An older program is content with a newer daemon.
         engine.sbx(&["daemon", "start"]).run().expect_code(0);
         assert_eq!(daemon(engine)["pid"], new["pid"]);
+        // Nor does it oust it.
+        let refused = engine.sbx(&["daemon", "run", "--replace", "--supervised"]).run().expect_code(75);
+        assert!(refused.stderr.contains("a newer daemon runs: version 99.0.0"), "{}", refused.stderr);
         let _ = kept;
+    }
+
+    /// A unit's daemon takes the place of one that `sbx` started by itself, of the same version; it ends for good when
+    /// that is ordered, and not when another one takes over.
+    fn a_supervised_daemon(engine) {
+        engine.configure(&allowing("", &BOTH[..1]));
+        engine.converge();
+        let needed = daemon(engine);
+        let supervise = || engine.sbx(&["daemon", "run", "--replace", "--supervised"]).start();
+        let unit = supervise();
+        let its = |before: &serde_json::Value| {
+            wait_for("the successor", Duration::from_secs(10), || {
+                let pid = daemon(engine)["pid"].clone();
+                (pid.is_u64() && pid != *before).then_some(pid)
+            })
+        };
+        let pid = its(&needed["pid"]);
+        wait_for("the sandbox to be served", Duration::from_secs(5), || {
+            daemon(engine)["sandboxes"][0]["policy"].is_string().then_some(())
+        });
+        // The same again is not to give way.
+        engine.sbx(&["daemon", "run", "--replace", "--supervised"]).run().expect_code(75);
+        engine.sbx(&["daemon", "start"]).env("SBX_DAEMON_VERSION", "99.0.0").run().expect_code(0);
+        let finished = unit.finish();
+        assert_eq!(finished.code, 1, "its manager has to start it again: {finished:?}");
+        its(&pid);
+        engine.sbx(&["daemon", "stop"]).run().expect_code(0);
+        let unit = supervise();
+        its(&serde_json::Value::Null);
+        let stopped = engine.sbx(&["daemon", "stop"]).run().expect_code(0);
+        assert!(stopped.stderr.contains("start sbx-daemon.service"), "{}", stopped.stderr);
+        assert_eq!(unit.finish().code, 0);
     }
 
     /// On a network without a single rule: peers by name, and not the host behind the bridge, whoever starts it.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Subcommand, ValueEnum};
 use egress::control::client::Client;
-use egress::control::{ControlError, Request};
+use egress::control::{ControlError, Request, Starter};
 use tokio::time::{Instant, sleep};
 
 use super::Run;
@@ -47,7 +47,7 @@ enum Command {
 /// Arguments of `daemon run`.
 #[derive(Debug, clap::Args)]
 struct RunArgs {
-    /// Take the place of an older daemon, with its sandboxes
+    /// Take the place of an older daemon, or of one that sbx started by itself, with its sandboxes
     #[arg(long)]
     replace: bool,
     /// Serve metrics on this loopback address rather than on a unix socket
@@ -59,6 +59,9 @@ struct RunArgs {
     /// Started by `sbx`: a session of its own, says when it answers, ends when nobody needs it
     #[arg(long, hide = true)]
     background: bool,
+    /// Started by a service manager: it is told by the exit code when another daemon has taken over
+    #[arg(long, hide = true, conflicts_with = "background")]
+    supervised: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -91,8 +94,13 @@ pub fn run(args: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
             #[cfg(feature = "failpoints")]
             turn_off_defences()?;
             let connect = crate::engine::connect_options(&run.global, &person, &directories);
-            let RunArgs { replace, metrics, background, log_format: _ } = *args;
-            daemon::run::run(&place, connect, &Manner { background, replace, metrics })
+            let RunArgs { replace, metrics, background, supervised, log_format: _ } = *args;
+            let starter = match (background, supervised) {
+                (true, _) => Starter::Sbx,
+                (false, true) => Starter::ServiceManager,
+                (false, false) => Starter::Person,
+            };
+            daemon::run::run(&place, connect, &Manner { starter, replace, metrics })
         }
         Command::Start => crate::runtime::block_on(begin(run, &place)),
         Command::Stop => crate::runtime::block_on(stop(run, &place)),
@@ -150,6 +158,13 @@ async fn stop(run: &Run<'_>, place: &Place) -> Result<Exit, Failure> {
         sleep(Duration::from_millis(10)).await;
     }
     run.screen.say("The daemon has ended; nothing leaves sandboxes with an allowlist until it runs again.");
+    if client.daemon.starter == Starter::ServiceManager {
+        run.screen.say(&format!(
+            "It was run by systemd, which does not start it again before the next boot; start it with: {} start {}",
+            unit::systemctl(rustix::process::geteuid().is_root()),
+            unit::NAME
+        ));
+    }
     Ok(Exit::Done)
 }
 
@@ -170,7 +185,7 @@ fn install(run: &Run<'_>, person: &crate::caller::Person, place: &Place) -> Resu
     let path = unit::path(system, &person.home, config.as_deref().filter(|_| !person.through_sudo));
     let changed = unit::write(&path, &unit::text(&program, place, system))?;
     let verb = if changed { "Wrote" } else { "Nothing to do:" };
-    let systemctl = if system { "systemctl" } else { "systemctl --user" };
+    let systemctl = unit::systemctl(system);
     run.screen.say(&format!("{verb} {}", path.display()));
     run.screen.say(&format!(
         "Start it now and at each boot: {systemctl} daemon-reload && {systemctl} enable --now {}",

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use egress::control::client::{Client, Inheritance, take_over};
-use egress::control::{ControlError, server};
+use egress::control::{ControlError, Hello, Starter, server};
 use egress::daemon::{Daemon, Parts};
 use egress::limits::Limits;
 use egress::recorder::Recorder;
@@ -41,17 +41,23 @@ const THREADS: usize = 4;
 /// How it runs.
 #[derive(Debug, Clone)]
 pub struct Manner {
-    /// Started by `sbx` rather than by a person or a service manager: it ends when nobody needs it.
-    pub background: bool,
-    /// Takes the place of an older daemon.
+    /// Who starts it. What `sbx` started ends when nobody needs it.
+    pub starter: Starter,
+    /// Takes the place of an older daemon, or of one that `sbx` started.
     pub replace: bool,
     /// Where metrics are served: a loopback address, or the socket in the runtime directory.
     pub metrics: Option<std::net::SocketAddr>,
 }
 
+impl Manner {
+    fn is_background(&self) -> bool {
+        self.starter == Starter::Sbx
+    }
+}
+
 /// Runs until it is told to end.
 pub fn run(place: &Place, connect: reconciler::podman::Connect, manner: &Manner) -> Result<Exit, Failure> {
-    if manner.background {
+    if manner.is_background() {
         // A session of its own: the terminal of whoever started it says nothing to it. It may be one's own already.
         let _ = rustix::process::setsid();
     }
@@ -73,7 +79,7 @@ async fn serve(place: &Place, connect: reconciler::podman::Connect, manner: &Man
     let mut terminate = listen(SignalKind::terminate())?;
     let mut interrupt = listen(SignalKind::interrupt())?;
     let mut hangup = listen(SignalKind::hangup())?;
-    let (lock, inheritance) = take(place, manner.replace).await?;
+    let (lock, inheritance) = take(place, manner).await?;
     let recorder = Recorder::open(place.records.clone())
         .map_err(|error| Failure::io(format!("records {}", place.records.display()), &error))?;
     let recorder = Arc::new(recorder);
@@ -94,12 +100,13 @@ async fn serve(place: &Place, connect: reconciler::podman::Connect, manner: &Man
     let over = Arc::new(Notify::new());
     let socket = server::listen(&place.socket())
         .map_err(|error| Failure::io(format!("control socket {}", place.socket().display()), &error))?;
-    tokio::spawn(server::serve(socket, daemon.clone(), version(), Arc::clone(&over)));
+    let hello = Hello::own(version(), manner.starter);
+    tokio::spawn(server::serve(socket, daemon.clone(), hello, Arc::clone(&over)));
     metrics(place, manner, &daemon, &recorder).await?;
     let watched = daemon.clone();
     tokio::spawn(async move { engine.watch(&watched).await });
     tracing::info!(version = version(), socket = %place.socket().display(), "the daemon runs");
-    ready(manner.background);
+    ready(manner.is_background());
 
     let mut looking = Looking::default();
     let mut tick = interval(TICK);
@@ -120,7 +127,7 @@ async fn serve(place: &Place, connect: reconciler::podman::Connect, manner: &Man
                 if !daemon.is_idle() {
                     needed = Instant::now();
                 }
-                if manner.background && needed.elapsed().min(daemon.quiet_for()) > IDLE {
+                if manner.is_background() && needed.elapsed().min(daemon.quiet_for()) > IDLE {
                     break "nobody needs it";
                 }
             }
@@ -134,12 +141,18 @@ async fn serve(place: &Place, connect: reconciler::podman::Connect, manner: &Man
     tracing::info!(why, "the daemon ends");
     tell(&[NotifyState::Stopping]);
     // After a handover the socket at this path is the successor's.
-    if !daemon.is_frozen() {
+    let handed_over = daemon.is_frozen();
+    if !handed_over {
         let _ = std::fs::remove_file(place.socket());
         let _ = std::fs::remove_file(place.metrics());
     }
     drop(daemon.freeze());
     drop(lock);
+    if handed_over && manner.starter == Starter::ServiceManager {
+        // It is to start what stands at the program's path by now, and that takes the place back. An end that was
+        // ordered stays one.
+        return Err(Failure::failed("sbx::daemon", "a newer daemon has taken over"));
+    }
     Ok(Exit::Done)
 }
 
@@ -208,7 +221,7 @@ fn listen(kind: SignalKind) -> Result<tokio::signal::unix::Signal, Failure> {
 }
 
 /// The lock, and what an older daemon had.
-async fn take(place: &Place, replace: bool) -> Result<(File, Inheritance), Failure> {
+async fn take(place: &Place, manner: &Manner) -> Result<(File, Inheritance), Failure> {
     let lock = open(&place.lock())?;
     let nothing = || Inheritance { sandboxes: Vec::new(), secrets: std::collections::BTreeMap::new() };
     if try_lock(&lock, &place.lock())? {
@@ -216,15 +229,15 @@ async fn take(place: &Place, replace: bool) -> Result<(File, Inheritance), Failu
     }
     let mut inheritance = nothing();
     match Client::connect(&place.socket(), &version()).await {
-        Ok(client) if replace && client.daemon.version != version() => {
-            tracing::info!(older = client.daemon.version, "taking over");
+        Ok(client) => {
+            may_replace(manner, &client.daemon, &version())?;
+            tracing::info!(before = client.daemon.version, "taking over");
             match take_over(client).await {
                 Ok(taken) => inheritance = taken,
                 // What was not handed over is attached anew once the other has ended.
                 Err(error) => tracing::warn!(%error, "not all was handed over"),
             }
         }
-        Ok(client) => return Err(runs_already(client.daemon.pid)),
         // It has just begun, or is about to end.
         Err(ControlError::Absent(_)) => {}
         Err(error) => return Err(start::failure(&error)),
@@ -232,7 +245,7 @@ async fn take(place: &Place, replace: bool) -> Result<(File, Inheritance), Failu
     let deadline = Instant::now() + LEAVE;
     while !try_lock(&lock, &place.lock())? {
         if Instant::now() > deadline {
-            return Err(Failure::new(Exit::TryAgain, "sbx::daemon", "another daemon runs, and does not answer")
+            return Err(Failure::new(Exit::TimedOut, "sbx::daemon", "another daemon runs, and does not answer")
                 .with_help(format!("end whatever holds {}", place.lock().display())));
         }
         sleep(Duration::from_millis(5)).await;
@@ -240,9 +253,23 @@ async fn take(place: &Place, replace: bool) -> Result<(File, Inheritance), Failu
     Ok((lock, inheritance))
 }
 
-fn runs_already(pid: u32) -> Failure {
-    Failure::new(Exit::TryAgain, "sbx::daemon", format!("a daemon runs already: process {pid}"))
-        .with_help("stop it with `sbx daemon stop`")
+/// Refuses to take the place of the daemon that said `there`. A newer one stays: what it serves may be beyond this one.
+fn may_replace(manner: &Manner, there: &Hello, own: &str) -> Result<(), Failure> {
+    let refused =
+        |message: String, help: &str| Err(Failure::new(Exit::TryAgain, "sbx::daemon", message).with_help(help));
+    let pid = there.pid;
+    if manner.replace && start::is_older(own, &there.version) {
+        return refused(
+            format!("a newer daemon runs: version {}, process {pid}; this one is {own}", there.version),
+            "run it with the newer sbx; `sbx daemon install` of that one writes a unit for it",
+        );
+    }
+    // Whoever wants it to stay takes it from those who only needed one.
+    let to_stay = there.starter == Starter::Sbx && !manner.is_background();
+    if manner.replace && (to_stay || start::is_older(&there.version, own)) {
+        return Ok(());
+    }
+    refused(format!("a daemon runs already: process {pid}"), "stop it with `sbx daemon stop`")
 }
 
 fn open(path: &Path) -> Result<File, Failure> {
@@ -342,6 +369,29 @@ mod tests {
         settled().await;
         looking.go(look());
         assert_eq!(settled().await, 3);
+    }
+
+    #[test]
+    fn an_older_one_gives_way_and_one_that_was_only_needed_to_those_who_stay() {
+        let expected = |replace, own: Starter, there: &str, starter: Starter| {
+            let manner = Manner { starter: own, replace, metrics: None };
+            let hello = Hello { version: there.to_owned(), ..Hello::own(String::new(), starter) };
+            may_replace(&manner, &hello, "1.10.0").map_err(|failure| (failure.exit, failure.message.clone()))
+        };
+        let [person, sbx, unit] = [Starter::Person, Starter::Sbx, Starter::ServiceManager];
+        for (own, starter) in [(person, person), (sbx, unit), (unit, sbx), (sbx, sbx)] {
+            assert_eq!(expected(true, own, "1.9.0", starter), Ok(()));
+            assert!(expected(false, own, "1.9.0", starter).is_err(), "nobody asked for it");
+            let (exit, message) = expected(true, own, "1.11.0", starter).expect_err("it is newer");
+            assert_eq!(exit, Exit::TryAgain);
+            assert!(message.contains("1.11.0") && message.contains("1.10.0"), "{message}");
+        }
+        for own in [person, unit] {
+            assert_eq!(expected(true, own, "1.10.0", sbx), Ok(()));
+            assert!(expected(true, own, "1.10.0", person).is_err());
+            assert!(expected(true, own, "1.10.0", unit).is_err());
+        }
+        assert!(expected(true, sbx, "1.10.0", sbx).is_err());
     }
 
     #[test]

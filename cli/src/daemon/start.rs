@@ -150,7 +150,7 @@ pub fn failure(error: &ControlError) -> Failure {
 }
 
 /// Whether version `a` is older than `b`; what cannot be read is.
-fn is_older(a: &str, b: &str) -> bool {
+pub(super) fn is_older(a: &str, b: &str) -> bool {
     let read = |text: &str| -> Vec<u64> {
         let numbers = text.split(['-', '+']).next().unwrap_or_default();
         numbers.split('.').map_while(|part| part.parse().ok()).collect()

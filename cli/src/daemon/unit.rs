@@ -10,6 +10,11 @@ pub const NAME: &str = "sbx-daemon.service";
 /// First line of ours; a file without it is somebody else's.
 const MARK: &str = "# Written by `sbx daemon install`; changes are lost with the next one.";
 
+/// How systemd is spoken to about it.
+pub fn systemctl(system: bool) -> &'static str {
+    if system { "systemctl" } else { "systemctl --user" }
+}
+
 /// The text of the unit. `system`: one of the system manager rather than of a user's.
 pub fn text(program: &Path, place: &Place, system: bool) -> String {
     let quoted = |text: &str| {
@@ -17,7 +22,7 @@ pub fn text(program: &Path, place: &Place, system: bool) -> String {
         let text = text.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%").replace('$', "$$");
         format!("\"{text}\"")
     };
-    let mut line = format!("{} daemon run --replace", quoted(&program.display().to_string()));
+    let mut line = format!("{} daemon run --replace --supervised", quoted(&program.display().to_string()));
     line.push_str(&format!(" --state-dir {}", quoted(&place.state.display().to_string())));
     if let Some(url) = &place.engine_url {
         line.push_str(&format!(" --engine-url {}", quoted(url)));
@@ -35,7 +40,9 @@ Type=notify
 NotifyAccess=main
 ExecStart={line}
 ExecReload=/bin/kill -HUP $MAINPID
-Restart=always
+# What was ordered to end, with `sbx daemon stop` too, stays so. 75: another daemon runs that is not to give way.
+Restart=on-failure
+RestartPreventExitStatus=75
 RestartSec=500ms
 WatchdogSec=30s
 UMask=0077
@@ -111,7 +118,7 @@ mod tests {
         }
         // It does find what is wrong.
         let path = dir.path().join(NAME);
-        let wrong = text(Path::new("/bin/true"), &place(), true).replace("Restart=always", "Restart=perhaps");
+        let wrong = text(Path::new("/bin/true"), &place(), true).replace("Restart=on-failure", "Restart=perhaps");
         std::fs::write(&path, wrong).expect("written");
         let checked = std::process::Command::new("systemd-analyze").args(["--man=no", "verify"]).arg(&path).output();
         assert!(String::from_utf8_lossy(&checked.expect("runs").stderr).to_lowercase().contains("restart"));
@@ -123,6 +130,7 @@ mod tests {
         let path = path(false, dir.path(), None);
         let text = text(Path::new("/usr/bin/sbx"), &place(), false);
         assert!(text.contains(r#"--engine-url "unix:///run/100%%/podman.sock""#), "{text}");
+        assert!(text.contains(" daemon run --replace --supervised "), "{text}");
         assert!(write(&path, &text).expect("written"));
         assert!(!write(&path, &text).expect("there"), "nothing to do");
         assert!(write(&path, &text.replace("500ms", "1s")).expect("an older one of ours"));

@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::UnixStream;
 
 use super::handover::{Passed, receive};
-use super::{ControlError, Hello, MAX_LINE, PROTOCOL, Request, Response, SecretValue, Status};
+use super::{ControlError, Hello, MAX_LINE, PROTOCOL, Request, Response, SecretValue, Starter, Status};
 
 /// How long a predecessor may take over each sandbox.
 const PASS_WITHIN: Duration = Duration::from_secs(5);
@@ -32,7 +32,7 @@ impl Client {
             ErrorKind::NotFound | ErrorKind::ConnectionRefused => ControlError::Absent(socket.display().to_string()),
             _ => ControlError::Io(error),
         })?;
-        let daemon = Hello { protocol: 0, version: String::new(), pid: 0 };
+        let daemon = Hello { protocol: 0, version: String::new(), pid: 0, starter: Starter::default() };
         let mut client = Self { stream: BufReader::new(stream), daemon };
         match client.ask(&Request::Hello { protocol: PROTOCOL, version: version.to_owned() }).await? {
             Response::Hello(hello) if hello.protocol == PROTOCOL => client.daemon = hello,

@@ -54,14 +54,14 @@ pub fn listen(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Answers until the process ends. `over` is told when the daemon is to end.
-pub async fn serve(listener: UnixListener, daemon: Daemon, version: String, over: Arc<Notify>) {
+/// Answers until the process ends, with `hello` first. `over` is told when the daemon is to end.
+pub async fn serve(listener: UnixListener, daemon: Daemon, hello: Hello, over: Arc<Notify>) {
     let permits = Arc::new(Semaphore::new(AT_ONCE));
     loop {
         let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let session = Session { daemon: daemon.clone(), version: version.clone(), over: Arc::clone(&over) };
+                let session = Session { daemon: daemon.clone(), hello: hello.clone(), over: Arc::clone(&over) };
                 tokio::spawn(async move {
                     if let Err(error) = session.run(stream).await {
                         tracing::debug!(%error, "control connection");
@@ -85,7 +85,7 @@ fn may_order(peer: u32, us: u32) -> bool {
 
 struct Session {
     daemon: Daemon,
-    version: String,
+    hello: Hello,
     over: Arc<Notify>,
 }
 
@@ -101,8 +101,7 @@ impl Session {
         match read_line::<Request>(&mut stream).await? {
             Some(Request::Hello { protocol, version }) => {
                 tracing::debug!(version, protocol, "hello");
-                let hello =
-                    Hello { protocol: protocol.min(PROTOCOL), version: self.version.clone(), pid: std::process::id() };
+                let hello = Hello { protocol: protocol.min(PROTOCOL), ..self.hello.clone() };
                 write(&mut stream, &Response::Hello(hello)).await?;
             }
             Some(_) => {

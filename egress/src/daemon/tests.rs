@@ -329,16 +329,16 @@ async fn another_policy_than_the_one_asked_for_is_an_error() {
 async fn the_control_socket_answers_and_a_successor_takes_over() {
     use crate::control::Request;
     use crate::control::client::{Client, take_over};
-    use crate::control::server;
+    use crate::control::{Hello, Starter, server};
 
     let fake = Arc::new(Fake::default());
     let (daemon, dir) = fake.daemon(Vec::new());
-    let version = "1.2.3".to_owned();
+    let hello = Hello::own("1.2.3".to_owned(), Starter::Sbx);
     let socket = dir.path().join("daemon.sock");
     Client::connect(&socket, "0").await.expect_err("nobody listens");
     let listener = server::listen(&socket).expect("listening");
     let over = Arc::new(tokio::sync::Notify::new());
-    tokio::spawn(server::serve(listener, daemon, version, Arc::clone(&over)));
+    tokio::spawn(server::serve(listener, daemon, hello, Arc::clone(&over)));
     {
         use std::os::unix::fs::PermissionsExt as _;
         assert_eq!(std::fs::metadata(&socket).expect("there").permissions().mode() & 0o777, 0o600);
@@ -346,7 +346,7 @@ async fn the_control_socket_answers_and_a_successor_takes_over() {
 
     fake.says(world(vec![running("c1", "api")], &[("api", stored("a", &["example.org"]))]));
     let mut client = Client::connect(&socket, "9").await.expect("connected");
-    assert_eq!(client.daemon.version, "1.2.3");
+    assert_eq!((client.daemon.version.as_str(), client.daemon.starter), ("1.2.3", Starter::Sbx));
     let enforce = |policy: &str| Request::Enforce {
         project: "acme".into(),
         sandbox: "api".into(),

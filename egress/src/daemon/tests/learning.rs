@@ -1,6 +1,6 @@
 use super::*;
 use crate::control::client::Client;
-use crate::control::{ControlError, Request, Response, server};
+use crate::control::{ControlError, Hello, Request, Response, Starter, server};
 
 /// Longest that anything may take here.
 const LONG: Duration = Duration::from_secs(20);
@@ -17,7 +17,8 @@ async fn serving() -> (Arc<Fake>, Daemon, Client, tempfile::TempDir) {
 
 async fn connect(daemon: &Daemon, socket: &std::path::Path) -> Client {
     let listener = server::listen(socket).expect("listening");
-    tokio::spawn(server::serve(listener, daemon.clone(), "1.2.3".into(), Arc::default()));
+    let hello = Hello::own("1.2.3".into(), Starter::default());
+    tokio::spawn(server::serve(listener, daemon.clone(), hello, Arc::default()));
     Client::connect(socket, "1.2.3").await.expect("connected")
 }
 
