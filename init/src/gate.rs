@@ -65,9 +65,31 @@ pub fn wait(signals: &Signals, complain: impl FnOnce()) -> io::Result<Passage> {
     }
 }
 
-/// Whether PID 1 of the namespace we are in waits at its gate.
-pub fn is_shut() -> bool {
-    fs::read("/proc/1/comm").is_ok_and(|name| name.trim_ascii_end() == protocol::WAITING.to_bytes())
+/// What a gate looks like from beside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seen {
+    /// PID 1 of the namespace we are in says that it is past its gate, or has none.
+    Open,
+    /// It says that it waits.
+    Shut,
+    /// It says nothing of the kind, or cannot be looked at.
+    Unknown,
+}
+
+/// Looks at the gate of the namespace we are in.
+pub fn look() -> Seen {
+    // Until PID 1 gives itself a name it has the engine's; whether it has a gate nobody knows by then.
+    fs::read("/proc/1/comm").map_or(Seen::Unknown, |name| seen(name.trim_ascii_end()))
+}
+
+fn seen(name: &[u8]) -> Seen {
+    if [protocol::STARTING, protocol::READY].iter().any(|open| open.to_bytes() == name) {
+        Seen::Open
+    } else if name == protocol::WAITING.to_bytes() {
+        Seen::Shut
+    } else {
+        Seen::Unknown
+    }
 }
 
 fn comes_from_outside(connection: &UnixStream) -> bool {

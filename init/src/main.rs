@@ -21,7 +21,7 @@ use std::time::Instant;
 use rustix::process::Pid;
 
 use command::NotStarted;
-use gate::Passage;
+use gate::{Passage, Seen};
 use kernel::Signals;
 use secret::Secrets;
 
@@ -33,7 +33,7 @@ usage: sbx-init [--gate] [--] [COMMAND [ARGUMENT...]]
 fn main() -> ExitCode {
     let mut words: Vec<OsString> = env::args_os().skip(1).collect();
     let gated = words.first().is_some_and(|word| word == "--gate");
-    // At once: until then the name is the engine's, and `exec` cannot tell that the gate is shut.
+    // At once: until then the name is the engine's, and `exec`, which cannot tell whether there is a gate, refuses.
     protocol::announce(if gated { protocol::WAITING } else { protocol::STARTING });
     if gated {
         drop(words.remove(0));
@@ -117,9 +117,19 @@ fn enter(words: &[OsString]) -> u8 {
         complain(format_args!("exec without a command\n{USAGE}"));
         return protocol::EXIT_USAGE;
     };
-    if gate::is_shut() {
-        complain(format_args!("not yet: the sandbox waits for its egress policy; see `sbx daemon status`"));
-        return protocol::EXIT_USAGE;
+    match gate::look() {
+        Seen::Open => {}
+        Seen::Shut => {
+            complain(format_args!("not yet: the sandbox waits for its egress policy; see `sbx daemon status`"));
+            return protocol::EXIT_USAGE;
+        }
+        Seen::Unknown => {
+            complain(format_args!(
+                "not yet: /proc/1/comm does not say whether the sandbox is held to its egress policy; try again, and \
+                 if it stays so, make the sandbox anew with `sbx apply --replace SANDBOX`"
+            ));
+            return protocol::EXIT_USAGE;
+        }
     }
     let failure = match Secrets::of_environment() {
         Ok(secrets) => command::become_it(program, arguments, &secrets.without(kept).readable()),

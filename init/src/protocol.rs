@@ -20,7 +20,8 @@
 //! anything else is forgotten, and of two the later one counts: a daemon's successor does not have to know of the first.
 //!
 //! A stop is answered at once while the gate is shut. `sbx-init exec` refuses meanwhile, with [`EXIT_USAGE`]: it would
-//! otherwise be the way past the gate. What a container engine enters by itself, without `sbx-init exec`, is the doing
+//! otherwise be the way past the gate. It goes on only where PID 1's name is [`STARTING`] or [`READY`]; a name that was
+//! not given yet, or cannot be read, says nothing. What a container engine enters by itself, without `sbx-init exec`, is the doing
 //! of whoever may use the engine, and not held.
 
 use std::ffi::CStr;
@@ -56,7 +57,7 @@ pub const OPEN: u8 = b'o';
 /// How long PID 1 waits at its gate before it says so on standard error, once. With a daemon it is milliseconds.
 pub const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Exit code: the arguments make no sense, a secret cannot be had, or the gate cannot be set up or is shut. Container engines use the same code for failures of their own.
+/// Exit code: the arguments make no sense, a secret cannot be had, or the gate cannot be set up or is not known to be open. Container engines use the same code for failures of their own.
 pub const EXIT_USAGE: u8 = 125;
 
 /// Exit code: the command is there but cannot be run.

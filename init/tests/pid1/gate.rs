@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use rustix::process::{Pid, Signal};
 
-use crate::sandbox::{INIT, Sandbox, children, eventually, name, namespace};
+use crate::sandbox::{INIT, Sandbox, children, entering, eventually, name, namespace, without_init};
 
 /// Says something to the gate, waits for its answer or its end, and tells which of both came.
 const SPEAK: &str = "use Socket; $SIG{PIPE} = \"IGNORE\"; socket(S, PF_UNIX, SOCK_STREAM, 0) or die; \
@@ -24,17 +24,6 @@ fn waiting(words: &[&str]) -> Sandbox {
     let sandbox = Sandbox::start(gated(words));
     eventually("a shut gate", || name(sandbox.pid1) == "sbx-init:gate");
     sandbox
-}
-
-/// A command that enters some of the namespaces.
-fn entering(sandbox: &Sandbox, namespaces: &[&str], words: &[&str]) -> Command {
-    let mut command = Command::new("nsenter");
-    command.args(["--target", &sandbox.pid1.to_string()]);
-    if !rustix::process::geteuid().is_root() {
-        command.args(["--user", "--preserve-credentials"]);
-    }
-    command.args(namespaces).arg("--").args(words).stdin(Stdio::null());
-    command
 }
 
 /// The same words from a process that is only in the network namespace, as the daemon's helper is.
@@ -184,6 +173,28 @@ fn entering_is_no_way_past_it() {
     assert_eq!(sandbox.line(), "ran");
     eventually("ready", || name(sandbox.pid1) == "sbx-init:ready");
     assert_eq!(enter(&sandbox).stdout, b"entered\n");
+}
+
+#[test]
+fn entering_needs_a_pid_1_that_says_it_is_past_its_gate() {
+    let enter = |sandbox: &Sandbox, before: &str| {
+        let script = format!("{before} exec {INIT} exec -- echo entered");
+        let mut command = entering(sandbox, &["--pid", "--mount"], &["unshare", "--mount", "sh", "-c", &script]);
+        command.output().unwrap()
+    };
+    let refuses = |sandbox: &Sandbox, before: &str| {
+        let refused = enter(sandbox, before);
+        assert_eq!((refused.status.code(), refused.stdout.as_slice()), (Some(125), b"".as_slice()), "{refused:?}");
+        assert!(String::from_utf8_lossy(&refused.stderr).contains("/proc/1/comm does not say"), "{refused:?}");
+    };
+    // As before PID 1 has given itself a name.
+    let mut unnamed = Sandbox::start(without_init(&["sh", "-c", "echo up; exec sleep 1000"]));
+    assert_eq!(unnamed.line(), "up");
+    refuses(&unnamed, "");
+    // One without a gate.
+    let open = Sandbox::ready(&["sleep", "1000"]);
+    assert_eq!(enter(&open, "").stdout, b"entered\n");
+    refuses(&open, "mount -t tmpfs none /proc;");
 }
 
 #[test]

@@ -114,6 +114,17 @@ impl Drop for Sandbox {
     }
 }
 
+/// A command that enters some of the namespaces.
+pub fn entering(sandbox: &Sandbox, namespaces: &[&str], words: &[&str]) -> Command {
+    let mut command = Command::new("nsenter");
+    command.args(["--target", &sandbox.pid1.to_string()]);
+    if !rustix::process::geteuid().is_root() {
+        command.args(["--user", "--preserve-credentials"]);
+    }
+    command.args(namespaces).arg("--").args(words).stdin(Stdio::null());
+    command
+}
+
 /// The children of a process, those that wait to be collected too.
 pub fn children(process: u32) -> Vec<Pid> {
     let children = fs::read_to_string(format!("/proc/{process}/task/{process}/children")).unwrap_or_default();

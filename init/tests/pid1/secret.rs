@@ -2,12 +2,11 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
 use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
-use crate::sandbox::{INIT, init};
+use crate::sandbox::{INIT, Sandbox, entering, init};
 
 const ENVIRONMENT: &str = "SBX_SECRET_ENV";
 
@@ -22,9 +21,10 @@ fn place(value: &[u8], mode: u32) -> (TempDir, String) {
     (directory, path)
 }
 
-fn enter(words: &[&str], secrets: &str) -> Command {
-    let mut command = Command::new(INIT);
-    command.arg("exec").args(words).env(ENVIRONMENT, secrets).stderr(Stdio::piped());
+/// The program as an engine enters it into `sandbox`.
+fn enter(sandbox: &Sandbox, words: &[&str], secrets: &str) -> Command {
+    let mut command = entering(sandbox, &["--pid", "--mount"], &[&[INIT, "exec"], words].concat());
+    command.env(ENVIRONMENT, secrets).stderr(Stdio::piped());
     command
 }
 
@@ -34,12 +34,14 @@ fn said(output: &Output) -> (Option<i32>, String) {
 
 #[test]
 fn commands_get_exactly_the_value() {
+    let sandbox = Sandbox::ready(&[]);
     let value: Vec<u8> = [b" a\xff=:'\"$\\\n".as_slice(), &vec![b'x'; 130_000], b"\n\n"].concat();
     let (_directory, path) = place(&value, 0o400);
     let secrets = format!("TOKEN={path}:OTHER={path}");
     let words = ["cat", "/proc/self/environ"];
     let main = init(&words).env(ENVIRONMENT, &secrets).env("TOKEN", "of the image").output().unwrap();
-    let entered = enter(&["--", "cat", "/proc/self/environ"], &secrets).env("TOKEN", "of the image").output().unwrap();
+    let entered =
+        enter(&sandbox, &["--", "cat", "/proc/self/environ"], &secrets).env("TOKEN", "of the image").output().unwrap();
     for output in [main, entered] {
         assert!(output.status.success(), "{output:?}");
         let variables: Vec<&[u8]> = output.stdout.split(|byte| *byte == 0).collect();
@@ -53,32 +55,37 @@ fn commands_get_exactly_the_value() {
 
 #[test]
 fn what_the_caller_sets_is_kept() {
+    let sandbox = Sandbox::ready(&[]);
     let (_directory, path) = place(b"secret", 0o400);
     let secrets = format!("TOKEN={path}:OTHER={path}");
     let words = ["TOKEN", "UNKNOWN", "--", "sh", "-c", "echo $TOKEN $OTHER; exit 7"];
-    let output = enter(&words, &secrets).env("TOKEN", "mine").output().unwrap();
+    let output = enter(&sandbox, &words, &secrets).env("TOKEN", "mine").output().unwrap();
     assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(7), b"mine secret\n".as_slice()));
 }
 
 #[test]
 fn entering_is_an_exec_in_place() {
-    let child = enter(&["--", "sh", "-c", "echo $$; kill -TERM $$"], "").stdout(Stdio::piped()).spawn().unwrap();
+    let sandbox = Sandbox::ready(&[]);
+    // Without the namespace of processes: entering that takes a fork, and then another process would be watched.
+    let mut command = entering(&sandbox, &["--mount"], &[INIT, "exec", "--", "sh", "-c", "echo $$; kill -TERM $$"]);
+    let child = command.stdout(Stdio::piped()).spawn().unwrap();
     let id = child.id();
     let output = child.wait_with_output().unwrap();
     assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("{id}\n"));
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&output.status), Some(15));
     for (program, code) in [("no-such-command", 127), ("/", 126)] {
-        let (found, words) = said(&enter(&["--", program], "").output().unwrap());
+        let (found, words) = said(&enter(&sandbox, &["--", program], "").output().unwrap());
         assert_eq!(found, Some(code), "{words}");
         assert!(words.starts_with(&format!("sbx-init: cannot run {program:?}: ")), "{words}");
     }
     for words in [&[][..], &["--"], &["NAME"]] {
-        assert_eq!(enter(words, "").output().unwrap().status.code(), Some(125));
+        assert_eq!(enter(&sandbox, words, "").output().unwrap().status.code(), Some(125));
     }
 }
 
 #[test]
 fn unusable_values_keep_the_command_from_starting() {
+    let sandbox = Sandbox::ready(&[]);
     let (_directory, nul) = place(b"a\0b", 0o400);
     let (_directory, long) = place(&vec![b'x'; 140_000], 0o400);
     for (secrets, code, words) in [
@@ -88,7 +95,7 @@ fn unusable_values_keep_the_command_from_starting() {
         (format!("TOKEN={long}"), 126, "Argument list too long"),
     ] {
         let main = init(&["echo", "ran"]).env(ENVIRONMENT, &secrets).stderr(Stdio::piped()).output().unwrap();
-        let entered = enter(&["--", "echo", "ran"], &secrets).output().unwrap();
+        let entered = enter(&sandbox, &["--", "echo", "ran"], &secrets).output().unwrap();
         for output in [main, entered] {
             let (found, text) = said(&output);
             assert_eq!((found, output.stdout.as_slice()), (Some(code), b"".as_slice()), "{secrets}: {text}");
@@ -107,8 +114,9 @@ fn another_user_goes_without_what_it_may_not_read() {
     let (directory, path) = place(b"secret", 0o400);
     let program = directory.path().join("init");
     fs::copy(INIT, &program).unwrap();
-    let mut command = Command::new(program);
-    command.args(["exec", "--", "sh", "-c", "echo ${TOKEN-none}"]).env(ENVIRONMENT, format!("TOKEN={path}"));
-    let output = command.uid(65_534).gid(65_534).output().unwrap();
+    let sandbox = Sandbox::ready(&[]);
+    let words = [program.to_str().unwrap(), "exec", "--", "sh", "-c", "echo ${TOKEN-none}"];
+    let mut command = entering(&sandbox, &["--mount", "--setuid=65534", "--setgid=65534"], &words);
+    let output = command.env(ENVIRONMENT, format!("TOKEN={path}")).output().unwrap();
     assert_eq!(output.stdout, b"none\n", "{output:?}");
 }
