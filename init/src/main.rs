@@ -16,7 +16,7 @@ use std::env;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 
@@ -29,6 +29,9 @@ const USAGE: &str = "\
 usage: sbx-init [--gate] [--] [COMMAND [ARGUMENT...]]
        sbx-init exec [NAME...] -- COMMAND [ARGUMENT...]
        sbx-init --version";
+
+/// How often is looked whether somebody is left.
+const LOOK: Duration = Duration::from_millis(5);
 
 fn main() -> ExitCode {
     let mut words: Vec<OsString> = env::args_os().skip(1).collect();
@@ -167,17 +170,17 @@ fn attend(command: Pid, signals: &Signals) -> u8 {
 
 /// Asks what is left to end, and gives it a moment: the kernel kills the rest when PID 1 exits.
 ///
-/// Only children, and by then that includes all orphans, are worth the wait. Processes an engine entered into the sandbox
-/// are not ours to collect; they get the same request.
+/// Children, and by then that includes all orphans, are not the only ones: what an engine entered into the sandbox is
+/// not ours to collect, and no signal tells of its end.
 fn dismiss(signals: &Signals) {
     kernel::send_to_all_others(libc::SIGTERM);
     let deadline = Instant::now() + protocol::STOP_GRACE;
-    while reap::reap(None).others_run {
+    while reap::reap(None).others_run || kernel::others_run() {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return;
         }
-        signals.next_within(left);
+        signals.next_within(left.min(LOOK));
     }
 }
 

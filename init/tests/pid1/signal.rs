@@ -1,10 +1,12 @@
 //! Signals reach the command, and a stop is a matter of moments.
 
-use std::process::Command;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::sandbox::{INIT, Sandbox, eventually, is_deaf, without_init};
+use crate::sandbox::{INIT, Sandbox, entering, eventually, is_deaf, without_init};
 
 #[test]
 fn signals_reach_the_command() {
@@ -71,6 +73,39 @@ fn what_outlives_the_command_is_asked_to_end() {
     sandbox.send(Signal::TERM);
     assert_eq!(sandbox.rest(), "bye\n");
     assert_eq!(sandbox.end(), 128 + 15);
+}
+
+#[test]
+fn what_was_entered_is_given_time_to_end() {
+    for words in [&[][..], &["sleep", "1000"]] {
+        let sandbox = Sandbox::ready(words);
+        let script = "trap 'sleep 0.03; echo bye; exit' TERM; echo up; sleep 1000 & wait";
+        let mut command = entering(&sandbox, &["--pid"], &["sh", "-c", script]);
+        let mut entered = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut said = BufReader::new(entered.stdout.take().unwrap());
+        let mut line = String::new();
+        said.read_line(&mut line).unwrap();
+        assert_eq!(line, "up\n");
+        sandbox.send(Signal::TERM);
+        let mut rest = String::new();
+        said.read_to_string(&mut rest).unwrap();
+        assert_eq!(rest, "bye\n", "{words:?}");
+        entered.wait().unwrap();
+    }
+}
+
+#[test]
+fn with_nobody_there_the_end_waits_for_nobody() {
+    let took = |_| {
+        let mut sandbox = Sandbox::ready(&[]);
+        let asked = Instant::now();
+        sandbox.send(Signal::TERM);
+        assert_eq!(sandbox.end(), 0);
+        asked.elapsed()
+    };
+    // Of several, for the sake of a busy machine.
+    let quickest = (0..5).map(took).min().unwrap();
+    assert!(quickest < Duration::from_millis(80), "{quickest:?}");
 }
 
 #[test]
