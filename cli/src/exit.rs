@@ -9,7 +9,7 @@ pub enum Exit {
     Done,
     /// Failed.
     Failed,
-    /// `plan --detailed-exitcode`: there is something to do.
+    /// `plan --detailed-exitcode`: there is something to do, or something that must not be touched.
     Changes,
     /// The command line is wrong.
     Usage,

@@ -61,6 +61,11 @@ on_every_engine! {
         engine.configure(FILE);
         let held = engine.planned_for("network/inner");
         assert_eq!((&held["action"], &held["drift"]), (&Value::from("forbidden"), &Value::from(false)));
+        // Whether there is something else to do or not.
+        engine.configure("networks: { inner: {} }\nsandboxes: {}");
+        let only = engine.sbx(&["plan", "--detailed-exitcode", "--json"]).run().expect_code(2).json();
+        assert_eq!(only["changes"].as_array().map(Vec::len), Some(1), "{only:#}");
+        engine.configure(FILE);
         for key in ["resource", "sandbox", "kind", "action", "because", "drift", "fields", "loses"] {
             assert!(keys(&held).contains(&key), "{key}");
         }

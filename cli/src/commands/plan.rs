@@ -22,7 +22,7 @@ Examples:
   sbx plan
   sbx plan --out change.plan && sbx apply change.plan
   sbx plan --target api
-  sbx plan --detailed-exitcode               0 nothing to do, 2 changes
+  sbx plan --detailed-exitcode               0 all is as written, 2 changes, or something forbidden
 
 Symbols: + create, ~ update in place, - delete, -/+ replace, ! forbidden.")]
 pub struct Args {
@@ -31,7 +31,7 @@ pub struct Args {
     /// Save the plan, for `sbx apply FILE`
     #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     out: Option<PathBuf>,
-    /// Exit with 2 when there is something to do
+    /// Exit with 2 when there is something to do, or something that must not be touched
     #[arg(long)]
     detailed_exitcode: bool,
     /// Plan the removal of everything
@@ -83,6 +83,7 @@ pub fn run(args: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
         // The plan has told each of them, in its place.
         return Err(Failure::said(failure.exit));
     }
-    let changes = args.detailed_exitcode && plan.effective().next().is_some();
+    // What must not be touched is not as it is written either.
+    let changes = args.detailed_exitcode && (plan.effective().next().is_some() || plan.forbidden().next().is_some());
     Ok(if changes { Exit::Changes } else { Exit::Done })
 }
