@@ -17,7 +17,7 @@ pub mod man;
 pub mod plan;
 pub mod power;
 pub mod schema;
-mod selection;
+pub mod selection;
 pub mod shell;
 pub mod status;
 pub mod test;

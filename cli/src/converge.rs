@@ -12,7 +12,7 @@ use reconciler::{PlanOptions, planner};
 use schema::Config;
 use serde::Serialize;
 
-use crate::commands::Run;
+use crate::commands::{Run, selection};
 use crate::configuration::Surroundings;
 use crate::consent;
 use crate::engine::{Engine, Reached, refuse_unlocked};
@@ -100,8 +100,11 @@ pub async fn converge(
     if let Some(saved) = &approach.saved {
         refuse_stale(saved, &prepared.plan)?;
     }
+    let destroys = approach.options.destroy.is_some();
+    if destroys {
+        selection::owned(config, &prepared.plan, &approach.options.targets)?;
+    }
     if approach.show {
-        let destroys = approach.options.destroy.is_some();
         let replayed = if destroys { None } else { replayed(engine, config, &prepared.plan).await };
         show(run, approach, &prepared.plan, replayed.as_ref())?;
     }

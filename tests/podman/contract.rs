@@ -107,7 +107,14 @@ on_every_engine! {
         let changes = refreshed["changes"].as_array().expect("a list");
         let drift: Vec<_> = changes.iter().map(|change| (text(&change["resource"]), &change["drift"])).collect();
         assert_eq!(drift, [("container/api", &Value::from(true))]);
+        for words in [&["destroy", "--auto-approve"][..], &["plan", "--destroy"]] {
+            let refused = engine.sbx(&[words, &["--target", "wbe"]].concat()).run().expect_code(64);
+            assert!(refused.stderr.contains("did you mean web?"), "{}", refused.stderr);
+        }
+        // What has left the file is destroyed by its name all the same.
+        engine.configure(&FILE.replace("web: {", "wab: {"));
         engine.sbx(&["destroy", "--target", "web", "--auto-approve"]).run().expect_code(0);
+        engine.configure(FILE);
         assert_eq!(engine.containers().into_keys().collect::<Vec<_>>(), ["demo_api"]);
         assert!(engine.state().contains_key("network demo_inner"));
         engine.apply();

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use reconciler::plan::FORMAT_VERSION;
 
 use super::Run;
-use super::selection::Selection;
+use super::selection::{Selection, owned};
 use crate::configuration::{self, Surroundings};
 use crate::converge;
 use crate::engine::Engine;
@@ -60,6 +60,9 @@ pub fn run(args: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
         Ok((plan, replayed))
     })?;
 
+    if args.destroy {
+        owned(&config, &plan, &wishes.targets)?;
+    }
     if let Some(path) = &args.out {
         let files = crate::input::absolute(&run.global.file);
         let saved =

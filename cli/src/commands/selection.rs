@@ -1,5 +1,8 @@
 //! Options that `plan`, `apply` and `diff` share.
 
+use std::collections::BTreeSet;
+
+use reconciler::plan::Plan;
 use schema::Config;
 
 use crate::exit::Exit;
@@ -34,7 +37,7 @@ impl Selection {
         }
     }
 
-    /// Refuses names that are not in the file. What is to be destroyed may have left it already.
+    /// Refuses names that are not in the file. What is to be destroyed may have left it already: [`owned`] looks at that.
     pub fn check(&self, config: &Config, destroy: bool) -> Result<(), Failure> {
         let targets = self.target.iter().filter(|_| !destroy);
         for name in targets.chain(&self.replace) {
@@ -42,6 +45,12 @@ impl Selection {
         }
         Ok(())
     }
+}
+
+/// Refuses a target that is neither in the file nor, with anything, in the plan of its removal.
+pub fn owned(config: &Config, plan: &Plan, targets: &BTreeSet<String>) -> Result<(), Failure> {
+    let there = |name: &String| plan.changes.iter().any(|change| change.sandbox.as_ref() == Some(name));
+    targets.iter().filter(|name| !there(name)).try_for_each(|name| known(config, name))
 }
 
 /// Refuses a name that is not a sandbox of `config`, with the one that was probably meant.
@@ -57,4 +66,37 @@ pub fn known(config: &Config, name: &str) -> Result<(), Failure> {
     };
     let message = format!("there is no sandbox {} in project {}", crate::render::text::safe(name), config.project);
     Err(Failure::new(Exit::Usage, "sbx::unknown-sandbox", message).with_help(help))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::render::sample;
+
+    #[test]
+    fn what_is_destroyed_is_in_the_file_or_on_the_engine() {
+        let text = "apiVersion: sbx/v1\nproject: acme\nsandboxes:\n  api: { image: host }\n  web: { image: host }\n";
+        let source = schema::Source { name: "sandboxes.yaml".into(), directory: "/".into(), text: text.into() };
+        let caller = schema::Caller {
+            env: BTreeMap::new(),
+            home: "/root".into(),
+            user: "root".into(),
+            uid: 0,
+            gid: 0,
+            today: jiff::civil::date(2026, 1, 1),
+            data_dir: "/data".into(),
+            engine_sockets: Vec::new(),
+        };
+        let config = schema::load(&[source], &caller).config.expect("no errors");
+        let mut plan = sample::plan();
+        plan.changes.truncate(1);
+        plan.changes[0].sandbox = Some("gone".into());
+        let check = |name: &str| owned(&config, &plan, &BTreeSet::from([name.to_owned()]));
+        check("web").expect("it is in the file, with nothing of it left");
+        check("gone").expect("it has left the file, and something of it is left");
+        let failure = check("wbe").expect_err("nobody knows it");
+        assert_eq!((failure.exit, failure.help.as_deref()), (Exit::Usage, Some("did you mean web?")));
+    }
 }
