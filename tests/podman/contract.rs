@@ -121,6 +121,25 @@ on_every_engine! {
         assert_eq!(engine.containers().len(), 2);
     }
 
+    /// What a removal takes with it can be looked at, saved, and is what goes then.
+    fn a_removal_is_seen_before(engine) {
+        engine.configure(&format!("volumes: {{ kept: {{}} }}\n{}", FILE.replace("web: {", "web: { mounts: [{ volume: kept, target: /kept }],")));
+        engine.apply();
+        let removed = |words: &[&str]| {
+            let plan = engine.sbx(&[&["plan", "--destroy", "--json"], words].concat()).run().expect_code(0).json();
+            let changes = plan["changes"].as_array().expect("a list").clone();
+            changes.iter().any(|change| change["resource"] == "volume/kept" && change["action"] == "delete")
+        };
+        assert!(!removed(&[]));
+        assert!(removed(&["--volumes"]));
+        engine.sbx(&["plan", "--volumes"]).run().expect_code(64);
+        engine.sbx(&["plan", "--destroy", "--volumes", "--worktrees", "--secrets", "--out", "gone.plan"]).run().expect_code(0);
+        let before = engine.state();
+        assert!(before.contains_key("volume demo_kept"), "{before:?}");
+        engine.sbx(&["apply", "gone.plan"]).run().expect_code(0);
+        assert!(!engine.state().contains_key("volume demo_kept"));
+    }
+
     /// What a sandbox prints is followed to its end, and the reader may leave before.
     fn logs_are_followed(engine) {
         engine.configure(

@@ -22,6 +22,7 @@ Examples:
   sbx plan
   sbx plan --out change.plan && sbx apply change.plan
   sbx plan --target api
+  sbx plan --destroy --volumes               what `sbx destroy --volumes` would remove
   sbx plan --detailed-exitcode               0 all is as written, 2 changes, or something forbidden
 
 Symbols: + create, ~ update in place, - delete, -/+ replace, ! forbidden.")]
@@ -37,6 +38,15 @@ pub struct Args {
     /// Plan the removal of everything
     #[arg(long, conflicts_with_all = ["refresh_only", "replace"])]
     destroy: bool,
+    /// With --destroy: the volumes too, with everything in them
+    #[arg(long, requires = "destroy")]
+    volumes: bool,
+    /// With --destroy: the worktrees too
+    #[arg(long, requires = "destroy")]
+    worktrees: bool,
+    /// With --destroy: the engine's copies of secrets too
+    #[arg(long, requires = "destroy")]
+    secrets: bool,
     /// Show only what was changed outside of sbx
     #[arg(long)]
     refresh_only: bool,
@@ -52,7 +62,14 @@ pub fn run(args: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
     let load = if args.destroy { configuration::load } else { configuration::load_judged };
     let config = load(run, &surroundings)?;
     args.selection.check(&config, args.destroy)?;
-    let wishes = Wishes { destroy: args.destroy, refresh_only: args.refresh_only, ..args.selection.wishes() };
+    let wishes = Wishes {
+        destroy: args.destroy,
+        volumes: args.volumes,
+        worktrees: args.worktrees,
+        secrets: args.secrets,
+        refresh_only: args.refresh_only,
+        ..args.selection.wishes()
+    };
     let (plan, replayed) = crate::runtime::block_on(async {
         let engine = Engine::connect(run, &surroundings, &config, args.selection.locked).await?;
         let plan = engine.prepare(&config, &wishes.options()).await?.plan;
