@@ -7,6 +7,7 @@ use reconciler::resource::{sha256, short};
 
 use crate::args::Global;
 use crate::caller::{Directories, Person, variable};
+use crate::engine_address::engine_address;
 
 pub mod authorities;
 pub mod data_path;
@@ -48,17 +49,7 @@ impl Place {
     /// The one for the engine that `global` names.
     pub fn find(global: &Global, person: &Person, directories: &Directories) -> Self {
         let named = global.engine_url.clone().or_else(|| variable("CONTAINER_HOST"));
-        // The same engine under another name is the same: whoever listens on a usual socket serves the user's own
-        // storage, and so does a service that is started for a run.
-        let usual = |url: &String| {
-            let path = url.strip_prefix("unix://").map(Path::new);
-            path.is_some_and(|path| usual_sockets(directories).iter().any(|socket| socket == path))
-        };
-        let own = named.as_ref().is_none_or(usual);
-        let key = match &named {
-            Some(url) if !own => url.clone(),
-            _ => format!("user:{}", rustix::process::geteuid().as_raw()),
-        };
+        let key = engine_address(named.as_deref(), directories);
         let key = sha256(key.as_bytes());
         // With sudo the daemon is root's, and so is what it writes: nothing of root's is written below a home of others.
         let state = match &global.state_dir {
@@ -95,17 +86,6 @@ impl Place {
     pub fn metrics(&self) -> PathBuf {
         self.directory.join("metrics.sock")
     }
-}
-
-/// Where this user's own engine listens, if it does.
-fn usual_sockets(directories: &Directories) -> Vec<PathBuf> {
-    let uid = rustix::process::geteuid().as_raw();
-    let runtimes: Vec<PathBuf> = if uid == 0 {
-        ["/run", "/var/run"].map(PathBuf::from).into()
-    } else {
-        directories.runtime.iter().cloned().chain([PathBuf::from(format!("/run/user/{uid}"))]).collect()
-    };
-    runtimes.into_iter().map(|runtime| runtime.join("podman/podman.sock")).collect()
 }
 
 /// The directory for sockets: in memory, gone with the user's last session, where the system has such a thing.

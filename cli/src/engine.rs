@@ -23,6 +23,7 @@ use crate::caller::{Directories, Person, engine_sockets, variable};
 use crate::commands::Run;
 use crate::configuration::Surroundings;
 use crate::daemon::{Place, facts, start};
+use crate::engine_address::engine_address;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::history::History;
@@ -62,16 +63,16 @@ impl Reached {
         let options = connect_options(&run.global, person, directories);
         let reader = Reader::connect(&options).await.map_err(unreachable)?;
         let address = match reader.origin() {
-            Origin::Named(url) => url.clone(),
-            Origin::Found(path) => format!("unix://{}", path.display()),
+            Origin::Named(url) => engine_address(Some(url), directories),
+            Origin::Found(path) => engine_address(Some(&format!("unix://{}", path.display())), directories),
             // Started for this run: the storage it serves is the caller's own, whatever the socket is called.
-            Origin::Started => format!("user:{}", rustix::process::geteuid().as_raw()),
+            Origin::Started => engine_address(None, directories),
         };
         tracing::debug!(address, version = reader.facts().version, "connected");
         Ok(Self { reader, address })
     }
 
-    /// What tells this engine from others, for the project lock.
+    /// What tells this engine from others, for the project lock; the same for every spelling of its address.
     pub fn address(&self) -> &str {
         &self.address
     }

@@ -10,6 +10,7 @@ mod consent;
 mod converge;
 mod daemon;
 mod engine;
+mod engine_address;
 mod exit;
 mod failure;
 mod history;

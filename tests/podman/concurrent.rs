@@ -58,6 +58,11 @@ fn a_killed_holder() {
     wait_for("the commands to run", Duration::from_secs(30), || (engine.containers().len() == 1).then_some(()));
     let refused = engine.try_apply(&[]).expect_code(75);
     assert!(refused.stderr.contains(&format!("process {}", inner_pid(&engine))), "{}", refused.stderr);
+    // However the engine is called: by a link to its socket, and by not being named at all.
+    let alias = engine.dir().join("alias.sock");
+    std::os::unix::fs::symlink(engine.socket(), &alias).unwrap();
+    engine.try_apply(&["--engine-url", &format!("unix://{}", alias.display())]).expect_code(75);
+    engine.sbx(&["apply", "--auto-approve"]).env_remove("CONTAINER_HOST").run().expect_code(75);
     holder.signal(Signal::KILL);
     holder.finish().expect_code(137);
 
