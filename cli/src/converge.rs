@@ -23,6 +23,7 @@ use crate::project_lock::ProjectLock;
 use crate::render::progress::{Progress, duration};
 use crate::render::{json, outcome, plan as plan_view};
 use crate::replayed::{Replayed, replayed};
+use crate::saved_plan::SavedPlan;
 
 /// How a plan is brought about.
 #[derive(Debug)]
@@ -36,7 +37,7 @@ pub struct Approach {
     /// What has happened then: `Applied`.
     pub did: &'static str,
     /// A plan somebody has looked at before; another one is stale.
-    pub saved: Option<Plan>,
+    pub saved: Option<SavedPlan>,
     /// Whether the plan is shown first.
     pub show: bool,
     /// Changes under way at once.
@@ -89,6 +90,9 @@ pub async fn converge(
     refuse_unlocked(run, config, locked)?;
     let reached = Reached::find(run, surroundings).await?;
     let address = reached.address().to_owned();
+    if let Some(saved) = &approach.saved {
+        saved.refuse_other_engine(&address)?;
+    }
     // With nobody to wait for, one look under the lock is enough.
     let mut lock = if approach.approved { Some(take(surroundings, config, &address, approach).await?) } else { None };
     reached.look_ahead();
@@ -98,7 +102,7 @@ pub async fn converge(
     }
     let mut prepared = engine.prepare(config, &approach.options).await?;
     if let Some(saved) = &approach.saved {
-        refuse_stale(saved, &prepared.plan)?;
+        refuse_stale(&saved.plan, &prepared.plan)?;
     }
     let destroys = approach.options.destroy.is_some();
     if destroys {

@@ -39,6 +39,7 @@ pub struct Engine {
     history: History,
     daemon: Place,
     project: String,
+    address: String,
 }
 
 /// Looks and does.
@@ -102,8 +103,8 @@ impl Reached {
         git.identity.clone_from(&env.identity);
         git.interactive = crate::attach::is_interactive() && !run.screen.json;
         let history = History::of(&directories.state, &self.address, config.project.as_str(), person);
-        let (reader, project) = (self.reader, config.project.to_string());
-        Ok(Engine { reader, git: Git::new(git), host, env, history, daemon, project })
+        let (reader, address, project) = (self.reader, self.address, config.project.to_string());
+        Ok(Engine { reader, git: Git::new(git), host, env, history, daemon, project, address })
     }
 }
 
@@ -119,6 +120,11 @@ impl Engine {
         let reached = Reached::find(run, surroundings).await?;
         reached.look_ahead();
         reached.gather(run, surroundings, config).await
+    }
+
+    /// What tells this engine from others.
+    pub fn address(&self) -> &str {
+        &self.address
     }
 
     /// What was there after the last apply.

@@ -59,6 +59,8 @@ pub struct SavedPlan {
     pub format_version: String,
     /// The configuration files, absolute.
     pub files: Vec<PathBuf>,
+    /// Address of the engine it was made against.
+    pub engine: String,
     /// What was wished.
     pub wishes: Wishes,
     /// The plan itself.
@@ -110,6 +112,15 @@ impl SavedPlan {
         }
         Ok(saved)
     }
+
+    /// Refuses to carry it out on another engine than its own: what it shows is not about what is there.
+    pub fn refuse_other_engine(&self, address: &str) -> Result<(), Failure> {
+        if self.engine == address {
+            return Ok(());
+        }
+        let made = crate::render::text::safe(&self.engine);
+        Err(stale(vec![format!("the plan is for engine {made}, and this is {address}")]))
+    }
 }
 
 /// The failure of a plan that no longer fits.
@@ -133,12 +144,18 @@ mod tests {
         let saved = SavedPlan {
             format_version: FORMAT_VERSION.to_owned(),
             files: vec![PathBuf::from("/x/sandboxes.yaml")],
+            engine: "unix:///run/podman/podman.sock".into(),
             wishes: Wishes { destroy: true, volumes: true, ..Wishes::default() },
             plan: sample::plan(),
         };
         saved.write(&path).expect("written");
         saved.write(&path).expect("written again");
         assert_eq!(SavedPlan::read(&path).expect("read"), saved);
+        saved.refuse_other_engine("unix:///run/podman/podman.sock").expect("its own");
+        let failure = saved.refuse_other_engine("user:1000").expect_err("another one");
+        assert_eq!((failure.exit, failure.code), (Exit::TryAgain, "sbx::stale-plan"));
+        let told = "the plan is for engine unix:///run/podman/podman.sock, and this is user:1000";
+        assert_eq!(failure.details, [told]);
         let mode = std::fs::metadata(&path).expect("there").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         assert_eq!(std::fs::read_dir(directory.path()).expect("there").count(), 1, "no temporary file stays");

@@ -21,6 +21,13 @@ on_every_engine! {
         engine.configure(FILE);
         engine.sbx(&["apply"]).run().expect_code(73);
         engine.sbx(&["plan", "--out", "first.plan"]).run().expect_code(0);
+        let saved = std::fs::read_to_string(engine.project().join("first.plan")).unwrap();
+        let mut other: Value = serde_json::from_str(&saved).unwrap();
+        other["engine"] = "unix:///elsewhere/podman.sock".into();
+        engine.write("other.plan", other.to_string());
+        let refused = engine.sbx(&["apply", "other.plan"]).run().expect_code(75);
+        assert!(refused.told().contains("the plan is for engine unix:///elsewhere/podman.sock, and this is"), "{}", refused.stderr);
+        assert!(engine.containers().is_empty());
         engine.sbx(&["apply", "first.plan"]).run().expect_code(0);
         let stale = engine.sbx(&["apply", "first.plan", "--json"]).run().expect_code(75).json();
         assert_eq!(stale["error"]["code"], "sbx::stale-plan");

@@ -95,7 +95,7 @@ pub fn run(args: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
     let mut approach = args.pace.approach(options, question, did);
     // Whoever saved a plan has seen it.
     approach.approved |= saved.is_some();
-    approach.saved = saved.map(|saved| saved.plan);
+    approach.saved = saved;
     ask_early(run, &approach)?;
     crate::runtime::block_on(async { converge(run, &surroundings, &config, args.selection.locked, &approach).await })
 }

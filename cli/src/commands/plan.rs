@@ -70,11 +70,11 @@ pub fn run(args: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
         refresh_only: args.refresh_only,
         ..args.selection.wishes()
     };
-    let (plan, replayed) = crate::runtime::block_on(async {
+    let (plan, replayed, address) = crate::runtime::block_on(async {
         let engine = Engine::connect(run, &surroundings, &config, args.selection.locked).await?;
         let plan = engine.prepare(&config, &wishes.options()).await?.plan;
         let replayed = if args.destroy { None } else { replayed(&engine, &config, &plan).await };
-        Ok((plan, replayed))
+        Ok((plan, replayed, engine.address().to_owned()))
     })?;
 
     if args.destroy {
@@ -82,8 +82,13 @@ pub fn run(args: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
     }
     if let Some(path) = &args.out {
         let files = crate::input::absolute(&run.global.file);
-        let saved =
-            SavedPlan { format_version: FORMAT_VERSION.to_owned(), files, wishes: wishes.clone(), plan: plan.clone() };
+        let saved = SavedPlan {
+            format_version: FORMAT_VERSION.to_owned(),
+            files,
+            engine: address,
+            wishes: wishes.clone(),
+            plan: plan.clone(),
+        };
         surroundings.person.act(path, || saved.write(path))?;
     }
     let accepted: Vec<String> = wishes.accepted.iter().cloned().collect();
