@@ -1,5 +1,6 @@
 //! From files to a checked configuration, and the reports about what is wrong with them.
 
+use schema::document::{Entry, Node, NodeKind};
 use schema::report;
 use schema::{Config, Diagnostic, LocatedDiagnostic, Severity, Source};
 
@@ -137,17 +138,35 @@ pub fn json_schema() -> serde_json::Value {
     schema::json_schema()
 }
 
-/// Names of the sandboxes, for completion: whatever can be made of a file that may be half written.
-pub fn names(sources: &[Source]) -> Vec<String> {
+/// Keys of the sandboxes as they are written: whatever can be made of a file that may be half written.
+pub fn keys(sources: &[Source]) -> Vec<String> {
+    written(sources, |entry| vec![entry.key.to_string()])
+}
+
+/// Names of the sandboxes, for completion: those that commands take, or what can be made of a file that is half written.
+pub fn names(sources: &[Source], caller: &schema::Caller) -> Vec<String> {
+    if let Some(config) = schema::load(sources, caller).config {
+        return config.sandboxes.keys().map(ToString::to_string).collect();
+    }
+    written(sources, |entry| match entry.value.get("replicas").map(|replicas| &replicas.kind) {
+        Some(&NodeKind::Integer(copies @ 2..=MOST_REPLICAS)) => {
+            (1..=copies).map(|number| format!("{}-{number}", entry.key)).collect()
+        }
+        _ => vec![entry.key.to_string()],
+    })
+}
+
+/// More of one sandbox are not allowed.
+const MOST_REPLICAS: i64 = 1000;
+
+/// What each entry of `sandboxes` is called, sorted, each once.
+fn written(sources: &[Source], called: impl Fn(&Entry) -> Vec<String>) -> Vec<String> {
     let mut problems = Vec::new();
     let mut names = Vec::new();
     for (index, source) in sources.iter().enumerate() {
         let document = schema::document::parse(index, &source.text, &mut problems);
-        if let Some(schema::document::NodeKind::Mapping(entries)) =
-            document.as_ref().and_then(|document| document.get("sandboxes")).map(|node| &node.kind)
-        {
-            names.extend(entries.iter().map(|entry| entry.key.to_string()));
-        }
+        let sandboxes = document.as_ref().and_then(|document| document.get("sandboxes"));
+        names.extend(sandboxes.map(Node::entries).unwrap_or_default().iter().flat_map(&called));
     }
     names.sort();
     names.dedup();

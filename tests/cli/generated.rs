@@ -16,14 +16,22 @@ fn completion_scripts_of_all_shells() {
 fn names_of_sandboxes_are_completed_from_the_file() {
     let place = Place::new();
     // Half written, as a file is while somebody works.
-    place.write("mine.yaml", "sandboxes:\n  api: { image: }\n  app: {}\n  web:\n");
+    place.write("mine.yaml", "sandboxes:\n  api: { image: }\n  app: { replicas: 2 }\n  web:\n");
+    place.write(
+        "whole.yaml",
+        "apiVersion: sbx/v1\nproject: acme\ndefaults: { image: host, replicas: 2 }\nsandboxes: { api: {}, one: { replicas: 1 } }\n",
+    );
     let candidates = |words: &[&str]| {
         let mut command = place.command(["--"]);
         command.args(words).env("SBX_COMPLETE", "bash").env("_CLAP_IFS", "\n");
         command.env("_CLAP_COMPLETE_INDEX", (words.len() - 1).to_string());
         String::from_utf8(command.output().unwrap().stdout).unwrap()
     };
-    assert_eq!(candidates(&["sbx", "-f", "mine.yaml", "shell", "a"]), "api\napp");
+    assert_eq!(candidates(&["sbx", "-f", "mine.yaml", "shell", "a"]), "api\napp-1\napp-2");
+    assert_eq!(
+        candidates(&["sbx", "-f", "whole.yaml", "shell", ""]).lines().take(3).collect::<Vec<_>>(),
+        ["api-1", "api-2", "one"]
+    );
     assert_eq!(candidates(&["sbx", "-f", "mine.yaml", "plan", "--target", "w"]), "web");
     assert_eq!(candidates(&["sbx", "-f", "missing.yaml", "shell", "a"]), "");
     assert_eq!(candidates(&["sbx", "sta"]), "status\nstart");

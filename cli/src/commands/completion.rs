@@ -7,6 +7,7 @@ use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use clap_complete::env::Shells;
 
 use super::Run;
+use crate::caller::{Directories, Person, schema_caller};
 use crate::exit::Exit;
 use crate::failure::Failure;
 
@@ -67,7 +68,9 @@ pub fn sandboxes() -> ArgValueCompleter {
 fn names() -> Vec<String> {
     let files: Vec<std::path::PathBuf> = files_of_line(std::env::args());
     let Ok(sources) = crate::input::read(&files) else { return Vec::new() };
-    crate::configuration::names(&sources)
+    let person = Person::find();
+    let Ok(directories) = Directories::find(&person, None) else { return Vec::new() };
+    crate::configuration::names(&sources, &schema_caller(&person, &directories))
 }
 
 /// The `-f` options of the line being completed.
@@ -92,7 +95,17 @@ mod tests {
 
     #[test]
     fn the_line_names_its_files() {
-        let words = ["sbx", "--", "sbx", "-f", "/nowhere", "--file=/dev/null", "exec", "-f", "-"];
-        assert_eq!(files_of_line(words.into_iter().map(String::from)), Vec::<std::path::PathBuf>::new());
+        let directory = tempfile::tempdir().expect("a directory");
+        let [one, two] = ["one.yaml", "two.yaml"].map(|name| directory.path().join(name));
+        for file in [&one, &two] {
+            std::fs::write(file, "").expect("written");
+        }
+        let of = |words: &[&str]| files_of_line(words.iter().map(|word| String::from(*word)));
+        let (named, joined) = (one.display().to_string(), format!("--file={}", two.display()));
+        assert_eq!(of(&["sbx", "--", "sbx", "-f", &named, &joined, "exec", "-f", "-"]), [one.clone(), two]);
+        assert_eq!(of(&["sbx", "--", "sbx", "exec", "--file", &named]), [one]);
+        // Neither what is not there nor what is no file.
+        assert!(of(&["sbx", "--", "sbx", "-f", "/nowhere", "--file=/dev/null"]).is_empty());
+        assert!(of(&["sbx", "-f", &named]).is_empty(), "the shell's own words");
     }
 }

@@ -14,7 +14,7 @@ pub struct Subject {
 impl Subject {
     /// The one that `sandbox`, a final name, is made of.
     pub fn find(sources: &[Source], config: &Config, sandbox: &str) -> Self {
-        let keys = crate::configuration::names(sources);
+        let keys = crate::configuration::keys(sources);
         let key = match sandbox.rsplit_once('-') {
             Some((key, _)) if !keys.iter().any(|key| key == sandbox) => key,
             _ => sandbox,
