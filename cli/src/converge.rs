@@ -24,6 +24,7 @@ use crate::render::progress::{Progress, duration};
 use crate::render::{json, outcome, plan as plan_view};
 use crate::replayed::{Replayed, replayed};
 use crate::saved_plan::SavedPlan;
+use crate::time_limit::TimeLimit;
 
 /// How a plan is brought about.
 #[derive(Debug)]
@@ -42,7 +43,7 @@ pub struct Approach {
     pub show: bool,
     /// Changes under way at once.
     pub parallelism: usize,
-    /// Bound of the whole run.
+    /// Bound of the whole run, without the time a person takes to answer.
     pub timeout: Option<Duration>,
     /// How long to wait for another `sbx`.
     pub lock_timeout: Duration,
@@ -87,20 +88,22 @@ pub async fn converge(
     approach: &Approach,
 ) -> Result<Exit, Failure> {
     let begun = Instant::now();
+    let mut limit = TimeLimit::begin(approach.timeout);
     refuse_unlocked(run, config, locked)?;
-    let reached = Reached::find(run, surroundings).await?;
+    let reached = limit.within(Reached::find(run, surroundings)).await?;
     let address = reached.address().to_owned();
     if let Some(saved) = &approach.saved {
         saved.refuse_other_engine(&address)?;
     }
     // With nobody to wait for, one look under the lock is enough.
-    let mut lock = if approach.approved { Some(take(surroundings, config, &address, approach).await?) } else { None };
+    let mut lock =
+        if approach.approved { Some(take(surroundings, config, &address, approach, &limit).await?) } else { None };
     reached.look_ahead();
-    let engine = &reached.gather(run, surroundings, config).await?;
+    let engine = &limit.within(reached.gather(run, surroundings, config)).await?;
     if approach.saved.is_none() {
-        pull(run, config, engine, &approach.options, left(approach, begun)).await?;
+        limit.within(pull(run, config, engine, &approach.options, limit.left())).await?;
     }
-    let mut prepared = engine.prepare(config, &approach.options).await?;
+    let mut prepared = limit.within(engine.prepare(config, &approach.options)).await?;
     if let Some(saved) = &approach.saved {
         refuse_stale(&saved.plan, &prepared.plan)?;
     }
@@ -118,10 +121,10 @@ pub async fn converge(
         return finish(run, approach, &prepared.plan, &reconciler::outcome::Outcome::default(), None);
     }
     if lock.is_none() {
-        consent::ask(run.screen, &approach.question, "--auto-approve")?;
-        lock = Some(take(surroundings, config, &address, approach).await?);
+        limit.while_asking(|| consent::ask(run.screen, &approach.question, "--auto-approve"))?;
+        lock = Some(take(surroundings, config, &address, approach, &limit).await?);
         let Prepared { plan: shown, .. } = prepared;
-        prepared = engine.prepare(config, &approach.options).await?;
+        prepared = limit.within(engine.prepare(config, &approach.options)).await?;
         refuse_stale(&shown, &prepared.plan)?;
         refuse(approach, &prepared.plan)?;
     }
@@ -130,7 +133,7 @@ pub async fn converge(
     let told = std::sync::Arc::clone(&progress);
     let interrupt = Interrupt::listen(move |text| told.say(text))
         .map_err(|error| Failure::io("cannot listen for signals", &error))?;
-    let left = left(approach, begun);
+    let left = limit.left();
     if let Some(left) = left {
         interrupt.stop_after(left);
     }
@@ -154,11 +157,6 @@ fn remember(engine: &Engine, approach: &Approach, plan: &Plan, outcome: &reconci
     if !approach.options.state_only {
         engine.history().record(plan, outcome);
     }
-}
-
-/// What is left of `--timeout`.
-fn left(approach: &Approach, begun: Instant) -> Option<Duration> {
-    approach.timeout.map(|timeout| timeout.saturating_sub(begun.elapsed()))
 }
 
 /// Asks registries about what is always pulled. It adds images and takes nothing away, so it needs no consent; what
@@ -198,14 +196,18 @@ async fn take(
     config: &Config,
     address: &str,
     approach: &Approach,
+    limit: &TimeLimit,
 ) -> Result<ProjectLock, Failure> {
-    let (state, address) = (surroundings.directories.state.clone(), address.to_owned());
-    let (project, timeout) = (config.project.to_string(), approach.lock_timeout);
+    let (state, address, project) =
+        (surroundings.directories.state.clone(), address.to_owned(), config.project.to_string());
     // Waiting blocks a thread, and signals must still end it.
     let person = surroundings.person.clone();
-    tokio::task::spawn_blocking(move || person.act(&state, || ProjectLock::take(&state, &address, &project, timeout)))
-        .await
-        .map_err(|error| Failure::failed("sbx::bug", error.to_string()))?
+    let wait = |patience| async move {
+        let take = move || person.act(&state, || ProjectLock::take(&state, &address, &project, patience));
+        let taken = tokio::task::spawn_blocking(take).await;
+        taken.map_err(|error| Failure::failed("sbx::bug", error.to_string()))?
+    };
+    limit.waiting(approach.lock_timeout, wait).await
 }
 
 fn show(run: &Run<'_>, approach: &Approach, plan: &Plan, replayed: Option<&Replayed>) -> Result<(), Failure> {

@@ -32,6 +32,7 @@ mod saved_plan;
 mod screen;
 mod status;
 mod terminal;
+mod time_limit;
 mod trust;
 
 use std::process::ExitCode;

@@ -58,6 +58,9 @@ fn a_killed_holder() {
     wait_for("the commands to run", Duration::from_secs(30), || (engine.containers().len() == 1).then_some(()));
     let refused = engine.try_apply(&[]).expect_code(75);
     assert!(refused.stderr.contains(&format!("process {}", inner_pid(&engine))), "{}", refused.stderr);
+    // Nobody waits longer than the run may take.
+    let bound = engine.try_apply(&["--lock-timeout", "100s", "--timeout", "500ms"]).expect_code(124);
+    assert!(bound.told().contains("the time was up while project"), "{}", bound.stderr);
     // However the engine is called: by a link to its socket, and by not being named at all.
     let alias = engine.dir().join("alias.sock");
     std::os::unix::fs::symlink(engine.socket(), &alias).unwrap();

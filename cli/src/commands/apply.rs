@@ -46,7 +46,7 @@ pub struct Pace {
     /// Changes under way at once
     #[arg(long, value_name = "N", default_value = "8", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub parallelism: u16,
-    /// Stop after so long: 90s, 10m; the step in hand is finished
+    /// Stop after so long, counted without the question: 90s, 10m; the step in hand is finished
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub timeout: Option<Duration>,
     /// Wait so long for another sbx that changes the project
