@@ -76,13 +76,20 @@ fn misused(error: &clap::Error) {
     let asked = std::env::args_os().take_while(|word| word != "--").any(|word| word == "--json");
     // A closed stream changes nothing: the exit code tells it too.
     if asked {
-        let text = error.to_string();
-        let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-        let failure = failure::Failure::new(Exit::Usage, "sbx::usage", message).with_help("see `sbx --help`");
+        let failure =
+            failure::Failure::new(Exit::Usage, "sbx::usage", message(&error.to_string())).with_help("see `sbx --help`");
         let _ = writeln!(std::io::stdout(), "{}", failure.to_json());
     } else {
         let _ = error.print();
     }
+}
+
+/// What is wrong, of a report on a command line: its first paragraph, where missing arguments have lines of their own.
+fn message(report: &str) -> String {
+    let mut lines = report.lines().take_while(|line| !line.trim().is_empty()).map(str::trim);
+    let first = lines.next().unwrap_or_default().trim_start_matches("error: ");
+    let more = lines.collect::<Vec<_>>().join(", ");
+    format!("{first} {more}").trim_end().to_owned()
 }
 
 /// With `-v` what happens inside is told too. Without it nothing is set up: a small run must stay fast.

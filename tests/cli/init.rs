@@ -27,6 +27,23 @@ fn names_the_project_after_its_directory_and_points_editors_to_the_schema() {
 }
 
 #[test]
+fn tells_programs_what_it_wrote() {
+    let place = Place::new();
+    let shown = place.run("init --project acme --json");
+    let text = shown.strip_prefix("exit: 0\n--- stdout\n").and_then(|text| text.strip_suffix("--- stderr\n"));
+    let document: serde_json::Value = serde_json::from_str(text.expect(&shown)).unwrap();
+    assert_eq!(
+        document,
+        serde_json::json!({
+            "format_version": "1.0",
+            "project": "acme",
+            "file": "./sandboxes.yaml",
+            "schema": "./sandboxes.schema.json",
+        })
+    );
+}
+
+#[test]
 fn does_not_follow_a_link() {
     let place = Place::new();
     std::os::unix::fs::symlink(place.work().join("elsewhere"), place.work().join("sandboxes.yaml")).unwrap();

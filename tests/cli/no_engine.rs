@@ -77,3 +77,16 @@ fn nothing_pinned_needs_no_engine() {
     assert!(place.run("lock").starts_with("exit: 0\n"));
     assert_snapshot!(place.read("sandboxes.lock"));
 }
+
+#[test]
+fn no_daemon_to_stop() {
+    let place = Place::new();
+    // Nobody serves this engine, so nobody's daemon is stopped.
+    let stop = "--engine-url unix:///nowhere/podman.sock daemon stop";
+    assert_eq!(place.run(stop), "exit: 0\n--- stdout\n--- stderr\nNo daemon runs.\n");
+    let shown = place.run(&format!("{stop} --json"));
+    assert!(
+        shown.starts_with("exit: 0\n--- stdout\n{\n  \"format_version\": \"1.0\",\n  \"stopped\": false,"),
+        "{shown}"
+    );
+}

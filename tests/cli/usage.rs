@@ -69,4 +69,15 @@ fn a_mistake_is_a_document_where_json_is_asked_for() {
         shown.starts_with("exit: 64\n--- stdout\n{\"format_version\":\"1.0\",\"error\":{\"code\":\"sbx::usage\""),
         "{shown}"
     );
+    for (line, message) in [
+        ("exec --json", "the following required arguments were not provided: <SANDBOX>, <CMD>..."),
+        ("exec --json api", "the following required arguments were not provided: <CMD>..."),
+        (
+            "plan --json --color sometimes",
+            "invalid value 'sometimes' for '--color <WHEN>' [possible values: auto, always, never]",
+        ),
+    ] {
+        let shown = Place::new().run(line);
+        assert!(shown.contains(&format!("\"message\":\"{message}\"")), "{line}: {shown}");
+    }
 }

@@ -460,6 +460,21 @@ on_every_engine! {
         let stopped = engine.sbx(&["daemon", "stop"]).run().expect_code(0);
         assert!(stopped.stderr.contains("start sbx-daemon.service"), "{}", stopped.stderr);
         assert_eq!(unit.finish().code, 0);
+        // The same for programs.
+        let started = engine.sbx(&["daemon", "start", "--json"]).run().expect_code(0).json();
+        let own = daemon(engine);
+        assert_eq!((&started["pid"], &started["version"]), (&own["pid"], &own["version"]));
+        let stopped = engine.sbx(&["daemon", "stop", "--json"]).run().expect_code(0).json();
+        assert_eq!(
+            stopped,
+            serde_json::json!({ "format_version": "1.0", "stopped": true, "pid": own["pid"], "start_with": null })
+        );
+        if engine.kind().is_rootless() {
+            let installed = engine.sbx(&["daemon", "install", "--json"]).run().expect_code(0).json();
+            assert_eq!((&installed["format_version"], &installed["changed"]), (&"1.0".into(), &true.into()));
+            assert!(installed["unit"].as_str().unwrap().ends_with("sbx-daemon.service"), "{installed}");
+            assert!(installed["start_with"].as_str().unwrap().contains("enable --now"), "{installed}");
+        }
     }
 
     /// On a network without a single rule: peers by name, and not the host behind the bridge, whoever starts it.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Subcommand, ValueEnum};
 use egress::control::client::Client;
-use egress::control::{ControlError, Request, Starter};
+use egress::control::{ControlError, Hello, Request, Starter};
 use tokio::time::{Instant, sleep};
 
 use super::Run;
@@ -134,7 +134,13 @@ fn trace(format: LogFormat, run: &Run<'_>) {
 
 async fn begin(run: &Run<'_>, place: &Place) -> Result<Exit, Failure> {
     let client = start::ensure(place).await?;
-    run.screen.say(&format!("The daemon runs: version {}, process {}.", client.daemon.version, client.daemon.pid));
+    let Hello { version, pid, .. } = &client.daemon;
+    if run.screen.json {
+        let document = view::Started { format_version: json::FORMAT_VERSION, version, pid: *pid };
+        run.screen.result(&json::document(&document))?;
+    } else {
+        run.screen.say(&format!("The daemon runs: version {version}, process {pid}."));
+    }
     Ok(Exit::Done)
 }
 
@@ -142,8 +148,7 @@ async fn stop(run: &Run<'_>, place: &Place) -> Result<Exit, Failure> {
     let mut client = match Client::connect(&place.socket(), &daemon::version()).await {
         Ok(client) => client,
         Err(ControlError::Absent(_)) => {
-            run.screen.say("No daemon runs.");
-            return Ok(Exit::Done);
+            return stopped(run, None);
         }
         Err(error) => return Err(start::failure(&error)),
     };
@@ -157,12 +162,30 @@ async fn stop(run: &Run<'_>, place: &Place) -> Result<Exit, Failure> {
         }
         sleep(Duration::from_millis(10)).await;
     }
+    stopped(run, Some(&client.daemon))
+}
+
+/// Tells that no daemon runs, and which one did.
+fn stopped(run: &Run<'_>, ended: Option<&Hello>) -> Result<Exit, Failure> {
+    let supervised = ended.is_some_and(|ended| ended.starter == Starter::ServiceManager);
+    let again = format!("{} start {}", unit::systemctl(rustix::process::geteuid().is_root()), unit::NAME);
+    if run.screen.json {
+        run.screen.result(&json::document(&view::Ended {
+            format_version: json::FORMAT_VERSION,
+            stopped: ended.is_some(),
+            pid: ended.map(|ended| ended.pid),
+            start_with: supervised.then_some(again.as_str()),
+        }))?;
+        return Ok(Exit::Done);
+    }
+    if ended.is_none() {
+        run.screen.say("No daemon runs.");
+        return Ok(Exit::Done);
+    }
     run.screen.say("The daemon has ended; nothing leaves sandboxes with an allowlist until it runs again.");
-    if client.daemon.starter == Starter::ServiceManager {
+    if supervised {
         run.screen.say(&format!(
-            "It was run by systemd, which does not start it again before the next boot; start it with: {} start {}",
-            unit::systemctl(rustix::process::geteuid().is_root()),
-            unit::NAME
+            "It was run by systemd, which does not start it again before the next boot; start it with: {again}"
         ));
     }
     Ok(Exit::Done)
@@ -184,13 +207,17 @@ fn install(run: &Run<'_>, person: &crate::caller::Person, place: &Place) -> Resu
     let config = crate::caller::variable("XDG_CONFIG_HOME").map(std::path::PathBuf::from);
     let path = unit::path(system, &person.home, config.as_deref().filter(|_| !person.through_sudo));
     let changed = unit::write(&path, &unit::text(&program, place, system))?;
-    let verb = if changed { "Wrote" } else { "Nothing to do:" };
     let systemctl = unit::systemctl(system);
+    let start = format!("{systemctl} daemon-reload && {systemctl} enable --now {}", unit::NAME);
+    if run.screen.json {
+        let document =
+            view::Installed { format_version: json::FORMAT_VERSION, unit: &path, changed, start_with: &start };
+        run.screen.result(&json::document(&document))?;
+        return Ok(Exit::Done);
+    }
+    let verb = if changed { "Wrote" } else { "Nothing to do:" };
     run.screen.say(&format!("{verb} {}", path.display()));
-    run.screen.say(&format!(
-        "Start it now and at each boot: {systemctl} daemon-reload && {systemctl} enable --now {}",
-        unit::NAME
-    ));
+    run.screen.say(&format!("Start it now and at each boot: {start}"));
     if !system {
         run.screen.say("For it to run while you are not logged in: loginctl enable-linger");
     }

@@ -1,13 +1,16 @@
 //! `sbx init`: a file to start from.
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
 
 use super::Run;
 use crate::caller::Person;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::input::DEFAULT_FILE;
+use crate::render::json;
 
 /// Arguments of `init`.
 #[derive(Debug, clap::Args)]
@@ -19,6 +22,14 @@ pub struct Args {
     /// Name of the project [default: the directory's name]
     #[arg(long, value_name = "NAME")]
     project: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    format_version: &'static str,
+    project: &'a str,
+    file: &'a Path,
+    schema: &'a Path,
 }
 
 const TEMPLATE: &str = include_str!("init/sandboxes.yaml");
@@ -44,7 +55,13 @@ fn write(args: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
     // The schema is generated: an existing one may be older, and nobody edits it by hand. A link is not followed.
     let schema = directory.join(SCHEMA);
     if schema.symlink_metadata().is_err() {
-        write_new(&schema, &crate::render::json::document(&crate::configuration::json_schema()))?;
+        write_new(&schema, &json::document(&crate::configuration::json_schema()))?;
+    }
+    if run.screen.json {
+        let document =
+            Document { format_version: json::FORMAT_VERSION, project: project.as_str(), file: &file, schema: &schema };
+        run.screen.result(&json::document(&document))?;
+        return Ok(Exit::Done);
     }
     run.screen.say(&format!(
         "Wrote {} and {} beside it for your editor.\nNext: `sbx plan` shows what it would create.",
@@ -54,7 +71,7 @@ fn write(args: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn write_new(file: &std::path::Path, text: &str) -> Result<(), Failure> {
+fn write_new(file: &Path, text: &str) -> Result<(), Failure> {
     let written = std::fs::OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -71,7 +88,7 @@ fn write_new(file: &std::path::Path, text: &str) -> Result<(), Failure> {
 }
 
 /// The directory's name bent into the rule for names.
-fn project_name(directory: &std::path::Path) -> schema::Name {
+fn project_name(directory: &Path) -> schema::Name {
     let absolute = directory.canonicalize().unwrap_or_else(|_| directory.to_path_buf());
     let text = absolute.file_name().map(|name| name.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
     let words: Vec<&str> = text.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).collect();
@@ -92,7 +109,7 @@ mod tests {
     #[test]
     fn directories_become_names() {
         for (directory, name) in [("/x/My App_2", "my-app-2"), ("/x/__", "my-project"), ("/x/9-lives", "lives")] {
-            assert_eq!(project_name(std::path::Path::new(directory)).as_str(), name);
+            assert_eq!(project_name(Path::new(directory)).as_str(), name);
         }
     }
 }

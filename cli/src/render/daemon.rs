@@ -18,6 +18,43 @@ pub struct Document<'a> {
     pub daemon: Option<&'a Status>,
 }
 
+/// What `daemon start --json` prints.
+#[derive(Debug, Serialize)]
+pub struct Started<'a> {
+    /// Version of this shape.
+    pub format_version: &'static str,
+    /// Version of the daemon that runs now.
+    pub version: &'a str,
+    /// Its process.
+    pub pid: u32,
+}
+
+/// What `daemon stop --json` prints.
+#[derive(Debug, Serialize)]
+pub struct Ended<'a> {
+    /// Version of this shape.
+    pub format_version: &'static str,
+    /// Whether one ran.
+    pub stopped: bool,
+    /// The process that was.
+    pub pid: Option<u32>,
+    /// The command that starts it again, when a service manager ran it.
+    pub start_with: Option<&'a str>,
+}
+
+/// What `daemon install --json` prints.
+#[derive(Debug, Serialize)]
+pub struct Installed<'a> {
+    /// Version of this shape.
+    pub format_version: &'static str,
+    /// The file.
+    pub unit: &'a std::path::Path,
+    /// Whether it is another one than before.
+    pub changed: bool,
+    /// The command that starts it, now and at each boot.
+    pub start_with: &'a str,
+}
+
 /// For people.
 pub fn status(status: Option<&Status>, look: Look) -> String {
     let Some(status) = status else { return String::from("No daemon runs.\n") };
