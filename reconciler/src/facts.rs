@@ -132,6 +132,9 @@ pub struct WorktreeFacts {
     pub lock: Option<String>,
     /// Files changed or not tracked; `None` when not looked at.
     pub dirty: Option<u32>,
+    /// Files ignored, a directory that is ignored as such being one; `None` when not looked at.
+    #[serde(default)]
+    pub ignored: Option<u32>,
     /// Commits that are on no remote; `None` when not looked at.
     pub unpushed: Option<u32>,
 }

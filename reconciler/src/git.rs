@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! observe: files of the clone, read as text ─────────────→ RepositoryFacts, WorktreePlace, checkouts
-//! probe:   a view of the clone + a copy of the index ────→ dirty, unpushed
+//! probe:   a view of the clone + a copy of the index ────→ dirty, ignored, unpushed
 //! perform: clone │ fetch and check out through a view │ remove by descriptor
 //! mounts:  WorktreeSpec → what a sandbox sees (pure)
 //! ```

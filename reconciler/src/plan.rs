@@ -43,7 +43,7 @@ pub struct FieldChange {
 /// Something a change destroys.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Loss {
-    /// `writable layer`, `uncommitted files`, `unpushed commits`, `exec session`, `tmpfs`, `volume`.
+    /// `writable layer`, `uncommitted files`, `ignored files`, `unpushed commits`, `exec session`, `tmpfs`, `volume`.
     pub what: String,
     /// `12 files, 3.1 MiB`.
     pub detail: String,

@@ -433,6 +433,7 @@ impl MemoryBackend {
                     branch: Some(spec.branch.clone()),
                     lock: Some(format!("sbx {holder}")),
                     dirty: Some(0),
+                    ignored: Some(0),
                     unpushed: Some(0),
                 };
                 world.worktrees.insert(spec.path.clone(), World::worktree(facts));

@@ -17,7 +17,7 @@ Examples:
   sbx destroy --target api
   sbx destroy --volumes --worktrees --auto-approve
 
-Uncommitted files, unpushed commits and the like still need --accept-loss.")]
+Uncommitted or ignored files, unpushed commits and the like still need --accept-loss.")]
 pub struct Args {
     /// Only this sandbox; may be given several times
     #[arg(long = "target", value_name = "SANDBOX", add = super::completion::sandboxes())]

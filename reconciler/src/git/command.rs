@@ -1,7 +1,7 @@
 //! One run of git: explicit arguments, a scrubbed environment, a deadline.
 
 use std::ffi::{OsStr, OsString};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -88,6 +88,7 @@ pub(super) struct Call<'a> {
     args: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
     progress: Option<Progress<'a>>,
+    input: Option<PathBuf>,
 }
 
 /// What came of a call.
@@ -108,7 +109,7 @@ impl Git {
         S: AsRef<OsStr>,
     {
         let args = args.into_iter().map(|arg| arg.as_ref().to_owned()).collect();
-        Call { git: self, reads, args, env: Vec::new(), progress: None }
+        Call { git: self, reads, args, env: Vec::new(), progress: None, input: None }
     }
 }
 
@@ -116,6 +117,12 @@ impl<'a> Call<'a> {
     /// With a variable of git's.
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.env.push((name.into(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// With a file as its standard input.
+    pub fn input(mut self, path: &Path) -> Self {
+        self.input = Some(path.to_owned());
         self
     }
 
@@ -142,7 +149,14 @@ impl<'a> Call<'a> {
         self.set_environment(&mut command);
         // A place with no repository above it, should one ever be looked for.
         command.args(ALWAYS).args(&self.args).current_dir(Path::new("/"));
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let input = match &self.input {
+            Some(path) => {
+                let file = std::fs::File::open(path).map_err(|error| failure::file("read", path, &error))?;
+                Stdio::from(file)
+            }
+            None => Stdio::null(),
+        };
+        command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let asks = options.interactive && self.reads == Reads::Users;
         if !asks {
             // A group of its own: an interrupt at the terminal lets the step in hand finish.

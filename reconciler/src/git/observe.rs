@@ -1,7 +1,9 @@
 //! Looks at clones and worktrees.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use super::admin::{self, Head, Registration, owner_of, same_path};
@@ -53,7 +55,8 @@ pub(super) async fn look_closer(git: &Git, path: &Path, facts: &mut WorktreeFact
         Head::Broken => return Err(BackendError::new(ErrorKind::Failed, "the worktree's HEAD cannot be read")),
     };
     let view = View::open(git, &facts.clone, &config, &head)?;
-    facts.dirty = Some(dirty(&view, path, &facts.clone.join("worktrees").join(&facts.admin)).await?);
+    let files = files(&view, path, &facts.clone.join("worktrees").join(&facts.admin)).await?;
+    (facts.dirty, facts.ignored) = (Some(files.dirty), Some(files.ignored));
     facts.unpushed = Some(match view.commit(&start).await? {
         Some(commit) => unpushed(&view, &commit).await?,
         // A branch without a commit.
@@ -62,9 +65,16 @@ pub(super) async fn look_closer(git: &Git, path: &Path, facts: &mut WorktreeFact
     Ok(())
 }
 
-/// Files changed or not tracked, and submodules that hold a repository: those are not looked into, because that would
-/// read their configuration.
-async fn dirty(view: &View<'_>, tree: &Path, admin: &Path) -> Result<u32, BackendError> {
+/// Files of a worktree that are in no commit.
+struct Files {
+    /// Changed or not tracked, and submodules that hold a repository: those are not looked into, because that would read
+    /// their configuration.
+    dirty: u32,
+    /// Ignored; a directory that is ignored as such counts once, whatever is in it.
+    ignored: u32,
+}
+
+async fn files(view: &View<'_>, tree: &Path, admin: &Path) -> Result<Files, BackendError> {
     let index = view.path().join("index");
     match admin::open_regular(&admin.join("index")) {
         Ok(mut from) => {
@@ -74,20 +84,51 @@ async fn dirty(view: &View<'_>, tree: &Path, admin: &Path) -> Result<u32, Backen
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(super::failure::file("read the index of", tree, &error)),
     }
-    let args = ["status", "--porcelain=v1", "-z", "--untracked-files=all", "--ignore-submodules=all", "--no-renames"];
+    let staged = view.call_in(tree, &index, &["ls-files", "--stage", "-v", "-z"]).run().await?;
+    let exists = |name: &[u8]| tree.join(OsStr::from_bytes(name)).symlink_metadata().is_ok();
+    let mut populated = 0;
+    let (mut unchanged, mut skipped) = (Vec::new(), Vec::new());
+    for entry in staged.split(|byte| *byte == 0).filter(|entry| !entry.is_empty()) {
+        let Some(tab) = entry.iter().position(|byte| *byte == b'\t') else { continue };
+        let (tag, name) = (entry[0], &entry[tab + 1..]);
+        if entry[1..].starts_with(b" 160000 ") && exists(&[name, b"/.git"].concat()) {
+            populated += 1;
+        }
+        let mark = |list: &mut Vec<u8>| {
+            list.extend_from_slice(name);
+            list.push(0);
+        };
+        if tag.is_ascii_lowercase() {
+            mark(&mut unchanged);
+        }
+        // One that a sparse checkout leaves out is not there to be lost.
+        if tag.eq_ignore_ascii_case(&b'S') && exists(name) {
+            mark(&mut skipped);
+        }
+    }
+    // Git does not look at files that are marked so, and edits of them would be deleted unseen.
+    for (option, names) in [("--no-assume-unchanged", unchanged), ("--no-skip-worktree", skipped)] {
+        if !names.is_empty() {
+            let args = ["update-index", option, "-z", "--stdin"];
+            let list = view.path().join("marked");
+            std::fs::write(&list, names).map_err(|error| super::failure::file("write", &list, &error))?;
+            view.call_in(tree, &index, &args).input(&list).run().await?;
+        }
+    }
+    let args = [
+        "status",
+        "--porcelain=v1",
+        "-z",
+        "--untracked-files=all",
+        "--ignored=matching",
+        "--ignore-submodules=all",
+        "--no-renames",
+    ];
     let status = view.call_in(tree, &index, &args).run().await?;
-    let changed = status.split(|byte| *byte == 0).filter(|entry| !entry.is_empty()).count();
-    let staged = view.call_in(tree, &index, &["ls-files", "--stage", "-z"]).run().await?;
-    let populated = staged
-        .split(|byte| *byte == 0)
-        .filter(|entry| entry.starts_with(b"160000 "))
-        .filter_map(|entry| entry.split(|byte| *byte == b'\t').nth(1))
-        .filter(|name| {
-            use std::os::unix::ffi::OsStrExt as _;
-            tree.join(std::ffi::OsStr::from_bytes(name)).join(".git").symlink_metadata().is_ok()
-        })
-        .count();
-    Ok(u32::try_from(changed + populated).unwrap_or(u32::MAX))
+    let (ignored, changed): (Vec<_>, Vec<_>) =
+        status.split(|byte| *byte == 0).filter(|entry| !entry.is_empty()).partition(|entry| entry.starts_with(b"!! "));
+    let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    Ok(Files { dirty: count(changed.len() + populated), ignored: count(ignored.len()) })
 }
 
 /// Commits that no remote-tracking branch has.
@@ -160,6 +201,7 @@ pub(super) fn place(path: &Path, clone: &Path) -> Observed<WorktreePlace> {
             branch: None,
             lock: None,
             dirty: None,
+            ignored: None,
             unpushed: None,
         }));
     }
@@ -191,6 +233,7 @@ fn facts(clone: &Path, registration: Registration) -> WorktreeFacts {
         lock: registration.lock.filter(|_| ready),
         admin: registration.name,
         dirty: None,
+        ignored: None,
         unpushed: None,
     }
 }

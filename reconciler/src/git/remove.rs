@@ -82,6 +82,7 @@ fn refuse_loss(spec: &WorktreeSpec, facts: &WorktreeFacts) -> Result<(), Backend
     };
     let losses = [
         count(facts.dirty, "changed or untracked file", "changed or untracked files"),
+        count(facts.ignored, "ignored file or directory", "ignored files or directories"),
         count(facts.unpushed, "commit that is on no remote", "commits that are on no remote"),
     ];
     let losses: Vec<String> = losses.into_iter().flatten().collect();

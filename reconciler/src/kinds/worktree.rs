@@ -76,7 +76,7 @@ impl Kind for Worktrees {
 }
 
 fn without_work(place: &Observed<WorktreePlace>) -> Observed<WorktreePlace> {
-    let strip = |facts: &WorktreeFacts| WorktreeFacts { dirty: None, unpushed: None, ..facts.clone() };
+    let strip = |facts: &WorktreeFacts| WorktreeFacts { dirty: None, ignored: None, unpushed: None, ..facts.clone() };
     match place {
         Observed::Present(WorktreePlace::Worktree(facts)) => Observed::Present(WorktreePlace::Worktree(strip(facts))),
         Observed::Present(WorktreePlace::Missing(facts)) => Observed::Present(WorktreePlace::Missing(strip(facts))),
@@ -225,19 +225,20 @@ fn removals(context: &mut PlanContext<'_>) -> Vec<Change> {
         };
         let missing =
             matches!(context.snapshot.worktrees.get(&spec.path), Some(Observed::Present(WorktreePlace::Missing(_))));
-        let mut lose = |what: &str, count: Option<u32>, noun: &str| {
+        let mut lose = |what: &str, count: Option<u32>, one: &str, many: &str| {
             let detail = match count {
                 Some(0) => return,
                 // No files are left; commits that only it knows are refused when it is removed.
                 None if missing => return,
-                Some(1) => format!("1 {noun}"),
-                Some(count) => format!("{count} {noun}s"),
-                None => format!("{noun}s could not be counted"),
+                Some(1) => format!("1 {one}"),
+                Some(count) => format!("{count} {many}"),
+                None => format!("{many} could not be counted"),
             };
             change.loses.push(Loss { what: what.to_owned(), detail, consent: consent.clone() });
         };
-        lose("uncommitted files", look.dirty, "file");
-        lose("unpushed commits", look.unpushed, "commit");
+        lose("uncommitted files", look.dirty, "file", "files");
+        lose("ignored files", look.ignored, "file or directory", "files or directories");
+        lose("unpushed commits", look.unpushed, "commit", "commits");
         let force = context.accepts(&consent);
         context.rests_on(&desired.id, None, Some(to_spec(facts)));
         changes

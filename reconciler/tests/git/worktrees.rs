@@ -262,6 +262,57 @@ async fn removes_only_what_nobody_misses() {
 }
 
 #[tokio::test]
+async fn ignored_files_are_a_loss_of_their_own() {
+    for program in gits() {
+        let host = Host::with_clone(&program).await;
+        let spec = host.spec("topic");
+        host.add(&spec).await.expect("added");
+        std::fs::write(spec.path.join(".gitignore"), "target/\n.env\n").unwrap();
+        host.run_in(&spec.path, &["add", "."]);
+        host.run_in(&spec.path, &["commit", "-qm", "ignore"]);
+        host.run_in(&spec.path, &["push", "-q", "origin", "topic"]);
+        std::fs::write(spec.path.join(".env"), "TOKEN=x\n").unwrap();
+        std::fs::create_dir_all(spec.path.join("target/debug")).unwrap();
+        for n in 0..50 {
+            std::fs::write(spec.path.join(format!("target/debug/{n}")), "").unwrap();
+        }
+        let facts = host.probe(&spec).await;
+        assert_eq!((facts.dirty, facts.ignored, facts.unpushed), (Some(0), Some(2), Some(0)), "a directory is one");
+        let error = host.remove(&spec, false).await.unwrap_err();
+        assert!(error.message.ends_with("has 2 ignored files or directories"), "{error}");
+        assert!(spec.path.join(".env").exists());
+        host.remove(&spec, true).await.expect("removed");
+    }
+}
+
+#[tokio::test]
+async fn edits_of_files_that_git_was_told_not_to_look_at_are_seen() {
+    for program in gits() {
+        let host = Host::with_clone(&program).await;
+        let spec = host.spec("topic");
+        host.add(&spec).await.expect("added");
+        host.run_in(&spec.path, &["update-index", "--assume-unchanged", "README"]);
+        host.run_in(&spec.path, &["update-index", "--skip-worktree", "topic"]);
+        assert_eq!(host.probe(&spec).await.dirty, Some(0), "the marks alone lose nothing");
+        std::fs::write(spec.path.join("README"), "mine\n").unwrap();
+        std::fs::write(spec.path.join("topic"), "mine\n").unwrap();
+        assert_eq!(host.run_in(&spec.path, &["status", "--porcelain"]), "", "hidden from git itself");
+        assert_eq!(host.probe(&spec).await.dirty, Some(2));
+        let error = host.remove(&spec, false).await.unwrap_err();
+        assert!(error.message.ends_with("has 2 changed or untracked files"), "{error}");
+        assert!(
+            host.run_in(&spec.path, &["ls-files", "-v"]).contains("h README\nS topic"),
+            "its own index is as it was"
+        );
+        // What a sparse checkout leaves out is no loss.
+        std::fs::write(spec.path.join("README"), "one\n").unwrap();
+        std::fs::remove_file(spec.path.join("topic")).unwrap();
+        assert_eq!(host.probe(&spec).await.dirty, Some(0));
+        host.remove(&spec, false).await.expect("nothing to lose");
+    }
+}
+
+#[tokio::test]
 async fn leaves_what_somebody_else_locked() {
     let host = Host::with_clone("git".as_ref()).await;
     let spec = host.spec("topic");
