@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::facts::{ContainerFacts, ObjectFacts, Snapshot};
-use crate::resource::{Labels, Naming, label};
+use crate::facts::{ContainerFacts, ImageFacts, ObjectFacts, Snapshot};
+use crate::kinds::image;
+use crate::resource::{Labels, Naming, is_short, label};
 
 /// Containers of one project that `sbx` made, by sandbox.
 #[derive(Debug, Default)]
@@ -82,6 +83,25 @@ pub fn is_ours(object: &ObjectFacts, naming: &Naming, kind: &str) -> bool {
         && get(label::KIND) == Some(kind)
         && get(label::UID).is_some()
         && expected
+}
+
+/// Whether `tag` of `image` is one that `sbx` gave it, rather than somebody who keeps a copy of ours, or of a sandbox.
+///
+/// The labels of an image that was made here lead to its tag. A loaded archive cannot be given any: what it brings has no
+/// uid, and its tag has the form of ours.
+pub fn is_our_tag(image: &ImageFacts, naming: &Naming, tag: &str) -> bool {
+    let get = |key| image.labels.get(key).map(String::as_str);
+    if get(label::UID).is_none() {
+        let prefix = naming.image("", "");
+        let rest = tag.strip_prefix(prefix.trim_end_matches(':')).and_then(|rest| rest.split_once(':'));
+        return rest.is_some_and(|(name, hash)| schema::Name::new(name).is_ok() && is_short(hash));
+    }
+    let (Some(name), Some(hash)) = (get(label::NAME), get(label::HASH)) else { return false };
+    // What follows a dot tells images of one entry apart that differ in their hash too.
+    let entry = name.split('.').next().unwrap_or_default();
+    get(label::PROJECT) == Some(naming.project())
+        && get(label::KIND) == Some(image::NOUN)
+        && tag == naming.image(entry, hash)
 }
 
 /// Labels of a new object.

@@ -138,6 +138,11 @@ pub fn short(hash: &str) -> &str {
     hex.get(..12).unwrap_or(hex)
 }
 
+/// Whether `text` has the form of what [`short`] makes.
+pub fn is_short(text: &str) -> bool {
+    text.len() == 12 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 /// `sha256:` and the hex digest of `bytes`.
 pub fn sha256(bytes: &[u8]) -> String {
     digest_text(&Sha256::digest(bytes))

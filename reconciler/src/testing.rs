@@ -249,6 +249,7 @@ impl Observe for MemoryBackend {
                 .map(|image| ImageFacts { in_use: world.in_use(&image.id), ..image.clone() })
                 .filter(|image| {
                     labelled(&image.labels)
+                        || image.tags.iter().any(|tag| tag.starts_with("localhost/sbx/"))
                         || image.tags.iter().chain(&image.digests).any(|name| query.images.contains(name))
                 })
                 .collect(),
@@ -347,9 +348,9 @@ impl MemoryBackend {
                     ImageSpec::Ref { reference, .. } => crate::resource::sha256(reference.as_bytes()),
                     _ => world.id(),
                 };
-                // A pulled image has the labels of whoever built it.
-                let mut labels =
-                    if matches!(spec, ImageSpec::Ref { .. }) { Labels::new() } else { object.labels.clone() };
+                // A pulled or loaded image has the labels of whoever built it.
+                let others = matches!(spec, ImageSpec::Ref { .. } | ImageSpec::Archive { .. });
+                let mut labels = if others { Labels::new() } else { object.labels.clone() };
                 if let ImageSpec::Setup { from, .. } = spec {
                     let base = world.images.values().find(|image| image.tags.contains(&from.reference));
                     let base = base.ok_or_else(|| BackendError::new(ErrorKind::NotFound, "no base"))?;

@@ -301,7 +301,7 @@ fn leftovers(context: &mut PlanContext<'_>, current: &BTreeSet<String>) -> Vec<C
     for image in &context.snapshot.images {
         for tag in &image.tags {
             let Some(rest) = tag.strip_prefix(&prefix) else { continue };
-            if current.contains(tag) {
+            if current.contains(tag) || !ownership::is_our_tag(image, context.naming, tag) {
                 continue;
             }
             let (name, key) = rest.split_once(':').unwrap_or((rest, "latest"));

@@ -366,6 +366,35 @@ fn what_was_made_from_a_base_that_moved_is_made_anew() {
 }
 
 #[test]
+fn an_image_that_somebody_keeps_under_our_prefix_is_theirs() {
+    let mut bench = Bench::new();
+    let shape = one(plain());
+    bench.converge(&shape);
+    let sandbox = bench.backend.world().containers.values().next().expect("one").facts.labels.clone();
+    let keep = |bench: &Bench, id: &str, tag: &str, labels: &Labels| {
+        let (id, tags) = (id.to_owned(), vec![format!("localhost/sbx/acme/{tag}")]);
+        let labels = labels.clone();
+        let image = crate::facts::ImageFacts { id: id.clone(), tags, digests: Vec::new(), labels, in_use: false };
+        bench.backend.world().images.insert(id, image);
+    };
+    // What `podman commit` and `podman tag` make: a copy of a sandbox has its labels, one of an image that image's.
+    let made = bench.backend.world().images.values().next().expect("one").clone();
+    keep(&bench, "committed", "backup:v1", &sandbox);
+    keep(&bench, "with a hash", "api:0123456789ab", &sandbox);
+    keep(&bench, "tagged", "backup:v2", &made.labels);
+    keep(&bench, "built", "backup:v3", &Labels::new());
+    bench.settled(&shape);
+    let options = PlanOptions { destroy: Some(Destroy::default()), ..PlanOptions::default() };
+    assert!(bench.apply(&shape, &options).is_done());
+    let left: Vec<String> = bench.backend.world().images.keys().cloned().collect();
+    assert_eq!(left, ["built", "committed", "tagged", "with a hash"], "and not {}", made.id);
+    // Beside it: what was loaded here has no labels, and its tag is the hash of what it was loaded from.
+    keep(&bench, "loaded", "old:0123456789ab", &Labels::new());
+    let plan = bench.plan(&shape, &PlanOptions::default());
+    assert_eq!(change_of(&plan, "image/old@0123456789ab").action, Action::Delete);
+}
+
+#[test]
 fn a_lockfile_that_pins_what_is_there_changes_nothing() {
     let mut bench = Bench::new();
     let shape = one(Variant { image: "debian", ..plain() });
