@@ -425,7 +425,18 @@ proptest! {
         bench.apply(&after, &PlanOptions::default());
         bench.backend.world().fail_after = None;
         bench.backend.world().fail_at = None;
+        // Somebody works in what was left running, its replacement not yet finished.
+        let mut used = Vec::new();
+        for container in bench.backend.world().containers.values_mut() {
+            if container.facts.state == State::Running && container.facts.name.ends_with(".next") {
+                container.probe.changed_files = 1;
+                used.push(container.facts.id.clone());
+            }
+        }
+        let asked = bench.plan(&after, &PlanOptions::default()).unaccepted(&[]).count() > 0;
         bench.converge(&after);
+        let world = bench.backend.world();
+        prop_assert!(asked || used.iter().all(|id| world.containers.contains_key(id)), "it went unasked");
     }
 
     #[test]

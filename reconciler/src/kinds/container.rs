@@ -13,7 +13,7 @@ use crate::facts::{ContainerFacts, State};
 use crate::op::{Entry, Op, Source};
 use crate::options::Intent;
 use crate::ownership;
-use crate::plan::{Action, Step};
+use crate::plan::{Action, Loss, Step};
 use crate::resource::{Labels, ResourceId, label};
 use crate::spec::{ContainerSpec, MountOrigin, MountSpec, NewObject};
 
@@ -116,18 +116,28 @@ impl<'a> Comparison<'a> {
             object: context.naming.object(name),
             current,
             successor,
-            applied: match current {
-                // Nearly always: there is nothing to read then.
-                Some(current) if current.labels.get(label::SPEC) == Some(&desired.text) => Cow::Borrowed(&desired.spec),
-                Some(current) => Cow::Owned(applied_spec(current)),
-                None => Cow::Owned(Value::Null),
-            },
+            applied: current.map_or(Cow::Owned(Value::Null), |current| applied(desired, current)),
             marked,
             wanted: context.options.intents.get(name).copied().unwrap_or(if marked {
                 Intent::Stopped
             } else {
                 Intent::Running
             }),
+        }
+    }
+
+    /// The same with `container` as what is there.
+    fn beside(&self, container: &'a ContainerFacts) -> Self {
+        Self {
+            desired: self.desired,
+            spec: self.spec.clone(),
+            name: self.name,
+            object: self.object.clone(),
+            current: Some(container),
+            successor: None,
+            applied: applied(self.desired, container),
+            marked: self.marked,
+            wanted: self.wanted,
         }
     }
 
@@ -154,10 +164,10 @@ impl<'a> Comparison<'a> {
                 }
             }
             (None, _) => self.create(context),
-            (Some(current), _) => match self.replacement(context, current) {
-                Some(change) => change,
-                None => self.in_place(context, current),
-            },
+            (Some(current), _) => self
+                .finish(context)
+                .or_else(|| self.replacement(context, current))
+                .unwrap_or_else(|| self.in_place(context, current)),
         };
         let change = self.without_leftover(context, change);
         self.marker(context, change)
@@ -193,10 +203,9 @@ impl<'a> Comparison<'a> {
             ("stop", Op::StopContainer { container: successor.id.clone() }),
             ("remove", Op::RemoveContainer { container: successor.id.clone(), uid: None }),
         ];
-        if self.current.is_none() {
-            // Nothing else is left of the sandbox: it may have been used since.
-            change.loses.extend(loss::of_removal(context, &self.desired.id, successor));
-        }
+        // It may have run, and been used since.
+        let losses = loss::of_removal(context, &self.desired.id, successor).into_iter();
+        change.loses.extend(losses.map(|loss| Loss { detail: format!("{}: {}", successor.name, loss.detail), ..loss }));
         for (index, (verb, op)) in remove.into_iter().enumerate() {
             let title = format!("{verb} what a cut-short replacement left ({})", successor.name);
             change.steps.insert(index, Step { title, op, undo: Vec::new(), commits: false });
@@ -344,6 +353,15 @@ fn with_action(mut change: Change) -> Change {
         change.unchanged = change.unchanged.saturating_sub(change.fields.len());
     }
     change
+}
+
+/// What `container` was made from, beside what is desired.
+fn applied<'a>(desired: &'a Desired, container: &ContainerFacts) -> Cow<'a, Value> {
+    // Nearly always: there is nothing to read then.
+    if container.labels.get(label::SPEC) == Some(&desired.text) {
+        return Cow::Borrowed(&desired.spec);
+    }
+    Cow::Owned(applied_spec(container))
 }
 
 /// The specification a container was made from; null when it cannot be read.

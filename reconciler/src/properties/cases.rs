@@ -297,6 +297,61 @@ fn a_successor_that_is_all_there_is_goes_with_consent_only() {
     bench.converge(&one(plain()));
 }
 
+/// What a run leaves that is killed after its successor ran: both containers, the old one stopped.
+fn cut_short(bench: &mut Bench, from: &Shape, to: &Shape) {
+    bench.converge(from);
+    let plan = bench.plan(to, &PlanOptions::default());
+    let remove = |step: &crate::plan::Step| step.title == "remove acme_api";
+    let until = change_of(&plan, "container/api").steps.iter().position(remove).expect("the point of no return");
+    let mut plan = plan;
+    for change in &mut plan.changes {
+        change.steps.truncate(until);
+    }
+    assert!(bench.execute(&plan).is_done());
+    assert_eq!(bench.backend.world().containers.len(), 2);
+}
+
+#[test]
+fn a_successor_that_runs_takes_over_and_is_not_made_anew() {
+    let mut bench = Bench::new();
+    let (from, to) = (one(plain()), one(Variant { env: 1, ..plain() }));
+    cut_short(&mut bench, &from, &to);
+    let successor = |bench: &Bench| {
+        let world = bench.backend.world();
+        world.containers.values().find(|container| container.facts.name == "acme_api.next").map(|c| c.facts.id.clone())
+    };
+    let next = successor(&bench).expect("there");
+    bench.backend.world().containers.get_mut(&next).expect("there").probe.changed_files = 3;
+    let plan = bench.plan(&to, &PlanOptions::default());
+    let change = change_of(&plan, "container/api");
+    assert_eq!((change.action, change.loses.len()), (Action::Replace, 0), "{change:#?}");
+    let text = serde_json::to_string(change).expect("serializes");
+    assert!(!text.contains("create-container") && text.contains("await-ready"), "{text}");
+    bench.converge(&to);
+    let world = bench.backend.world();
+    assert_eq!(world.containers.keys().collect::<Vec<_>>(), [&next]);
+}
+
+#[test]
+fn a_successor_that_is_not_wanted_goes_with_consent_only() {
+    let (from, to) = (one(plain()), one(Variant { env: 1, ..plain() }));
+    // Back to what was, and on to something else.
+    for wished in [from.clone(), one(Variant { memory: Some(1 << 30), env: 0, home: 1, ..plain() })] {
+        let mut bench = Bench::new();
+        cut_short(&mut bench, &from, &to);
+        for container in bench.backend.world().containers.values_mut() {
+            if container.facts.name == "acme_api.next" {
+                container.probe.changed_files = 3;
+                container.probe.exec_sessions = vec!["vim".into()];
+            }
+        }
+        let plan = bench.plan(&wished, &PlanOptions::default());
+        let losses: Vec<_> = plan.unaccepted(&[]).map(|(_, loss)| loss.detail.as_str()).collect();
+        assert_eq!(losses, ["acme_api.next: 3 files, 0 B", "acme_api.next: vim"], "{plan:#?}");
+        bench.converge(&wished);
+    }
+}
+
 #[test]
 fn what_could_not_be_looked_at_counts_as_lost_by_a_restart() {
     let mut bench = Bench::new();

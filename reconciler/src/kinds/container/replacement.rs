@@ -8,12 +8,18 @@ use crate::facts::{ContainerFacts, State};
 use crate::kinds::{Change, PlanContext, image, policy};
 use crate::op::Op;
 use crate::options::Intent;
-use crate::plan::{Action, Step};
+use crate::plan::{Action, FieldChange, Step};
 use crate::resource::label;
 
+/// What asks for a replacement.
+struct Difference {
+    because: Vec<String>,
+    fields: Vec<FieldChange>,
+    unchanged: usize,
+}
+
 impl Comparison<'_> {
-    /// The replacement, when something asks for one.
-    pub(super) fn replacement(&self, context: &mut PlanContext<'_>, current: &ContainerFacts) -> Option<Change> {
+    fn difference(&self, context: &PlanContext<'_>, current: &ContainerFacts) -> Option<Difference> {
         let (mut fields, unchanged) = match &self.applied {
             Cow::Borrowed(same) => (Vec::new(), diff::leaves(same)),
             Cow::Owned(applied) => diff::fields(applied, &self.desired.spec, |path| {
@@ -51,9 +57,55 @@ impl Comparison<'_> {
         if context.options.replace.contains(self.name) {
             because.push("asked for with --replace".to_owned());
         }
-        if because.is_empty() {
+        (!because.is_empty()).then_some(Difference { because, fields, unchanged })
+    }
+
+    /// The rest of a replacement that was cut short once its successor ran: that one may have been used since.
+    pub(super) fn finish(&self, context: &mut PlanContext<'_>) -> Option<Change> {
+        let (current, successor) = (self.current?, self.successor?);
+        let taken_over = self.beside(successor);
+        let difference = self.difference(context, current);
+        if successor.state != State::Running
+            || taken_over.difference(context, successor).is_some()
+            // As wished, and somebody started it again.
+            || (difference.is_none() && current.state == State::Running)
+        {
             return None;
         }
+        let mut change = taken_over.in_place(context, successor);
+        change.action = Action::Replace;
+        change.drift = false;
+        change.because = vec![format!("a replacement was cut short, and {} runs", successor.name)];
+        if let Some(Difference { because, fields, unchanged }) = difference {
+            change.because.extend(because);
+            change.fields = fields;
+            change.unchanged = unchanged;
+        }
+        change.loses.splice(0..0, loss::of_removal(context, &self.desired.id, current));
+        let mut steps = Vec::new();
+        let mut push = |title: String, op: Op, commits: bool| {
+            steps.push(Step { title, op, undo: Vec::new(), commits });
+        };
+        if self.wanted == Intent::Running {
+            if let Some(op) = policy::at_start(context, self.name) {
+                push("put its policy in force".to_owned(), op, false);
+            }
+            // Nobody knows whether it had got that far; the old one stays until it has.
+            let ready = Op::AwaitReady { container: successor.id.clone() };
+            push(format!("wait until {} is ready", successor.name), ready, false);
+        }
+        if !matches!(current.state, State::Exited | State::Created) {
+            push(format!("stop {}", current.name), Op::StopContainer { container: current.id.clone() }, true);
+        }
+        let remove = Op::RemoveContainer { container: current.id.clone(), uid: None };
+        push(format!("remove {}", current.name), remove, true);
+        change.steps.splice(0..0, steps);
+        Some(change)
+    }
+
+    /// The replacement, when something asks for one.
+    pub(super) fn replacement(&self, context: &mut PlanContext<'_>, current: &ContainerFacts) -> Option<Change> {
+        let Difference { because, fields, unchanged } = self.difference(context, current)?;
         let next = context.naming.successor(self.name);
         if self.successor.is_none()
             && let Some(forbidden) = self.name_is_held(context, &next)
