@@ -139,6 +139,24 @@ pub struct WorktreeFacts {
     pub unpushed: Option<u32>,
 }
 
+impl WorktreeFacts {
+    /// What would be lost with it.
+    pub fn unsaved(&self) -> Unsaved {
+        Unsaved { dirty: self.dirty, ignored: self.ignored, unpushed: self.unpushed }
+    }
+}
+
+/// Work in a worktree that is nowhere else; `None` where nobody could count it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unsaved {
+    /// Files changed or not tracked.
+    pub dirty: Option<u32>,
+    /// Files ignored.
+    pub ignored: Option<u32>,
+    /// Commits that are on no remote.
+    pub unpushed: Option<u32>,
+}
+
 /// What stands at a path that should be a worktree.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

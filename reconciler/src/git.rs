@@ -152,7 +152,7 @@ impl Git {
             Op::CloneRepository { repo, clone } => clone::clone_repository(self, repo, clone, progress).await,
             Op::AddWorktree { spec, holder } => worktree::add(self, spec, holder, progress).await,
             Op::LockWorktree { spec, holder, from } => worktree::lock(self, spec, holder, from.as_deref()).await,
-            Op::RemoveWorktree { spec, force } => remove::remove(self, spec, *force).await,
+            Op::RemoveWorktree { spec, consented } => remove::remove(self, spec, *consented).await,
             _ => return None,
         })
     }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::facts::Unsaved;
 use crate::host_facts::FileId;
 use crate::resource::Labels;
 use crate::spec::{ContainerSpec, EngineNetworkSpec, ImageSpec, LimitSpec, NewObject, WorktreeSpec};
@@ -106,12 +107,13 @@ pub enum Op {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         from: Option<String>,
     },
-    /// Unlocks and removes a worktree; refuses when it has something to lose, unless `force`.
+    /// Unlocks and removes a worktree; refuses when it has more to lose than was consented to.
     RemoveWorktree {
         /// Its specification.
         spec: WorktreeSpec,
-        /// The user named it: lose what is there.
-        force: bool,
+        /// What it had to lose when the user named it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        consented: Option<Unsaved>,
     },
     /// Creates a container, not started.
     CreateContainer {

@@ -47,6 +47,9 @@ pub struct Loss {
     pub what: String,
     /// `12 files, 3.1 MiB`.
     pub detail: String,
+    /// How many there are, where they can be counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
     /// What `--accept-loss` must name.
     pub consent: String,
 }

@@ -9,7 +9,7 @@ use crate::kinds::{AFTER_CONTAINERS, PlanContext, REGISTRY, container, image};
 use crate::op::Op;
 use crate::options::PlanOptions;
 use crate::ownership;
-use crate::plan::{Action, Basis, Change, FORMAT_VERSION, Notice, Plan, PlanEngine, Summary};
+use crate::plan::{Action, Basis, Change, FORMAT_VERSION, Loss, Notice, Plan, PlanEngine, Summary};
 use crate::resource::{Labels, Naming, ResourceId, label};
 use crate::spec::{ImageSpec, NewObject};
 use crate::unenforced;
@@ -291,7 +291,7 @@ fn exceeded(changes: &[Change], desired: &DesiredState, snapshot: &Snapshot, nam
     notices
 }
 
-/// What moved between the making of `saved` and now: resources whose basis differs.
+/// What moved between the making of `saved` and now: resources whose basis differs, or that would lose more.
 pub fn moved(saved: &Plan, now: &Plan) -> Vec<String> {
     let index = |plan: &Plan| -> BTreeMap<ResourceId, (Option<String>, Option<String>)> {
         plan.basis
@@ -301,7 +301,8 @@ pub fn moved(saved: &Plan, now: &Plan) -> Vec<String> {
     };
     let (before, after) = (index(saved), index(now));
     let ids: BTreeSet<_> = before.keys().chain(after.keys()).collect();
-    ids.into_iter()
+    let mut moved: BTreeMap<&ResourceId, String> = ids
+        .into_iter()
         .filter_map(|id| {
             let what = match (before.get(id), after.get(id)) {
                 (Some(old), Some(new)) if old == new => return None,
@@ -310,7 +311,42 @@ pub fn moved(saved: &Plan, now: &Plan) -> Vec<String> {
                 (Some(_), None) => "it is no longer part of the plan",
                 (None, _) => "it is new",
             };
-            Some(format!("{id}: {what}"))
+            Some((id, what.to_owned()))
         })
-        .collect()
+        .collect();
+    for change in &now.changes {
+        let shown = saved.changes.iter().find(|shown| shown.resource == change.resource);
+        let more = grown(shown.map_or(&[], |shown| shown.loses.as_slice()), &change.loses);
+        if !more.is_empty() {
+            let more = || format!("what would be lost has changed: {}", more.join("; "));
+            moved.entry(&change.resource).or_insert_with(more);
+        }
+    }
+    moved.into_iter().map(|(id, what)| format!("{id}: {what}")).collect()
+}
+
+/// What `now` has that `shown` has not, or not as much of. To lose less than was consented to is fine.
+fn grown(shown: &[Loss], now: &[Loss]) -> Vec<String> {
+    let told = |loss: &Loss| {
+        if loss.detail.is_empty() { loss.what.clone() } else { format!("{}, {}", loss.what, loss.detail) }
+    };
+    let of = |losses: &[Loss], what: &Loss| {
+        let same = losses.iter().filter(|loss| (&loss.what, &loss.consent) == (&what.what, &what.consent));
+        same.filter_map(|loss| loss.count).sum::<u64>()
+    };
+    let mut left: Vec<&Loss> = shown.iter().collect();
+    let mut is_more = |loss: &Loss| {
+        if loss.count.is_some() {
+            return of(now, loss) > of(shown, loss);
+        }
+        match left.iter().position(|other| *other == loss) {
+            // Two of the same are two.
+            Some(index) => {
+                left.swap_remove(index);
+                false
+            }
+            None => true,
+        }
+    };
+    now.iter().filter(|loss| is_more(loss)).map(told).collect()
 }

@@ -46,13 +46,25 @@ struct PlanChange<'a> {
     because: &'a [String],
     drift: bool,
     fields: &'a [FieldChange],
-    loses: &'a [Loss],
+    loses: Vec<PlanLoss<'a>>,
     cuts: &'a [String],
     origin: Option<&'a str>,
 }
 
+#[derive(Debug, Serialize)]
+struct PlanLoss<'a> {
+    what: &'a str,
+    detail: &'a str,
+    consent: &'a str,
+}
+
 /// The document of `plan`. `full` holds the unchanged resources too.
 pub fn plan<'a>(plan: &'a Plan, full: bool, replay: Option<&'a Replayed>) -> PlanDocument<'a> {
+    fn loss(loss: &Loss) -> PlanLoss<'_> {
+        // The count is in the detail, in words.
+        let Loss { what, detail, count: _, consent } = loss;
+        PlanLoss { what, detail, consent }
+    }
     fn one(change: &Change) -> PlanChange<'_> {
         let Change { resource, sandbox, kind, action, because, drift, fields, loses, cuts, origin, .. } = change;
         PlanChange {
@@ -63,7 +75,7 @@ pub fn plan<'a>(plan: &'a Plan, full: bool, replay: Option<&'a Replayed>) -> Pla
             because,
             drift: *drift,
             fields,
-            loses,
+            loses: loses.iter().map(loss).collect(),
             cuts,
             origin: origin.as_deref(),
         }

@@ -98,6 +98,7 @@ pub fn picture() -> Plan {
             loses: vec![Loss {
                 what: String::from("writable layer"),
                 detail: String::from("12 files, 3.1 MiB"),
+                count: None,
                 consent: String::from("container/api"),
             }],
             ..sandbox(Action::Replace, "api", "12")
@@ -149,11 +150,13 @@ pub fn plan() -> Plan {
                 Loss {
                     what: String::from("writable layer"),
                     detail: String::from("12 files, 3.1 MiB"),
+                    count: None,
                     consent: String::from("container/api"),
                 },
                 Loss {
                     what: String::from("uncommitted files"),
                     detail: String::from("3 in /home/alice/worktrees/api/feature/login"),
+                    count: None,
                     consent: String::from("worktree//home/alice/worktrees/api/feature/login"),
                 },
             ],

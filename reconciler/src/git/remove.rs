@@ -9,15 +9,15 @@ use super::observe::{look_closer, place};
 use super::view::{CloneConfig, View};
 use super::{Git, guard, tree, worktree};
 use crate::backend::{BackendError, ErrorKind};
-use crate::facts::{Observed, WorktreeFacts, WorktreePlace};
+use crate::facts::{Observed, Unsaved, WorktreeFacts, WorktreePlace};
 use crate::spec::WorktreeSpec;
 
 /// Unlocks and removes the worktree of `spec`; the branch stays in the clone.
 ///
 /// # Errors
-/// `Conflict` when something would be lost and not `force`, when the place holds something else, when somebody other
+/// `Stale` when more would be lost than was `consented` to. `Conflict` when something would be lost without any consent, when the place holds something else, when somebody other
 /// than `sbx` has locked it, and when the branch is checked out at another place.
-pub(super) async fn remove(git: &Git, spec: &WorktreeSpec, force: bool) -> Result<(), BackendError> {
+pub(super) async fn remove(git: &Git, spec: &WorktreeSpec, consented: Option<Unsaved>) -> Result<(), BackendError> {
     let _lock = guard::lock(&spec.clone).await?;
     let trash = guard::sibling(&spec.path, "removed");
     match place(&spec.path, &spec.clone) {
@@ -33,7 +33,9 @@ pub(super) async fn remove(git: &Git, spec: &WorktreeSpec, force: bool) -> Resul
         Observed::Present(WorktreePlace::Missing(facts)) => {
             // Killed between the steps below, or deleted by somebody: no files are lost here.
             refuse_foreign_lock(spec, &facts)?;
-            if !force && let Some(stale) = registered(&spec.clone, &facts.admin) {
+            if consented.is_none()
+                && let Some(stale) = registered(&spec.clone, &facts.admin)
+            {
                 let config = CloneConfig::read(git, &spec.clone).await?;
                 let view = View::open(git, &spec.clone, &config, "ref: refs/heads/none")?;
                 worktree::refuse_lone_commits(&view, spec, &stale).await?;
@@ -47,9 +49,10 @@ pub(super) async fn remove(git: &Git, spec: &WorktreeSpec, force: bool) -> Resul
                 return Err(BackendError::new(ErrorKind::Conflict, message));
             }
             refuse_foreign_lock(spec, &facts)?;
-            if !force {
+            // Where nobody could look, that is what was consented to.
+            if consented != Some(Unsaved::default()) {
                 look_closer(git, &spec.path, &mut facts).await?;
-                refuse_loss(spec, &facts)?;
+                refuse_loss(spec, facts.unsaved(), consented)?;
             }
             // The place is free at once. The registration goes last: while it is there, the next run knows of what a
             // kill left.
@@ -73,23 +76,32 @@ pub(super) fn registration(clone: &Path, name: &str) -> Result<(), BackendError>
     tree::remove(&root(clone, name))
 }
 
-fn refuse_loss(spec: &WorktreeSpec, facts: &WorktreeFacts) -> Result<(), BackendError> {
-    let count = |count: Option<u32>, one: &str, many: &str| match count {
-        Some(0) => None,
+/// Refuses what nobody consented to: somebody may have worked there since the plan was made.
+fn refuse_loss(spec: &WorktreeSpec, there: Unsaved, consented: Option<Unsaved>) -> Result<(), BackendError> {
+    let most = consented.unwrap_or(Unsaved { dirty: Some(0), ignored: Some(0), unpushed: Some(0) });
+    let count = |count: Option<u32>, most: Option<u32>, one: &str, many: &str| match count {
+        _ if most.is_none() => None,
+        Some(count) if Some(count) <= most => None,
         Some(1) => Some(format!("1 {one}")),
         Some(count) => Some(format!("{count} {many}")),
         None => Some(format!("an unknown number of {many}")),
     };
     let losses = [
-        count(facts.dirty, "changed or untracked file", "changed or untracked files"),
-        count(facts.ignored, "ignored file or directory", "ignored files or directories"),
-        count(facts.unpushed, "commit that is on no remote", "commits that are on no remote"),
+        count(there.dirty, most.dirty, "changed or untracked file", "changed or untracked files"),
+        count(there.ignored, most.ignored, "ignored file or directory", "ignored files or directories"),
+        count(there.unpushed, most.unpushed, "commit that is on no remote", "commits that are on no remote"),
     ];
     let losses: Vec<String> = losses.into_iter().flatten().collect();
     if losses.is_empty() {
         return Ok(());
     }
     let message = format!("{} has {}", spec.path.display(), losses.join(" and "));
+    if consented.is_some() {
+        let message = format!("{message}, more than was consented to");
+        return Err(
+            BackendError::new(ErrorKind::Stale, message).with_help("plan again, and look at what would be lost")
+        );
+    }
     Err(BackendError::new(ErrorKind::Conflict, message).with_help("commit and push, or consent to the loss by name"))
 }
 

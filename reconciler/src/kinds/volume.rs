@@ -88,6 +88,7 @@ fn leftovers(context: &mut PlanContext<'_>) -> Vec<Change> {
                 change.loses.push(Loss {
                     what: "volume".to_owned(),
                     detail: format!("everything in {}", volume.name),
+                    count: None,
                     consent,
                 });
             }

@@ -234,15 +234,21 @@ fn removals(context: &mut PlanContext<'_>) -> Vec<Change> {
                 Some(count) => format!("{count} {many}"),
                 None => format!("{many} could not be counted"),
             };
-            change.loses.push(Loss { what: what.to_owned(), detail, consent: consent.clone() });
+            change.loses.push(Loss {
+                what: what.to_owned(),
+                detail,
+                count: count.map(u64::from),
+                consent: consent.clone(),
+            });
         };
         lose("uncommitted files", look.dirty, "file", "files");
         lose("ignored files", look.ignored, "file or directory", "files or directories");
         lose("unpushed commits", look.unpushed, "commit", "commits");
-        let force = context.accepts(&consent);
+        let consented = context.accepts(&consent).then(|| look.unsaved());
         context.rests_on(&desired.id, None, Some(to_spec(facts)));
-        changes
-            .push(change.step(format!("remove worktree {}", spec.path.display()), Op::RemoveWorktree { spec, force }));
+        changes.push(
+            change.step(format!("remove worktree {}", spec.path.display()), Op::RemoveWorktree { spec, consented }),
+        );
     }
     changes
 }

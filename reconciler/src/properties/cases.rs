@@ -183,6 +183,35 @@ fn a_saved_plan_says_what_moved() {
 }
 
 #[test]
+fn a_saved_plan_says_what_more_would_be_lost() {
+    let mut bench = Bench::new();
+    bench.converge(&one(plain()));
+    let changed = one(Variant { env: 1, ..plain() });
+    let with = |bench: &mut Bench, files: u64, sessions: &[&str]| {
+        for container in bench.backend.world().containers.values_mut() {
+            container.probe.changed_files = files;
+            container.probe.exec_sessions = sessions.iter().map(|&command| command.to_owned()).collect();
+        }
+        bench.plan(&changed, &PlanOptions::default())
+    };
+    let saved = with(&mut bench, 2, &["sh", "vim"]);
+    let text = serde_json::to_string(&saved).expect("plans serialize");
+    let saved: Plan = serde_json::from_str(&text).expect("and back");
+    for (files, sessions, more) in [
+        (2, &["sh", "vim"][..], None),
+        (1, &["vim"], None),
+        (3, &["sh", "vim"], Some("writable layer, 3 files, 0 B")),
+        (2, &["sh", "sh"], Some("exec session, sh")),
+        (0, &["sh", "make"], Some("exec session, make")),
+    ] {
+        let now = with(&mut bench, files, sessions);
+        let expected: Vec<_> =
+            more.iter().map(|more| format!("container/api: what would be lost has changed: {more}")).collect();
+        assert_eq!(crate::planner::moved(&saved, &now), expected);
+    }
+}
+
+#[test]
 fn a_container_that_has_the_successors_name_is_untouched() {
     let mut bench = Bench::new();
     bench.converge(&one(plain()));

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::Mutex;
 
 use reconciler::backend::BackendError;
-use reconciler::facts::{Observed, WorktreeFacts, WorktreePlace};
+use reconciler::facts::{Observed, Unsaved, WorktreeFacts, WorktreePlace};
 use reconciler::git::{Git, GitFacts, GitOptions};
 use reconciler::op::Op;
 use reconciler::spec::WorktreeSpec;
@@ -115,7 +115,9 @@ impl Host {
     }
 
     pub async fn remove(&self, spec: &WorktreeSpec, force: bool) -> Result<(), BackendError> {
-        self.perform(Op::RemoveWorktree { spec: spec.clone(), force }).await
+        // Consent to whatever is there.
+        let consented = force.then(Unsaved::default);
+        self.perform(Op::RemoveWorktree { spec: spec.clone(), consented }).await
     }
 
     pub async fn observe(&self, spec: &WorktreeSpec) -> GitFacts {

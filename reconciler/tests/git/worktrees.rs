@@ -286,6 +286,28 @@ async fn ignored_files_are_a_loss_of_their_own() {
 }
 
 #[tokio::test]
+async fn a_removal_takes_no_more_than_was_consented_to() {
+    let host = Host::with_clone("git".as_ref()).await;
+    let spec = host.spec("topic");
+    host.add(&spec).await.expect("added");
+    std::fs::write(spec.path.join("new"), "").unwrap();
+    let consented = Some(host.probe(&spec).await.unsaved());
+    let remove = || host.perform(reconciler::op::Op::RemoveWorktree { spec: spec.clone(), consented });
+    // Somebody works on after the plan was made.
+    std::fs::write(spec.path.join("newer"), "").unwrap();
+    let error = remove().await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Stale);
+    assert!(error.message.ends_with("has 2 changed or untracked files, more than was consented to"), "{error}");
+    assert!(spec.path.join("newer").exists());
+    std::fs::remove_file(spec.path.join("newer")).unwrap();
+    host.run_in(&spec.path, &["commit", "-q", "--allow-empty", "-m", "local"]);
+    assert!(remove().await.unwrap_err().message.contains("1 commit that is on no remote, more than"));
+    host.run_in(&spec.path, &["push", "-q", "origin", "topic"]);
+    remove().await.expect("what was consented to");
+    assert_eq!(host.place(&spec).await, Observed::Absent);
+}
+
+#[tokio::test]
 async fn edits_of_files_that_git_was_told_not_to_look_at_are_seen() {
     for program in gits() {
         let host = Host::with_clone(&program).await;

@@ -101,7 +101,7 @@ fn hostile_values_stay_inside_their_line() {
     let change = Change {
         resource: ResourceId::new("container", "x\n+ container/forged"),
         fields,
-        loses: vec![Loss { what: "a\rb".into(), detail: String::new(), consent: "c".into() }],
+        loses: vec![Loss { what: "a\rb".into(), detail: String::new(), count: None, consent: "c".into() }],
         ..sample::change(Action::Replace, "container", "x")
     };
     let plan = Plan {

@@ -11,13 +11,17 @@ use crate::spec::MountOrigin;
 
 /// Writable layer, exec sessions and memory.
 pub fn of_removal(context: &mut PlanContext<'_>, id: &ResourceId, container: &ContainerFacts) -> Vec<Loss> {
-    let consent = id.to_string();
     let mut losses = of_stop(context, id, container);
-    let loss = |detail: String| Loss { what: "writable layer".to_owned(), detail, consent: consent.clone() };
     if let Some(probe) = context.probes.containers.get(&container.id) {
         let ContainerProbe { changed_files, changed_bytes, exec_sessions: _, tmpfs: _, restart: _, unknown: _ } = probe;
         if *changed_files > 0 {
-            losses.insert(0, loss(format!("{}, {}", count(*changed_files, "file"), bytes(*changed_bytes))));
+            let loss = Loss {
+                what: "writable layer".to_owned(),
+                detail: format!("{}, {}", count(*changed_files, "file"), bytes(*changed_bytes)),
+                count: Some(*changed_files),
+                consent: id.to_string(),
+            };
+            losses.insert(0, loss);
         }
     }
     losses
@@ -35,17 +39,20 @@ pub fn of_stop(context: &mut PlanContext<'_>, id: &ResourceId, container: &Conta
     let sessions = probe.exec_sessions.iter().map(|command| Loss {
         what: "exec session".to_owned(),
         detail: command.clone(),
+        count: None,
         consent: consent.clone(),
     });
     let memory = probe.tmpfs.iter().filter(|(_, (files, _))| *files > 0).map(|(target, (files, size))| Loss {
         what: "tmpfs".to_owned(),
         detail: format!("{}: {}, {}", target.display(), count(*files, "file"), bytes(*size)),
+        count: Some(*files),
         consent: consent.clone(),
     });
     // What could not be looked at may be lost: nobody can say that it is not.
     let unknown = probe.unknown.iter().map(|why| Loss {
         what: "what could not be looked at".to_owned(),
         detail: why.clone(),
+        count: None,
         consent: consent.clone(),
     });
     sessions.chain(memory).chain(unknown).collect()
