@@ -4,15 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::facts::{ContainerFacts, ImageFacts, ObjectFacts, Snapshot};
 use crate::kinds::image;
-use crate::resource::{Labels, Naming, is_short, label};
+use crate::resource::{Labels, Naming, is_short, label, sha256, short};
 
 /// Containers of one project that `sbx` made, by sandbox.
 #[derive(Debug, Default)]
 pub struct OwnedContainers<'a> {
-    /// Under its own name, or renamed by somebody.
+    /// Under its own name.
     pub current: BTreeMap<&'a str, &'a ContainerFacts>,
     /// Made to take over, left by a run that was cut short.
     pub successor: BTreeMap<&'a str, &'a ContainerFacts>,
+    /// With our labels, when nothing has the name they lead to: renamed by somebody, or a clone whose original is gone.
+    /// Labels and what the engine tells are the same for both, so neither is touched.
+    pub strays: BTreeMap<&'a str, &'a ContainerFacts>,
     /// Builders left by a run that was cut short.
     pub builders: Vec<&'a ContainerFacts>,
     /// Sandboxes that are stopped on purpose.
@@ -35,7 +38,7 @@ pub fn is_labelled(snapshot: &Snapshot, container: &ContainerFacts) -> bool {
 ///
 /// # Guarantees
 /// A container whose labels come from its image is in none of the groups, nor is one that copies the labels of a
-/// container that has the proper name.
+/// container that has the proper name. What is to be changed or removed has the name that its labels lead to.
 pub fn containers<'a>(snapshot: &'a Snapshot, naming: &Naming) -> OwnedContainers<'a> {
     let markers = snapshot.volumes.iter().filter(|volume| is_ours(volume, naming, STOP_MARKER));
     let mut owned = OwnedContainers {
@@ -51,7 +54,7 @@ pub fn containers<'a>(snapshot: &'a Snapshot, naming: &Naming) -> OwnedContainer
         }
         let Some(name) = container.labels.get(label::NAME) else { continue };
         match container.labels.get(label::KIND).map(String::as_str) {
-            Some(BUILDER) => owned.builders.push(container),
+            Some(BUILDER) if is_builder(container, naming, name) => owned.builders.push(container),
             Some("container") if container.name == naming.object(name) => {
                 owned.current.insert(name, container);
             }
@@ -63,10 +66,22 @@ pub fn containers<'a>(snapshot: &'a Snapshot, naming: &Naming) -> OwnedContainer
         }
     }
     for (name, container) in strays {
-        // Renamed, when nothing has the proper name; a clone, which copies every label, when something has.
-        owned.current.entry(name).or_insert(container);
+        // A clone copies every label: beside the original it is somebody's experiment.
+        if !owned.current.contains_key(name.as_str()) {
+            owned.strays.insert(name, container);
+        }
     }
     owned
+}
+
+fn is_builder(container: &ContainerFacts, naming: &Naming, image: &str) -> bool {
+    let hash = container.labels.get(label::HASH);
+    hash.is_some_and(|hash| container.name == naming.object(&builder(&naming.image(image, hash))))
+}
+
+/// Name, below the project's, of the container in which the commands of the image `tag` are run.
+pub fn builder(tag: &str) -> String {
+    format!("builder.{}", short(&sha256(tag.as_bytes())))
 }
 
 /// Whether a volume, network or secret is ours: project, kind, a uid, and the name that these labels lead to.

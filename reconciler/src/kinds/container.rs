@@ -91,6 +91,8 @@ struct Comparison<'a> {
     object: String,
     current: Option<&'a ContainerFacts>,
     successor: Option<&'a ContainerFacts>,
+    /// See [`ownership::OwnedContainers::strays`].
+    stray: Option<&'a ContainerFacts>,
     /// What [`Self::current`] was made from; null when it cannot be read, or nothing is there.
     applied: Cow<'a, Value>,
     marked: bool,
@@ -103,7 +105,8 @@ impl<'a> Comparison<'a> {
         let marked = context.containers.stopped.contains(name);
         let current = context.containers.current.get(name).copied();
         let successor = context.containers.successor.get(name).copied();
-        let observed = [current, successor].into_iter().flatten().map(summary).collect::<Vec<_>>();
+        let stray = context.containers.strays.get(name).copied();
+        let observed = [current, successor, stray].into_iter().flatten().map(summary).collect::<Vec<_>>();
         context.rests_on(
             &desired.id,
             Some(desired),
@@ -116,6 +119,7 @@ impl<'a> Comparison<'a> {
             object: context.naming.object(name),
             current,
             successor,
+            stray,
             applied: current.map_or(Cow::Owned(Value::Null), |current| applied(desired, current)),
             marked,
             wanted: context.options.intents.get(name).copied().unwrap_or(if marked {
@@ -135,6 +139,7 @@ impl<'a> Comparison<'a> {
             object: self.object.clone(),
             current: Some(container),
             successor: None,
+            stray: None,
             applied: applied(self.desired, container),
             marked: self.marked,
             wanted: self.wanted,
@@ -142,10 +147,16 @@ impl<'a> Comparison<'a> {
     }
 
     fn change(&self, context: &mut PlanContext<'_>) -> Change {
+        if let Some(stray) = self.stray {
+            return Change::of(self.desired, Action::Forbidden).because(format!(
+                "{} carries our labels under another name: `podman rename {} {}` if it was renamed, remove it if not",
+                stray.name, stray.name, self.object
+            ));
+        }
         if context.options.state_only {
             return self.state_only(context);
         }
-        if self.current.is_none_or(|current| current.name != self.object)
+        if self.current.is_none()
             && let Some(forbidden) = self.name_is_held(context, &self.object)
         {
             return forbidden;
@@ -280,8 +291,7 @@ impl<'a> Comparison<'a> {
         change.unchanged = diff::leaves(&self.desired.spec);
         let id = current.id.clone();
         if current.name != self.object {
-            change.drift = true;
-            change = change.because(format!("renamed to {} outside", current.name)).step(
+            change = change.step(
                 format!("rename {} to {}", current.name, self.object),
                 Op::RenameContainer { container: id.clone(), to: self.object.clone() },
             );
@@ -432,6 +442,13 @@ fn leftovers(context: &mut PlanContext<'_>) -> Vec<Change> {
         change.loses = loss::of_removal(context, &id, container);
         change.fields = diff::deleted(&applied_spec(container));
         changes.push(change);
+    }
+    for (name, stray) in owned.strays.iter().filter(|(name, _)| !names.contains(**name)) {
+        context.warn(
+            "stray",
+            format!("{} carries the labels of sandbox {name} under another name; it is left alone", stray.name),
+            format!("remove it if nobody needs it: podman rm {}", stray.name),
+        );
     }
     for builder in &owned.builders {
         let key = builder.id.get(..12).unwrap_or(&builder.id);

@@ -53,7 +53,7 @@ fn a_stop_on_purpose_outlives_applies_and_a_start_ends_it() {
 }
 
 #[test]
-fn a_clone_of_ours_is_somebody_elses_and_a_renamed_one_is_ours() {
+fn a_clone_of_ours_is_somebody_elses_also_when_the_original_is_gone() {
     let mut bench = Bench::new();
     let shape = one(plain());
     bench.converge(&shape);
@@ -64,12 +64,50 @@ fn a_clone_of_ours_is_somebody_elses_and_a_renamed_one_is_ours() {
     let options = PlanOptions { destroy: Some(Destroy::default()), ..PlanOptions::default() };
     let plan = bench.plan(&shape, &options);
     assert!(!serde_json::to_string(&plan).expect("serializes").contains(&clone), "a step names the clone");
-    // Beside it: the same labels on a container whose proper name nobody has are ours.
-    bench.backend.world().containers.remove(&clone);
-    bench.backend.world().containers.get_mut(&ours.id).expect("there").facts.name = "renamed".into();
-    let plan = bench.plan(&shape, &PlanOptions::default());
-    assert_eq!(change_of(&plan, "container/api").because, ["renamed to renamed outside"]);
+    // With the original gone it could as well be that one, renamed: nothing tells them apart.
+    let original = bench.backend.world().containers.remove(&ours.id).expect("there");
+    let stop = PlanOptions {
+        intents: BTreeMap::from([("api".to_owned(), Intent::Stopped)]),
+        targets: ["api".to_owned()].into(),
+        state_only: true,
+        ..PlanOptions::default()
+    };
+    for options in [PlanOptions::default(), stop] {
+        let plan = bench.plan(&shape, &options);
+        let change = change_of(&plan, "container/api");
+        assert_eq!(change.action, Action::Forbidden);
+        assert!(change.because[0].starts_with("acme_api-clone carries our labels under another name"), "{change:#?}");
+    }
+    let plan = bench.plan(&shape, &PlanOptions { destroy: Some(Destroy::default()), ..PlanOptions::default() });
+    assert!(!serde_json::to_string(&plan.changes).expect("serializes").contains(&clone), "a step names the clone");
+    assert!(plan.warnings.iter().any(|notice| notice.code == "sbx::stray"), "{plan:#?}");
+    assert_eq!(bench.backend.world().containers.keys().collect::<Vec<_>>(), [&clone]);
+    // Beside it: renamed back it is ours.
+    bench.backend.world().containers.clear();
+    bench.backend.world().containers.insert(ours.id, original);
+    bench.settled(&shape);
+}
+
+#[test]
+fn only_a_builder_that_has_the_name_of_one_is_removed() {
+    let mut bench = Bench::new();
+    let shape = one(Variant { image: "derived", ..plain() });
     bench.converge(&shape);
+    let (mut labels, tag) = {
+        let world = bench.backend.world();
+        let image = world.images.values().find(|image| image.labels.contains_key(label::BASE)).expect("set up");
+        (image.labels.clone(), image.tags[0].clone())
+    };
+    labels.insert(label::KIND.to_owned(), crate::ownership::BUILDER.to_owned());
+    labels.insert(label::UID.to_owned(), "of the run that was cut short".to_owned());
+    let name = format!("acme_{}", crate::ownership::builder(&tag));
+    let left = bench.backend.world().add_container(&name, labels.clone(), "base");
+    let theirs = bench.backend.world().add_container("experiment", labels, "base");
+    let plan = bench.plan(&shape, &PlanOptions::default());
+    let text = serde_json::to_string(&plan.changes).expect("serializes");
+    assert!(text.contains(&left) && !text.contains(&theirs), "{text}");
+    bench.converge(&shape);
+    assert!(bench.backend.world().containers.contains_key(&theirs));
 }
 
 #[test]

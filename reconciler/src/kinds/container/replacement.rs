@@ -74,7 +74,6 @@ impl Comparison<'_> {
         }
         let mut change = taken_over.in_place(context, successor);
         change.action = Action::Replace;
-        change.drift = false;
         change.because = vec![format!("a replacement was cut short, and {} runs", successor.name)];
         if let Some(Difference { because, fields, unchanged }) = difference {
             change.because.extend(because);

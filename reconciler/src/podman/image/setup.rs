@@ -11,12 +11,13 @@ use serde::Serialize;
 use super::{Tail, split_tag};
 use crate::backend::{BackendError, ErrorKind};
 use crate::kinds::policy::{LISTENER, passing};
+use crate::ownership;
 use crate::podman::client::{LONG_SILENCE, SLOW, with_query};
 use crate::podman::create::{Mount, bind};
 use crate::podman::exec::ExecSpec;
 use crate::podman::logs::Output;
 use crate::podman::{Podman, Progress};
-use crate::resource::{Labels, Naming, label, sha256, short};
+use crate::resource::{Labels, Naming, label};
 use crate::spec::{ImageUse, NewObject};
 
 /// How long the daemon may take until it serves a builder.
@@ -79,7 +80,7 @@ impl Podman {
         }
         let project = object.labels.get(label::PROJECT).cloned().unwrap_or_default();
         let naming = Naming::new(project.as_str());
-        let own = format!("builder.{}", short(&sha256(object.name.as_bytes())));
+        let own = ownership::builder(&object.name);
         let name = naming.object(&own);
         if let Some(left) = self.reader().find_container(&name).await? {
             let labels = &left.config.labels;
