@@ -79,9 +79,27 @@ pub struct ContainerFacts {
     /// Seconds since the epoch of the last start, 0 when never.
     pub started_at: i64,
     /// Ceilings in force, read from the kernel; only for running containers of a local engine.
-    pub limits: Observed<LimitSpec>,
+    pub limits: Observed<LimitFacts>,
     /// Bind targets whose source has been replaced by another file since the start.
     pub replaced_binds: Vec<PathBuf>,
+}
+
+/// Ceilings in force, each where its controller can be read; `None` is no ceiling.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitFacts {
+    /// Thousandths of a CPU.
+    pub cpus_milli: Observed<Option<u64>>,
+    /// Bytes.
+    pub memory: Observed<Option<u64>>,
+    /// Processes and threads.
+    pub pids: Observed<Option<u64>>,
+}
+
+impl From<LimitSpec> for LimitFacts {
+    fn from(LimitSpec { cpus_milli, memory, pids }: LimitSpec) -> Self {
+        let [cpus_milli, memory, pids] = [cpus_milli, memory, pids].map(Observed::Present);
+        Self { cpus_milli, memory, pids }
+    }
 }
 
 /// An image of the engine.

@@ -13,7 +13,7 @@ use schema::config::{
 use schema::policy::{HeaderValue, Policy, Rule};
 use tokio::sync::watch;
 
-use crate::facts::{Observed, State, WorktreePlace};
+use crate::facts::{LimitFacts, Observed, State, WorktreePlace};
 use crate::host_facts::HostFacts;
 use crate::kinds::container::applied_spec;
 use crate::options::{Destroy, Intent, PlanOptions};
@@ -322,7 +322,7 @@ impl Bench {
             Edit::Pause => container.facts.state = State::Paused,
             Edit::Limits => {
                 container.facts.limits =
-                    Observed::Present(LimitSpec { cpus_milli: None, memory: Some(4096), pids: Some(7) });
+                    Observed::Present(LimitSpec { cpus_milli: None, memory: Some(4096), pids: Some(7) }.into());
             }
             Edit::Restart => container.restart = "on-failure".into(),
             Edit::Disconnect => container.facts.networks.clear(),

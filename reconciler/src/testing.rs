@@ -131,7 +131,7 @@ impl World {
             mount_targets: Vec::new(),
             pid: 1,
             started_at: 0,
-            limits: Observed::Present(LimitSpec::default()),
+            limits: Observed::Present(LimitSpec::default().into()),
             replaced_binds: Vec::new(),
         };
         let (restart, probe) = ("no".to_owned(), ContainerProbe::default());
@@ -181,7 +181,7 @@ impl World {
         let container = self.container(&id)?;
         container.facts.state = State::Created;
         container.facts.networks = networks;
-        container.facts.limits = Observed::Present(spec.limits);
+        container.facts.limits = Observed::Present(spec.limits.into());
         container.restart.clone_from(&spec.restart);
         container.broken = broken;
         Ok(())
@@ -482,7 +482,7 @@ impl MemoryBackend {
             }
             Op::UpdateContainer { container, limits, restart } => {
                 let container = world.container(container)?;
-                container.facts.limits = Observed::Present(*limits);
+                container.facts.limits = Observed::Present((*limits).into());
                 if let Some(restart) = restart {
                     container.restart.clone_from(restart);
                 }

@@ -11,11 +11,10 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::facts::Observed;
-use crate::spec::LimitSpec;
+use crate::facts::{LimitFacts, Observed};
 
 /// The ceilings in force for the container `id` whose PID 1 is `pid`.
-pub(crate) fn limits(pid: u32, id: &str) -> Observed<LimitSpec> {
+pub(crate) fn limits(pid: u32, id: &str) -> Observed<LimitFacts> {
     let mut buffer = [0; 16 * 1024];
     let path = format!("/proc/{pid}/cgroup");
     let groups = match read_whole(Path::new(&path), &mut buffer) {
@@ -25,15 +24,22 @@ pub(crate) fn limits(pid: u32, id: &str) -> Observed<LimitSpec> {
     if !groups.contains(id) {
         return Observed::Unknown("its control group is not named after it".to_owned());
     }
-    let memory = read_control(groups, "memory", "memory.limit_in_bytes", "memory.max");
-    let pids = read_control(groups, "pids", "pids.max", "pids.max");
-    match (cpu(groups), memory, pids) {
-        (Ok(cpus_milli), Ok(memory), Ok(pids)) => {
-            Observed::Present(LimitSpec { cpus_milli, memory: memory.filter(|bytes| *bytes < UNLIMITED), pids })
-        }
-        (Err(why), ..) | (_, Err(why), _) | (_, _, Err(why)) => Observed::Unknown(why),
+    Observed::Present(ceilings(Path::new(GROUPS), groups))
+}
+
+/// Each by itself: a user's engine may have been given some controllers and not others.
+fn ceilings(root: &Path, groups: &str) -> LimitFacts {
+    let memory = read_control(root, groups, "memory", "memory.limit_in_bytes", "memory.max");
+    let known = |read: Result<Option<u64>, String>| read.map_or_else(Observed::Unknown, Observed::Present);
+    LimitFacts {
+        cpus_milli: known(cpu(root, groups)),
+        memory: known(memory.map(|memory| memory.filter(|bytes| *bytes < UNLIMITED))),
+        pids: known(read_control(root, groups, "pids", "pids.max", "pids.max")),
     }
 }
+
+/// Where control groups are mounted.
+const GROUPS: &str = "/sys/fs/cgroup";
 
 /// cgroup v1 writes "no ceiling" as the largest multiple of the page size.
 const UNLIMITED: u64 = 1 << 60;
@@ -42,13 +48,13 @@ fn number(text: &str) -> Option<u64> {
     text.trim().parse().ok()
 }
 
-fn cpu(groups: &str) -> Result<Option<u64>, String> {
-    if let Some(dir) = v1_dir(groups, "cpu") {
+fn cpu(root: &Path, groups: &str) -> Result<Option<u64>, String> {
+    if let Some(dir) = v1_dir(root, groups, "cpu") {
         let quota = read_line(&dir.join("cpu.cfs_quota_us"), number)?;
         let period = read_line(&dir.join("cpu.cfs_period_us"), number)?;
         return Ok(quota.zip(period).and_then(|(quota, period)| milli(quota, period)));
     }
-    read_line(&v2_dir(groups)?.join("cpu.max"), |text| {
+    read_line(&v2_dir(root, groups)?.join("cpu.max"), |text| {
         let (quota, period) = text.split_once(' ')?;
         milli(number(quota)?, number(period)?)
     })
@@ -59,10 +65,10 @@ fn milli(quota: u64, period: u64) -> Option<u64> {
     (period > 0).then(|| (quota * 1000 + period / 2) / period)
 }
 
-fn read_control(groups: &str, controller: &str, v1: &str, v2: &str) -> Result<Option<u64>, String> {
-    match v1_dir(groups, controller) {
+fn read_control(root: &Path, groups: &str, controller: &str, v1: &str, v2: &str) -> Result<Option<u64>, String> {
+    match v1_dir(root, groups, controller) {
         Some(dir) => read_line(&dir.join(v1), number),
-        None => read_line(&v2_dir(groups)?.join(v2), number),
+        None => read_line(&v2_dir(root, groups)?.join(v2), number),
     }
 }
 
@@ -91,25 +97,25 @@ fn read_whole<'b>(path: &Path, buffer: &'b mut [u8]) -> std::io::Result<&'b str>
 }
 
 /// Directory of a v1 controller, when the process is in one of its own there.
-fn v1_dir(groups: &str, controller: &str) -> Option<PathBuf> {
+fn v1_dir(root: &Path, groups: &str, controller: &str) -> Option<PathBuf> {
     groups.lines().find_map(|line| {
         let mut parts = line.splitn(3, ':');
         let (_, names, path) = (parts.next()?, parts.next()?, parts.next()?);
         names.split(',').any(|name| name == controller).then(|| {
             // Joined controllers are mounted under both names.
-            Path::new("/sys/fs/cgroup").join(controller).join(path.trim_start_matches('/'))
+            root.join(controller).join(path.trim_start_matches('/'))
         })
     })
 }
 
-fn v2_dir(groups: &str) -> Result<PathBuf, String> {
+fn v2_dir(root: &Path, groups: &str) -> Result<PathBuf, String> {
     let path = groups.lines().find_map(|line| line.strip_prefix("0::")).ok_or("no unified control group")?;
-    Ok(Path::new("/sys/fs/cgroup").join(path.trim_start_matches('/')))
+    Ok(root.join(path.trim_start_matches('/')))
 }
 
 /// Which ceilings an engine on this host can enforce.
 pub(crate) fn controllers(rootless: Option<u32>) -> Vec<String> {
-    let root = Path::new("/sys/fs/cgroup");
+    let root = Path::new(GROUPS);
     let unified = match rootless {
         None => root.join("cgroup.controllers"),
         Some(uid) => root.join(format!("user.slice/user-{uid}.slice/user@{uid}.service/cgroup.controllers")),
@@ -268,9 +274,22 @@ mod tests {
     #[test]
     fn groups_of_both_versions() {
         let hybrid = "4:memory:/libpod_parent/libpod-ab\n1:cpu,cpuacct:/libpod_parent/libpod-ab\n0::/x\n";
-        assert_eq!(v1_dir(hybrid, "cpu"), Some(PathBuf::from("/sys/fs/cgroup/cpu/libpod_parent/libpod-ab")));
-        assert_eq!(v1_dir(hybrid, "pids"), None);
-        assert_eq!(v2_dir("0::/a/b\n"), Ok(PathBuf::from("/sys/fs/cgroup/a/b")));
+        let root = Path::new(GROUPS);
+        assert_eq!(v1_dir(root, hybrid, "cpu"), Some(PathBuf::from("/sys/fs/cgroup/cpu/libpod_parent/libpod-ab")));
+        assert_eq!(v1_dir(root, hybrid, "pids"), None);
+        assert_eq!(v2_dir(root, "0::/a/b\n"), Ok(PathBuf::from("/sys/fs/cgroup/a/b")));
+    }
+
+    #[test]
+    fn a_controller_that_was_not_given_hides_no_other() {
+        let root = tempfile::tempdir().expect("a directory");
+        let group = root.path().join("user.slice/libpod-ab");
+        fs::create_dir_all(&group).expect("made");
+        fs::write(group.join("memory.max"), "4096\n").expect("written");
+        fs::write(group.join("pids.max"), "max\n").expect("written");
+        let LimitFacts { cpus_milli, memory, pids } = ceilings(root.path(), "0::/user.slice/libpod-ab\n");
+        assert!(matches!(&cpus_milli, Observed::Unknown(why) if why.contains("cpu.max")), "{cpus_milli:?}");
+        assert_eq!((memory, pids), (Observed::Present(Some(4096)), Observed::Present(None)));
     }
 
     #[test]

@@ -458,6 +458,30 @@ fn a_stop_and_a_restart_ask_for_what_is_in_memory() {
 }
 
 #[test]
+fn a_ceiling_that_cannot_be_read_hides_no_other_and_is_not_set_for_ever() {
+    let mut bench = Bench::new();
+    let with = |memory| one(Variant { memory: Some(memory), pids: Some(100), ..plain() });
+    bench.converge(&with(1 << 30));
+    bench.converge(&with(2 << 30));
+    let ceilings = |bench: &Bench, pids: u64| {
+        for container in bench.backend.world().containers.values_mut() {
+            container.facts.limits = Observed::Present(LimitFacts {
+                memory: Observed::Unknown("no controller".into()),
+                ..LimitSpec { cpus_milli: None, memory: None, pids: Some(pids) }.into()
+            });
+        }
+    };
+    // The label still says what it was made with; only what is known to be in force counts.
+    ceilings(&bench, 100);
+    bench.settled(&with(2 << 30));
+    ceilings(&bench, 7);
+    let plan = bench.plan(&with(2 << 30), &PlanOptions::default());
+    let change = change_of(&plan, "container/api");
+    let fields: Vec<_> = change.fields.iter().map(|field| field.path.as_str()).collect();
+    assert_eq!((change.action, fields.as_slice()), (Action::Update, &["limits.pids"][..]), "{change:#?}");
+}
+
+#[test]
 fn what_was_made_from_a_base_that_moved_is_made_anew() {
     let mut bench = Bench::new();
     let shape = one(Variant { image: "derived", ..plain() });

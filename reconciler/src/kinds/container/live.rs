@@ -3,7 +3,7 @@
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 
-use crate::facts::{ContainerFacts, EngineFacts, Observed};
+use crate::facts::{ContainerFacts, EngineFacts, LimitFacts, Observed};
 use crate::kinds::PlanContext;
 use crate::op::Op;
 use crate::plan::{Change, FieldChange};
@@ -79,21 +79,24 @@ pub fn ceilings(
     }
     let applied = LimitSpec::deserialize(&applied["limits"]).unwrap_or_default();
     let in_force = match &current.limits {
-        Observed::Present(limits) if !fresh => *limits,
-        _ => applied,
+        Observed::Present(limits) if !fresh => limits.clone(),
+        _ => LimitFacts::from(applied),
     };
     let LimitSpec { cpus_milli, memory, pids } = spec.limits;
     // Kernels keep memory in pages.
-    let page = |bytes: Option<u64>| bytes.map(|bytes| bytes / 4096);
+    let page =
+        |path: &str, value: Option<u64>| value.map(|value| if path == "limits.memory" { value / 4096 } else { value });
     let rows = [
-        ("limits.cpus_milli", applied.cpus_milli, in_force.cpus_milli, cpus_milli, in_force.cpus_milli == cpus_milli),
-        ("limits.memory", applied.memory, in_force.memory, memory, page(in_force.memory) == page(memory)),
-        ("limits.pids", applied.pids, in_force.pids, pids, in_force.pids == pids),
+        ("limits.cpus_milli", applied.cpus_milli, in_force.cpus_milli, cpus_milli),
+        ("limits.memory", applied.memory, in_force.memory, memory),
+        ("limits.pids", applied.pids, in_force.pids, pids),
     ];
     let mut differs = false;
-    for (path, applied, before, after, same) in rows {
+    for (path, applied, before, after) in rows {
+        // What cannot be read is not compared: set once more, it would be no better known.
+        let Observed::Present(before) = before else { continue };
         // Without a ceiling of ours the engine's own default holds, whatever it is.
-        if same || (after.is_none() && applied.is_none()) {
+        if page(path, before) == page(path, after) || (after.is_none() && applied.is_none()) {
             continue;
         }
         differs = true;
