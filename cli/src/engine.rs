@@ -373,4 +373,8 @@ impl Perform for Acting<'_> {
             },
         }
     }
+
+    async fn settle(&self) {
+        self.podman.settle().await;
+    }
 }

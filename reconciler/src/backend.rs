@@ -23,6 +23,9 @@ pub type Progress<'a> = &'a (dyn Fn(&str) + Send + Sync);
 pub trait Perform: Observe {
     /// Performs one operation to its end. `progress` is told about long ones, in words for people.
     async fn perform(&self, op: &Op, progress: Progress<'_>) -> Result<(), BackendError>;
+
+    /// Waits until what operations left that were dropped before their end is removed.
+    async fn settle(&self) {}
 }
 
 /// What went wrong, as far as it decides what happens next.

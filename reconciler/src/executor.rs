@@ -89,6 +89,10 @@ pub async fn execute(
         }
         endings.insert(&change.resource, run.ended(change, ending));
     }
+    // A step that ran out of time was dropped where it stood; what it had made goes before anybody is told of the end.
+    if tokio::time::timeout(options.step_timeout, backend.settle()).await.is_err() {
+        tracing::warn!("what was given up is not all removed; the next apply does that");
+    }
     // Left over: an interrupt, or an order that cannot be met, which planning excludes.
     for change in waiting {
         endings.insert(&change.resource, run.ended(change, Ending::NotTried { waited_for: None }));

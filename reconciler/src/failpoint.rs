@@ -73,4 +73,8 @@ impl<B: Perform> Perform for Mortal<B> {
         self.die_if(true, operation);
         outcome
     }
+
+    async fn settle(&self) {
+        self.inner.settle().await;
+    }
 }

@@ -6,10 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::task::JoinSet;
 
 use crate::backend::{BackendError, ErrorKind, Observe, Perform, Progress, SecretSource};
 use crate::facts::{EngineFacts, Observed, ProbeQuery, Probes, Query, Snapshot};
@@ -60,6 +61,8 @@ struct Shared {
     load: tokio::sync::Mutex<()>,
     /// A list of containers that was begun before anybody asked.
     ahead: std::sync::Mutex<Option<snapshot::Ahead>>,
+    /// Removes what operations left that were given up.
+    tidying: std::sync::Mutex<JoinSet<()>>,
 }
 
 impl fmt::Debug for Shared {
@@ -78,8 +81,8 @@ impl Reader {
         let facts = engine_facts(&connection).await?;
         let api = podman_api::Podman::unix(connection.client.socket());
         let keep_id = Turn::before(&connection.address(), &options.runtime_dir);
-        let (load, ahead) = Default::default();
-        Ok(Self { shared: Arc::new(Shared { connection, api, facts, keep_id, load, ahead }) })
+        let (load, ahead, tidying) = Default::default();
+        Ok(Self { shared: Arc::new(Shared { connection, api, facts, keep_id, load, ahead, tidying }) })
     }
 
     /// What is known of the engine itself.
@@ -143,6 +146,10 @@ impl Podman {
 
     fn api(&self) -> &podman_api::Podman {
         self.reader.api()
+    }
+
+    fn tidying(&self) -> MutexGuard<'_, JoinSet<()>> {
+        self.reader.shared.tidying.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn secret_source(&self) -> &dyn SecretSource {
@@ -264,5 +271,10 @@ impl Perform for Podman {
                 Err(BackendError::new(ErrorKind::Failed, "this operation is git's, not the engine's"))
             }
         }
+    }
+
+    async fn settle(&self) {
+        let mut tidying = std::mem::take(&mut *self.tidying());
+        while tidying.join_next().await.is_some() {}
     }
 }

@@ -22,6 +22,7 @@ use crate::spec::{ImageSpec, NewObject};
 
 mod archive;
 mod build;
+mod scaffold;
 mod setup;
 mod upload;
 

@@ -1,6 +1,7 @@
 //! One case each: states that a generator seldom makes, and what the plan says about them.
 
 use super::*;
+use crate::backend::BackendError;
 
 pub(super) fn one(variant: Variant) -> Shape {
     (vec![Some(variant), None, None], 0)
@@ -599,4 +600,45 @@ fn what_was_applied_and_is_gone_was_removed_by_somebody() {
     assert!(bench.plan(&one(Variant { env: 1, ..plain() }), &refresh(&applied)).is_empty());
     assert!(bench.apply(&shape, &refresh(&applied)).is_done());
     bench.settled(&shape);
+}
+
+/// Never comes to an end, and has to tidy after that.
+#[derive(Default)]
+struct Endless {
+    inner: MemoryBackend,
+    tidy: std::sync::atomic::AtomicBool,
+}
+
+#[async_trait::async_trait]
+impl crate::backend::Observe for Endless {
+    async fn snapshot(&self, query: &crate::facts::Query) -> Result<crate::facts::Snapshot, BackendError> {
+        self.inner.snapshot(query).await
+    }
+
+    async fn probe(&self, query: &crate::facts::ProbeQuery) -> Result<crate::facts::Probes, BackendError> {
+        self.inner.probe(query).await
+    }
+}
+
+#[async_trait::async_trait]
+impl crate::backend::Perform for Endless {
+    async fn perform(&self, _: &crate::op::Op, _: crate::backend::Progress<'_>) -> Result<(), BackendError> {
+        std::future::pending().await
+    }
+
+    async fn settle(&self) {
+        self.tidy.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn what_ran_out_of_time_is_tidied_before_the_end() {
+    let plan = Bench::new().plan(&one(plain()), &PlanOptions::default());
+    let backend = Endless::default();
+    let (_keep, stop) = watch::channel(false);
+    let soon = std::time::Duration::from_millis(20);
+    let options = ExecuteOptions { step_timeout: soon, transfer_timeout: soon, ..ExecuteOptions::default() };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    assert!(!runtime.block_on(execute(&plan, &backend, &options, stop, &|_| {})).is_done());
+    assert!(backend.tidy.load(std::sync::atomic::Ordering::Relaxed));
 }

@@ -8,6 +8,7 @@ use hyper::Method;
 use schema::policy::Policy;
 use serde::Serialize;
 
+use super::scaffold::Scaffold;
 use super::{Tail, split_tag};
 use crate::backend::{BackendError, ErrorKind};
 use crate::kinds::policy::{LISTENER, passing};
@@ -62,8 +63,8 @@ impl Podman {
     /// Runs `commands` one by one as root of a container made of `from`, and commits it.
     ///
     /// # Guarantees
-    /// The container is removed whatever happens; one that a killed run left is found by its name and label and
-    /// removed first.
+    /// The container is removed whatever happens, also when this is given up; one that a killed run left is found by its
+    /// name and label and removed first.
     pub(super) async fn set_up(
         &self,
         object: &NewObject,
@@ -118,22 +119,17 @@ impl Podman {
         };
         let uid = object.labels.get(label::UID).cloned().unwrap_or_default();
         let held = policy.map(|policy| passing(&naming, &own, policy, uid));
+        let scaffold = Scaffold::new(self, &name, &labels, held.as_ref().map(|held| held.name.as_str()));
         // Before anybody can see the container: from its first moment there is something to hold it to.
         if let Some(held) = &held {
             self.create_volume(held).await?;
         }
         let made = async {
             self.client().post("/containers/create", &builder, SLOW).await?;
-            let result = self.run_and_commit(&name, object, commands, held.is_some(), progress).await;
-            let removed = self.discard_container(&name).await;
-            result.and(removed)
+            self.run_and_commit(&name, object, commands, held.is_some(), progress).await
         }
         .await;
-        let forgotten = match &held {
-            Some(held) => self.remove_volume(&held.name).await,
-            None => Ok(()),
-        };
-        made.and(forgotten)
+        made.and(scaffold.take_down().await)
     }
 
     /// Waits until the daemon has taken on the network of `builder`: its listener is there, and was made after the rules.
