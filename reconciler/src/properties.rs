@@ -26,6 +26,8 @@ use crate::{ExecuteOptions, execute, prepare};
 
 mod cases;
 mod older;
+mod others;
+mod replacements;
 mod worktrees;
 
 const SANDBOXES: [&str; 3] = ["api", "web", "worker"];

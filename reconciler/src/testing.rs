@@ -211,10 +211,6 @@ impl World {
         });
         self.daemon = Some(served.collect());
     }
-
-    fn worktree(facts: WorktreeFacts) -> WorktreePlace {
-        WorktreePlace::Worktree(facts)
-    }
 }
 
 fn conflict(name: &str) -> BackendError {
@@ -437,7 +433,7 @@ impl MemoryBackend {
                     ignored: Some(0),
                     unpushed: Some(0),
                 };
-                world.worktrees.insert(spec.path.clone(), World::worktree(facts));
+                world.worktrees.insert(spec.path.clone(), WorktreePlace::Worktree(facts));
             }
             Op::RemoveWorktree { spec, .. } => {
                 world.worktrees.remove(&spec.path);
