@@ -150,5 +150,21 @@ on_every_engine! {
         engine.expect_nothing_to_do();
         engine.apply();
         assert!(engine.containers().contains_key("experiment"));
+        // So is a copy that somebody keeps beside our images.
+        let copy = "localhost/sbx/demo/backup:v1";
+        engine.podman(&["commit", "--quiet", "demo_dev", copy]);
+        engine.expect_nothing_to_do();
+        engine.apply();
+        engine.podman(&["image", "exists", copy]);
+        // With the original gone nothing tells whether it is that one: it stays, and no other is made beside it.
+        engine.podman(&["rm", "--force", "--time", "0", "demo_dev"]);
+        assert_eq!(text(&engine.planned_for("container/dev")["action"]), "forbidden");
+        // It is attached to the network, which the engine does not give up then.
+        let left = engine.sbx(&["destroy", "--auto-approve"]).run().expect_code(1);
+        assert!(left.stdout.contains("experiment carries the labels of sandbox dev"), "{}", left.stdout);
+        assert!(engine.containers().contains_key("experiment"));
+        engine.podman(&["image", "exists", copy]);
+        engine.podman(&["rm", "--force", "--time", "0", "experiment"]);
+        engine.converge();
     }
 }
