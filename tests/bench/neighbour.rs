@@ -77,6 +77,16 @@ print('ready', flush=True)
 while True: time.sleep(60)
 ";
 
+/// As much of the machine, and nothing of the daemon: what another program costs by running at all.
+const COMPUTING: &str = "
+import threading
+def work():
+    while True: sum(range(1000))
+for _ in range(5): threading.Thread(target=work, daemon=True).start()
+print('ready', flush=True)
+threading.Event().wait()
+";
+
 /// A program in a sandbox that has said that it is ready.
 struct Inside<'e> {
     running: Running<'e>,
@@ -130,26 +140,32 @@ pub fn hostile(scale: &Scale, report: &mut Report) {
     let count = if scale.smoke { 20 } else { 2000 };
     let mut quiet = Inside::start(&engine, &file, "quiet", QUIET);
     quiet.measure(count);
-    let [mut alone, mut beside] = [const { [Times(Vec::new()), Times(Vec::new())] }; 2];
+    let [mut alone, mut computing, mut beside] = [const { [Times(Vec::new()), Times(Vec::new())] }; 3];
     for _ in 0..scale.rounds(9) {
-        let times = quiet.measure(count);
-        alone.iter_mut().zip(times).for_each(|(all, time)| all.0.push(time));
-        let hostile = Inside::start(&engine, &file, "hostile", HOSTILE);
-        let times = quiet.measure(count);
-        beside.iter_mut().zip(times).for_each(|(all, time)| all.0.push(time));
-        drop(hostile);
-        // What was started in the sandbox outlives who started it.
-        project::sbx(&engine, &file, &["exec", "-T", "hostile"]).args(["--", "pkill", "python3"]).run();
-        wait_for("the hostile one's end", Duration::from_secs(10), || {
-            let left = project::sbx(&engine, &file, &["exec", "-T", "hostile"]).args(["--", "pgrep", "python3"]).run();
-            (left.code == 1).then_some(())
-        });
+        let mut take = |all: &mut [Times; 2]| {
+            all.iter_mut().zip(quiet.measure(count)).for_each(|(all, time)| all.0.push(time));
+        };
+        take(&mut alone);
+        for (program, all) in [(COMPUTING, &mut computing), (HOSTILE, &mut beside)] {
+            let other = Inside::start(&engine, &file, "hostile", program);
+            take(all);
+            drop(other);
+            // What was started in the sandbox outlives who started it.
+            project::sbx(&engine, &file, &["exec", "-T", "hostile"]).args(["--", "pkill", "python3"]).run();
+            wait_for("the other one's end", Duration::from_secs(10), || {
+                let left = project::sbx(&engine, &file, &["exec", "-T", "hostile"]);
+                (left.args(["--", "pgrep", "python3"]).run().code == 1).then_some(())
+            });
+        }
     }
     let mut rows = Vec::new();
-    for (what, alone, beside) in [("connection and answer", &alone[0], &beside[0]), ("name", &alone[1], &beside[1])] {
-        let ratio = beside.ratio(alone);
+    for (index, what) in ["connection and answer", "name"].into_iter().enumerate() {
+        let (alone, computing, beside) = (&alone[index], &computing[index], &beside[index]);
         rows.push(Row::new(1, format!("{what}, p99, alone"), alone));
+        let row = Row::new(2, format!("{what}, p99, beside a sandbox that only computes"), computing);
+        rows.push(row.beside("alone", computing.ratio(alone), "", true));
         let row = Row::new(2, format!("{what}, p99, beside a hostile sandbox"), beside);
+        let ratio = beside.ratio(alone);
         rows.push(row.beside("alone", ratio, "≤ 1.2 ×", ratio <= 1.2));
     }
     report.group("neighbour", "what a hostile sandbox costs its neighbour", rows);

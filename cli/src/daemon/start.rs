@@ -35,6 +35,9 @@ const KEPT: [&str; 10] = [
 /// The same, by what they begin with.
 const KEPT_PREFIXES: [&str; 4] = ["XDG_", "CONTAINERS_", "PODMAN_", "LC_"];
 
+/// How many places memory is taken from. The C library has eight for each processor, and each keeps what was freed.
+pub const ARENAS: (&str, &str) = ("MALLOC_ARENA_MAX", "2");
+
 /// A connection to a daemon that is not older than this program; starts one where there is none.
 pub async fn ensure(place: &Place) -> Result<Client, Failure> {
     match Client::connect(&place.socket(), &super::version()).await {
@@ -104,6 +107,7 @@ fn spawn(place: &Place) -> Result<Child, Failure> {
     command
         .env_clear()
         .envs(environment())
+        .env(ARENAS.0, ARENAS.1)
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

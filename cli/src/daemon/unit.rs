@@ -27,6 +27,7 @@ pub fn text(program: &Path, place: &Place, system: bool) -> String {
     if let Some(url) = &place.engine_url {
         line.push_str(&format!(" --engine-url {}", quoted(url)));
     }
+    let (arenas, most) = super::start::ARENAS;
     let target = if system { "multi-user.target" } else { "default.target" };
     format!(
         "{MARK}
@@ -46,6 +47,7 @@ RestartPreventExitStatus=75
 RestartSec=500ms
 WatchdogSec=30s
 UMask=0077
+Environment={arenas}={most}
 LimitNOFILE=65536
 # An engine's service that the daemon started ends by itself; what runs in sandboxes is not the daemon's to end.
 KillMode=mixed
