@@ -25,7 +25,7 @@ use tokio::time::timeout;
 
 use crate::audit::Spoken;
 use crate::defence::Defence;
-use crate::detect::{Detected, Detector};
+use crate::detect::{self, Detected, Detector};
 use crate::dial::DialError;
 use crate::handover;
 use crate::refuse::{self, read_some};
@@ -44,6 +44,8 @@ struct Opening<C> {
     /// What the client said so far.
     first: Vec<u8>,
     detector: Detector,
+    /// Whether HTTP could pass: if not, nobody waits for bytes to become that.
+    may_be_http: bool,
     /// What a place among the connections that are not established yet is held by.
     place: Option<OwnedSemaphorePermit>,
 }
@@ -102,7 +104,8 @@ async fn serve_with<C: Channel>(
     place: Option<OwnedSemaphorePermit>,
     server: Option<TcpStream>,
 ) {
-    let mut opening = Opening { client, session, first, detector: Detector::default(), place };
+    let may_be_http = inspect.lets_pass(session.port, Speech::Http);
+    let mut opening = Opening { client, session, first, detector: Detector::default(), may_be_http, place };
     let dialled = |server: Option<TcpStream>| server.map(|server| (server, Direction::default()));
     if inspect == Inspect::Nothing {
         return opening.go(None, dialled(server)).await;
@@ -123,11 +126,14 @@ async fn serve_with<C: Channel>(
 impl<C: Channel> Opening<C> {
     /// Looks at what the client says, for no longer than `patience`.
     async fn look(&mut self, patience: Duration) -> Seen {
-        let Self { client, session, first, detector, .. } = self;
+        let Self { client, session, first, detector, may_be_http, .. } = self;
         let looking = async {
             loop {
                 if let Some(detected) = detector.look(first) {
                     return Seen::As(detected);
+                }
+                if !*may_be_http && detect::is_text(first) {
+                    return Seen::As(Detected::Opaque);
                 }
                 first.reserve(CHUNK);
                 match read_some(client, first).await {

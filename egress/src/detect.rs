@@ -91,6 +91,11 @@ impl Detector {
     }
 }
 
+/// Whether bytes, of which it is not clear yet what they are, can be no TLS of any kind.
+pub(crate) fn is_text(bytes: &[u8]) -> bool {
+    bytes.first().is_some_and(|first| *first != 0x16 && first & 0x80 == 0)
+}
+
 fn by_line(line: &[u8]) -> Detected {
     let versioned = line.windows(5).any(|text| text.eq_ignore_ascii_case(b"HTTP/"));
     // HTTP/0.9 has no version, and its servers read the host from a whole URL.
