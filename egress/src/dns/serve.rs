@@ -1,10 +1,11 @@
 //! Questions over UDP and TCP.
 
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use quinn_udp::{RecvMeta, UdpSockRef, UdpSocketState};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -14,7 +15,7 @@ use crate::tasks::Tasks;
 use crate::throttle::Pace;
 
 /// Questions answered in a row before others have their turn.
-const BATCH: usize = 32;
+const BATCH: usize = 16;
 
 /// How long nobody is answered when there are too many questions. What the socket cannot hold meanwhile is dropped by the
 /// kernel, at the expense of whoever sends it.
@@ -25,9 +26,10 @@ const LATER: usize = 256;
 
 /// Answers datagrams, for as long as it is polled.
 pub(crate) async fn serve_udp(socket: &Arc<UdpSocket>, resolver: &Arc<Mutex<Resolver>>, tasks: &Tasks) {
+    let Ok(state) = UdpSocketState::new(UdpSockRef::from(&**socket)) else { return };
     let places = Arc::new(Semaphore::new(LATER));
     // Longer ones are answered as what they are: malformed.
-    let mut request = [0; MAX_MESSAGE + 1];
+    let mut requests = vec![[0; MAX_MESSAGE + 1]; BATCH];
     let mut response = Vec::with_capacity(512);
     loop {
         if socket.readable().await.is_err() {
@@ -39,17 +41,24 @@ pub(crate) async fn serve_udp(socket: &Arc<UdpSocket>, resolver: &Arc<Mutex<Reso
             let mut resolver = lock(resolver);
             resolver.refresh();
             let now = Instant::now();
-            for _ in 0..BATCH {
-                let (length, client) = match socket.try_recv_from(&mut request) {
-                    Ok(received) => received,
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        more = false;
-                        break;
-                    }
-                    // What an earlier answer met: nobody listens any more.
-                    Err(_) => continue,
-                };
-                match resolver.answer(&request[..length], &mut response, now) {
+            let mut meta = [RecvMeta::default(); BATCH];
+            let mut received = 0;
+            // An error is what an earlier answer met: nobody listens any more.
+            let _ = socket.try_io(Interest::READABLE, || {
+                let mut buffers = requests.iter_mut().map(|request| IoSliceMut::new(request));
+                let mut buffers: [IoSliceMut<'_>; BATCH] =
+                    std::array::from_fn(|_| buffers.next().unwrap_or_else(|| IoSliceMut::new(&mut [])));
+                received = state.recv(UdpSockRef::from(&**socket), &mut buffers, &mut meta)?;
+                // There are no more, which asking once more would only say.
+                if received < BATCH { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+            });
+            more &= received == BATCH;
+            let datagrams = requests.iter().zip(&meta[..received]).flat_map(|(request, meta)| {
+                // Several of one sender may come as one.
+                request[..meta.len].chunks(meta.stride.max(1)).map(|datagram| (datagram, meta.addr))
+            });
+            for (request, client) in datagrams {
+                match resolver.answer(request, &mut response, now) {
                     Reply::Silence => {}
                     Reply::TooMany => {
                         too_many = true;

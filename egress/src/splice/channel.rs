@@ -24,15 +24,18 @@ pub(crate) trait Channel: AsyncRead + AsyncWrite + AsFd + Unpin + Send + Sync + 
     /// Reads into the spare capacity of `buffer`; 0 at the end.
     fn read_some(&self, buffer: &mut Vec<u8>) -> io::Result<usize> {
         let room = buffer.capacity() - buffer.len();
-        let read = self.attempt(Interest::READABLE, || {
-            Ok(rustix::net::recv(self, rustix::buffer::spare_capacity(buffer), RecvFlags::DONTWAIT)
-                .map(|(read, _)| read)?)
-        })?;
-        if 0 < read && read < room {
-            // There is nothing more: what comes next, the end as well, is told anew. Asking would only say so.
-            let _ = self.attempt(Interest::READABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
-        }
-        Ok(read)
+        let mut taken = None;
+        let attempted = self.attempt(Interest::READABLE, || {
+            let (read, _) = rustix::net::recv(self, rustix::buffer::spare_capacity(buffer), RecvFlags::DONTWAIT)?;
+            taken = Some(read);
+            if 0 < read && read < room {
+                // There is nothing more: what comes next, the end as well, is told anew. Asking would only say so. It has to
+                // be said within the attempt, so that what is told meanwhile is not taken for what was told before it.
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            Ok(read)
+        });
+        taken.map_or(attempted, Ok)
     }
 
     /// Writes some of `bytes`.
