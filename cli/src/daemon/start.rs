@@ -35,8 +35,10 @@ const KEPT: [&str; 10] = [
 /// The same, by what they begin with.
 const KEPT_PREFIXES: [&str; 4] = ["XDG_", "CONTAINERS_", "PODMAN_", "LC_"];
 
-/// How many places memory is taken from. The C library has eight for each processor, and each keeps what was freed.
-pub const ARENAS: (&str, &str) = ("MALLOC_ARENA_MAX", "2");
+/// What the C library is told about memory. It has eight places for each processor to take it from, each of which keeps what
+/// was freed, and more and more of it; a daemon that reads long answers now and then needs little in between.
+pub const MEMORY: [(&str, &str); 3] =
+    [("MALLOC_ARENA_MAX", "2"), ("MALLOC_TRIM_THRESHOLD_", "131072"), ("MALLOC_MMAP_THRESHOLD_", "131072")];
 
 /// A connection to a daemon that is not older than this program; starts one where there is none.
 pub async fn ensure(place: &Place) -> Result<Client, Failure> {
@@ -107,7 +109,7 @@ fn spawn(place: &Place) -> Result<Child, Failure> {
     command
         .env_clear()
         .envs(environment())
-        .env(ARENAS.0, ARENAS.1)
+        .envs(MEMORY)
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

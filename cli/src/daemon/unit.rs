@@ -27,7 +27,7 @@ pub fn text(program: &Path, place: &Place, system: bool) -> String {
     if let Some(url) = &place.engine_url {
         line.push_str(&format!(" --engine-url {}", quoted(url)));
     }
-    let (arenas, most) = super::start::ARENAS;
+    let memory = super::start::MEMORY.map(|(name, value)| format!("{name}={value}")).join(" ");
     let target = if system { "multi-user.target" } else { "default.target" };
     format!(
         "{MARK}
@@ -47,7 +47,7 @@ RestartPreventExitStatus=75
 RestartSec=500ms
 WatchdogSec=30s
 UMask=0077
-Environment={arenas}={most}
+Environment={memory}
 LimitNOFILE=65536
 # An engine's service that the daemon started ends by itself; what runs in sandboxes is not the daemon's to end.
 KillMode=mixed

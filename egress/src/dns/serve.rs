@@ -1,5 +1,6 @@
 //! Questions over UDP and TCP.
 
+use std::cell::RefCell;
 use std::io::{self, IoSliceMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -24,68 +25,85 @@ const PAUSE: Duration = Duration::from_millis(2);
 /// Questions over UDP at once whose answers have to be looked for. Further ones are asked again by whoever asked.
 const LATER: usize = 256;
 
+/// A message of a client. Longer ones are answered as what they are: malformed.
+type Message = [u8; MAX_MESSAGE + 1];
+
+thread_local! {
+    /// Of use for as long as a turn takes, and there are as many at once as there are threads.
+    static REQUESTS: RefCell<Vec<Message>> = RefCell::new(vec![[0; MAX_MESSAGE + 1]; BATCH]);
+}
+
 /// Answers datagrams, for as long as it is polled.
 pub(crate) async fn serve_udp(socket: &Arc<UdpSocket>, resolver: &Arc<Mutex<Resolver>>, tasks: &Tasks) {
     let Ok(state) = UdpSocketState::new(UdpSockRef::from(&**socket)) else { return };
     let places = Arc::new(Semaphore::new(LATER));
-    // Longer ones are answered as what they are: malformed.
-    let mut requests = vec![[0; MAX_MESSAGE + 1]; BATCH];
     let mut response = Vec::with_capacity(512);
     loop {
         if socket.readable().await.is_err() {
             return;
         }
-        let (mut more, mut too_many) = (true, false);
-        {
-            let own = resolver;
-            let mut resolver = lock(resolver);
-            resolver.refresh();
-            let now = Instant::now();
-            let mut meta = [RecvMeta::default(); BATCH];
-            let mut received = 0;
-            // An error is what an earlier answer met: nobody listens any more.
-            let _ = socket.try_io(Interest::READABLE, || {
-                let mut buffers = requests.iter_mut().map(|request| IoSliceMut::new(request));
-                let mut buffers: [IoSliceMut<'_>; BATCH] =
-                    std::array::from_fn(|_| buffers.next().unwrap_or_else(|| IoSliceMut::new(&mut [])));
-                received = state.recv(UdpSockRef::from(&**socket), &mut buffers, &mut meta)?;
-                // There are no more, which asking once more would only say.
-                if received < BATCH { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
-            });
-            more &= received == BATCH;
-            let datagrams = requests.iter().zip(&meta[..received]).flat_map(|(request, meta)| {
-                // Several of one sender may come as one.
-                request[..meta.len].chunks(meta.stride.max(1)).map(|datagram| (datagram, meta.addr))
-            });
-            for (request, client) in datagrams {
-                match resolver.answer(request, &mut response, now) {
-                    Reply::Silence => {}
-                    Reply::TooMany => {
-                        too_many = true;
-                        break;
-                    }
-                    // A client that does not take answers gets none.
-                    Reply::Ready => drop(socket.try_send_to(&response, client)),
-                    Reply::Later(later) => {
-                        let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
-                        let (socket, resolver) = (Arc::clone(socket), Arc::clone(own));
-                        tasks.spawn(async move {
-                            let found = later.meaning().await;
-                            let mut response = Vec::with_capacity(512);
-                            if lock(&resolver).finish(&later, found, &mut response) {
-                                let _ = socket.try_send_to(&response, client);
-                            }
-                            drop(place);
-                        });
-                    }
-                }
-            }
-        }
+        let turn = Turn { socket, state: &state, resolver, places: &places, tasks };
+        let (more, too_many) = REQUESTS.with_borrow_mut(|requests| turn.take(requests, &mut response));
         if too_many {
             tokio::time::sleep(PAUSE).await;
         } else if more {
             tokio::task::yield_now().await;
         }
+    }
+}
+
+/// What is needed to answer some questions.
+struct Turn<'a> {
+    socket: &'a Arc<UdpSocket>,
+    state: &'a UdpSocketState,
+    resolver: &'a Arc<Mutex<Resolver>>,
+    places: &'a Arc<Semaphore>,
+    tasks: &'a Tasks,
+}
+
+impl Turn<'_> {
+    /// Answers what has come; whether there may be more, and whether there was too much.
+    fn take(&self, requests: &mut [Message], response: &mut Vec<u8>) -> (bool, bool) {
+        let Self { socket, state, resolver: own, places, tasks } = *self;
+        let mut resolver = lock(own);
+        resolver.refresh();
+        let now = Instant::now();
+        let mut meta = [RecvMeta::default(); BATCH];
+        let mut received = 0;
+        // An error is what an earlier answer met: nobody listens any more.
+        let _ = socket.try_io(Interest::READABLE, || {
+            let mut buffers = requests.iter_mut().map(|request| IoSliceMut::new(request));
+            let mut buffers: [IoSliceMut<'_>; BATCH] =
+                std::array::from_fn(|_| buffers.next().unwrap_or_else(|| IoSliceMut::new(&mut [])));
+            received = state.recv(UdpSockRef::from(&**socket), &mut buffers, &mut meta)?;
+            // There are no more, which asking once more would only say.
+            if received < BATCH { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        });
+        let datagrams = requests.iter().zip(&meta[..received]).flat_map(|(request, meta)| {
+            // Several of one sender may come as one.
+            request[..meta.len].chunks(meta.stride.max(1)).map(|datagram| (datagram, meta.addr))
+        });
+        for (request, client) in datagrams {
+            match resolver.answer(request, response, now) {
+                Reply::Silence => {}
+                Reply::TooMany => return (true, true),
+                // A client that does not take answers gets none.
+                Reply::Ready => drop(socket.try_send_to(response, client)),
+                Reply::Later(later) => {
+                    let Ok(place) = Arc::clone(places).try_acquire_owned() else { continue };
+                    let (socket, resolver) = (Arc::clone(socket), Arc::clone(own));
+                    tasks.spawn(async move {
+                        let found = later.meaning().await;
+                        let mut response = Vec::with_capacity(512);
+                        if lock(&resolver).finish(&later, found, &mut response) {
+                            let _ = socket.try_send_to(&response, client);
+                        }
+                        drop(place);
+                    });
+                }
+            }
+        }
+        (received == BATCH, false)
     }
 }
 
