@@ -101,7 +101,8 @@ pub async fn converge(
     reached.look_ahead();
     let engine = &limit.within(reached.gather(run, surroundings, config)).await?;
     if approach.saved.is_none() {
-        limit.within(pull(run, config, engine, &approach.options, limit.left())).await?;
+        // Bounded as well, and says itself which image the time was up for.
+        pull(run, config, engine, &approach.options, limit.left()).await?;
     }
     let mut prepared = limit.within(engine.prepare(config, &approach.options)).await?;
     if let Some(saved) = &approach.saved {
