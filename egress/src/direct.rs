@@ -7,7 +7,7 @@
 //! Weaker than a proxy: what is open are addresses, which names share, and nothing looks at what is said. What there is to
 //! decide is decided by the same evaluator and the same judge of addresses.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -59,8 +59,6 @@ struct State {
     today: Date,
     peers: BTreeSet<IpAddr>,
     book: Book,
-    /// Ports of each name in the book, by the generation and the day.
-    ports: HashMap<DnsName, Ports>,
     /// Ports by which hosts are grouped, in the table's order.
     groups: Vec<Ports>,
 }
@@ -109,8 +107,7 @@ impl Direct {
                 book.inherit(name, address, left, now);
             }
         }
-        let (ports, groups) = (HashMap::new(), Vec::new());
-        let state = State { generation, today, peers, book, ports, groups };
+        let state = State { generation, today, peers, book, groups: Vec::new() };
         let direct = Self { filter, state: Mutex::new(state), broken: Mutex::default() };
         let given = direct.filter.give(direct.state().table(now));
         direct.taken(given).await.map(|()| direct)
@@ -218,8 +215,7 @@ impl Direct {
             return Err(Unopened::TooMany);
         }
         let known = state.book.of(name, now);
-        let told = state.book.learn(name, &addresses, ttl, now);
-        state.ports.insert(name.clone(), ports.clone());
+        let told = state.book.learn(name, &addresses, &ports, ttl, now);
         let news = told.iter().any(|(address, _)| !known.contains(address));
         let opened = news.then(|| state.rule(&host, &ports)).flatten();
         let rules = match state.groups.iter().position(|group| *group == ports) {
@@ -273,24 +269,20 @@ impl Direct {
 impl State {
     /// The whole table, after everything that is not allowed any more was forgotten.
     fn table(&mut self, now: Instant) -> String {
-        let Self { generation, today, peers, book, ports, groups } = self;
+        let Self { generation, today, peers, book, groups } = self;
         book.forget(now);
-        ports.clear();
-        for (name, _) in book.names() {
-            ports.insert(name.clone(), openings::ports(generation, &Host::Name(name.clone()), *today));
-        }
-        let open = |name: &DnsName| ports.get(name).filter(|ports| !ports.is_empty());
-        book.retain(|name, address| {
-            open(name).is_some() && may_stay(&generation.policy, &Host::Name(name.clone()), 0, address)
-        });
+        let host = |name: &DnsName| Host::Name(name.clone());
+        book.judge(
+            |name| openings::ports(generation, &host(name), *today),
+            |name, address| may_stay(&generation.policy, &host(name), 0, address),
+        );
         let mut all: BTreeMap<Ports, (Vec<Run>, Vec<Entry>)> = openings::networks(generation, *today)
             .into_iter()
             .map(|(ports, runs)| (ports, (runs, Vec::new())))
             .collect();
         for (name, known) in book.names() {
-            let Some(ports) = open(name) else { continue };
             let left = known.addresses.iter().map(|(address, until)| (*address, until.saturating_duration_since(now)));
-            let (_, entries_of) = all.entry(ports.clone()).or_default();
+            let (_, entries_of) = all.entry(known.ports.clone()).or_default();
             entries_of.extend(entries(name, &left.collect::<Vec<_>>()));
         }
         *groups = all.keys().cloned().collect();
@@ -309,10 +301,10 @@ impl State {
     ) -> Vec<(IpAddr, Duration)> {
         let of_others = |address: &IpAddr| {
             let others = self.book.names().filter(|(other, _)| *other != name);
-            let until = others.filter_map(|(other, known)| Some((other, *known.addresses.get(address)?)));
-            until
-                .filter(|(other, _)| self.ports.get(*other) == Some(ports))
-                .map(|(_, until)| until.saturating_duration_since(now))
+            others
+                .filter(|(_, known)| known.ports == *ports)
+                .filter_map(|(_, known)| known.addresses.get(address))
+                .map(|until| until.saturating_duration_since(now))
                 .max()
                 .unwrap_or_default()
         };

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use schema::policy::DnsName;
 
+use super::openings::Ports;
+
 /// How much longer than its answer an address stays open: a flow that began at the answer's last moment has that long, and
 /// so has whoever looks names up, to come back.
 pub const GRACE: Duration = Duration::from_mins(2);
@@ -30,10 +32,18 @@ pub struct Book {
 pub struct Known {
     /// Until when each address is open.
     pub addresses: BTreeMap<IpAddr, Instant>,
+    /// At which ports, by the policy in force.
+    pub ports: Ports,
     /// Until when the answer holds.
     fresh: Instant,
     /// When it was last asked for.
     asked: Instant,
+}
+
+impl Known {
+    fn at(now: Instant) -> Self {
+        Self { addresses: BTreeMap::new(), ports: Ports::default(), fresh: now, asked: now }
+    }
 }
 
 impl Book {
@@ -43,15 +53,13 @@ impl Book {
         &mut self,
         name: &DnsName,
         addresses: &[IpAddr],
+        ports: &Ports,
         ttl: Duration,
         now: Instant,
     ) -> Vec<(IpAddr, Duration)> {
         let ttl = ttl.max(LEAST);
-        let known = self.names.entry(name.clone()).or_insert_with(|| Known {
-            addresses: BTreeMap::new(),
-            fresh: now,
-            asked: now,
-        });
+        let known = self.names.entry(name.clone()).or_insert_with(|| Known::at(now));
+        known.ports.clone_from(ports);
         known.fresh = now + ttl;
         let until = known.fresh + GRACE;
         let mut told = Vec::new();
@@ -74,8 +82,7 @@ impl Book {
 
     /// Takes what was found open, from a time before anybody remembers.
     pub fn inherit(&mut self, name: DnsName, address: IpAddr, left: Duration, now: Instant) {
-        let known =
-            self.names.entry(name).or_insert_with(|| Known { addresses: BTreeMap::new(), fresh: now, asked: now });
+        let known = self.names.entry(name).or_insert_with(|| Known::at(now));
         known.addresses.insert(address, now + left);
     }
 
@@ -94,11 +101,12 @@ impl Book {
         });
     }
 
-    /// Forgets names, and addresses of them.
-    pub fn retain(&mut self, keep: impl Fn(&DnsName, IpAddr) -> bool) {
+    /// Holds all names to another policy: `ports` are open of a name, if any, and what `keep` says of its addresses.
+    pub fn judge(&mut self, ports: impl Fn(&DnsName) -> Ports, keep: impl Fn(&DnsName, IpAddr) -> bool) {
         self.names.retain(|name, known| {
+            known.ports = ports(name);
             known.addresses.retain(|address, _| keep(name, *address));
-            !known.addresses.is_empty()
+            !known.ports.is_empty() && !known.addresses.is_empty()
         });
     }
 
@@ -147,12 +155,12 @@ mod tests {
     fn addresses_are_open_for_their_answer_and_a_grace() {
         let (now, mut book) = (Instant::now(), Book::default());
         let (a, b) = (address("192.0.2.1"), address("192.0.2.2"));
-        let told = book.learn(&name("a.example"), &[a], MINUTE, now);
+        let told = book.learn(&name("a.example"), &[a], &Ports::default(), MINUTE, now);
         assert_eq!(told, [(a, MINUTE + GRACE)]);
-        assert!(book.learn(&name("a.example"), &[a], MINUTE, now).is_empty(), "the filter knows");
+        assert!(book.learn(&name("a.example"), &[a], &Ports::default(), MINUTE, now).is_empty(), "the filter knows");
         // Another answer: the older address has its time, and no more.
         let later = now + MINUTE;
-        assert_eq!(book.learn(&name("a.example"), &[b], MINUTE, later), [(b, MINUTE + GRACE)]);
+        assert_eq!(book.learn(&name("a.example"), &[b], &Ports::default(), MINUTE, later), [(b, MINUTE + GRACE)]);
         assert_eq!(book.of(&name("a.example"), later), [a, b]);
         book.forget(now + MINUTE + GRACE);
         assert_eq!(book.of(&name("a.example"), later), [b]);
@@ -164,7 +172,7 @@ mod tests {
     fn names_that_are_wanted_are_due_when_their_answer_is_old() {
         let (now, mut book) = (Instant::now(), Book::default());
         for wanted in ["spelled.example", "a.pattern.example"] {
-            book.learn(&name(wanted), &[address("192.0.2.1")], Duration::ZERO, now);
+            book.learn(&name(wanted), &[address("192.0.2.1")], &Ports::default(), Duration::ZERO, now);
         }
         let spelled = |asked: &DnsName| *asked == name("spelled.example");
         assert!(book.due(spelled, now + LEAST / 2).is_empty());
