@@ -309,3 +309,21 @@ async fn in_bulk_nothing_is_lost_either_way() {
     let record = &world.records.wait_for(1).await[0];
     assert_eq!((record.sent, record.received), (MANY.into(), MANY.into()));
 }
+
+/// Requests on a connection that goes on: its place among those that are being opened is for the next.
+#[tokio::test]
+async fn a_connection_of_http_keeps_no_other_from_being_opened() {
+    let (server, port) = server().await;
+    let rule = testing::rule("a.example", &[port], Protocol::Http);
+    let world = world_with(testing::policy(vec![rule]), Limits { opening: 1, ..Limits::default() });
+    let request = format!("GET / HTTP/1.1\r\nHost: a.example:{port}\r\n\r\n");
+    let mut open = Vec::new();
+    for _ in 0..3 {
+        let mut client = world.connect("a.example", port).await;
+        client.write_all(request.as_bytes()).await.unwrap();
+        let mut outside = accepted(&server).await;
+        outside.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+        heard(&mut client, b"HTTP/1.1 200 OK").await;
+        open.push((client, outside));
+    }
+}
