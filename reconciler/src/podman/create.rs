@@ -4,16 +4,19 @@
 //! back from a real engine by a test.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 
 use serde::Serialize;
 
-use super::kernel;
 use crate::facts::EngineFacts;
 use crate::kinds::container::trust;
 use crate::resource::Labels;
-use crate::spec::{ContainerSpec, LimitSpec, MountOrigin, MountSpec, NetworkSpec, UsernsSpec};
+use crate::spec::{ContainerSpec, LimitSpec, NetworkSpec, UsernsSpec};
+
+mod mount;
+
+use mount::NamedVolume;
+pub(super) use mount::{Mount, bind};
 
 /// Where PID 1 is inside.
 pub(crate) const INIT: &str = "/run/sbx/init";
@@ -93,23 +96,6 @@ impl Namespace {
     fn of(nsmode: &'static str) -> Self {
         Self { nsmode, value: String::new() }
     }
-}
-
-#[derive(Serialize)]
-pub(super) struct Mount {
-    destination: String,
-    #[serde(rename = "type")]
-    kind: &'static str,
-    source: String,
-    options: Vec<String>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct NamedVolume {
-    name: String,
-    dest: String,
-    options: Vec<String>,
 }
 
 /// A file of the user's alone. Engines also offer to set a variable, but 4.3 then shows its value to whoever inspects.
@@ -291,12 +277,12 @@ impl CreateBody {
         let mut all_mounts = Vec::new();
         let mut volumes = Vec::new();
         for mount in mounts {
-            place(mount, engine, &mut all_mounts, &mut volumes);
+            mount::place(mount, engine, &mut all_mounts, &mut volumes);
         }
         let taken = |target: &str| mounts.iter().any(|mount| mount.target == Path::new(target));
         if *read_only && !taken("/run") {
             // The engine puts secrets and its own marks there.
-            all_mounts.push(tmpfs("/run".to_owned(), &["size=16m", "mode=0755"]));
+            all_mounts.push(mount::tmpfs("/run".to_owned(), &["size=16m", "mode=0755"]));
         }
         Self {
             name: name.to_owned(),
@@ -385,60 +371,6 @@ fn environment(
         env.insert(SECRET_ENV.to_owned(), places.join(":"));
     }
     env
-}
-
-fn place(mount: &MountSpec, engine: &EngineFacts, mounts: &mut Vec<Mount>, volumes: &mut Vec<NamedVolume>) {
-    let MountSpec { source, target, read_only, relabel } = mount;
-    let destination = target.display().to_string();
-    match source {
-        MountOrigin::Bind { source } => {
-            mounts.push(bind(source, destination, *read_only, relabel.as_deref()));
-            if *read_only && engine.local {
-                // "Read-only" holds for one mount, not for those below it.
-                mounts.extend(
-                    kernel::mounts_below(source)
-                        .into_iter()
-                        .map(|below| bind(&source.join(&below), target.join(&below).display().to_string(), true, None)),
-                );
-            }
-        }
-        MountOrigin::Volume { volume } => {
-            let mut options = vec!["nosuid".to_owned(), "nodev".to_owned()];
-            // What is in an image at this place may belong to root: the user owns a volume, always.
-            options.push(if *read_only { "ro" } else { "U" }.to_owned());
-            options.extend(relabel.clone());
-            volumes.push(NamedVolume { name: volume.clone(), dest: destination, options });
-        }
-        MountOrigin::Tmpfs { size, mode } => {
-            let (size, bits) = (format!("size={size}"), format!("mode={mode:04o}"));
-            let mut made = tmpfs(destination, &[&size, &bits]);
-            if mode & 0o002 == 0 {
-                made.options.push("U".to_owned());
-            }
-            if *read_only {
-                made.options.push("ro".to_owned());
-            }
-            mounts.push(made);
-        }
-    }
-}
-
-fn tmpfs(destination: String, options: &[&str]) -> Mount {
-    let fixed = ["nosuid", "nodev", "notmpcopyup"];
-    let options = fixed.iter().chain(options).map(|option| (*option).to_owned()).collect();
-    Mount { destination, kind: "tmpfs", source: "tmpfs".to_owned(), options }
-}
-
-pub(super) fn bind(source: &Path, destination: String, read_only: bool, relabel: Option<&str>) -> Mount {
-    let mut options: Vec<String> =
-        ["rbind", "rprivate", "nosuid", if read_only { "ro" } else { "rw" }].map(str::to_owned).to_vec();
-    let device = std::fs::metadata(source)
-        .is_ok_and(|metadata| metadata.file_type().is_char_device() || metadata.file_type().is_block_device());
-    if !device && !source.starts_with("/dev") {
-        options.push("nodev".to_owned());
-    }
-    options.extend(relabel.map(str::to_owned));
-    Mount { destination, kind: "bind", source: source.display().to_string(), options }
 }
 
 fn user_namespace(spec: UsernsSpec, uid: u32, gid: u32) -> (Namespace, Option<IdMappings>) {
