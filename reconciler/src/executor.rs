@@ -13,6 +13,9 @@ use crate::outcome::{Ending, Event, Outcome, Result as ChangeResult};
 use crate::plan::{Action, Change, Plan};
 use crate::resource::ResourceId;
 
+#[cfg(test)]
+mod tests;
+
 /// How a plan is carried out.
 #[derive(Debug, Clone, Copy)]
 pub struct ExecuteOptions {

@@ -278,3 +278,52 @@ impl Perform for Podman {
         while tidying.join_next().await.is_some() {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::fake::{Fake, failed};
+    use super::*;
+
+    #[tokio::test]
+    async fn a_look_that_fails_in_passing_is_taken_again() {
+        // Each address fails once, each time in another way that passes.
+        let mut seen = BTreeSet::new();
+        let fake = Fake::start(move |asked| match seen.insert(asked.to_owned()) {
+            true if asked.contains("/containers/") => failed(500, "database is locked"),
+            true => failed(503, "busy"),
+            false => Some((200, "[]".to_owned())),
+        })
+        .await;
+        let reader = fake.podman.reader();
+        let snapshot = reader.snapshot(&Query { project: "acme".to_owned(), ..Query::default() }).await.expect("looks");
+        assert_eq!(snapshot.containers.len() + snapshot.volumes.len() + snapshot.networks.len(), 0);
+        let probed = ["one".to_owned()].into();
+        reader.probe(&ProbeQuery { volume_names: probed, ..ProbeQuery::default() }).await.expect("looks");
+    }
+
+    #[tokio::test]
+    async fn a_look_that_fails_for_good_is_taken_once() {
+        let fake = Fake::start(|_| failed(500, "broken")).await;
+        let refused = fake.podman.reader().containers().await.expect_err("broken");
+        assert_eq!((refused.kind, refused.message.as_str()), (ErrorKind::Failed, "broken"));
+        let mut looks = 0;
+        let look = || {
+            looks += 1;
+            std::future::ready(Err::<(), _>(refused.clone()))
+        };
+        assert_eq!(patiently(look).await.expect_err("broken").kind, ErrorKind::Failed);
+        assert_eq!(looks, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn patience_has_an_end() {
+        let begun = tokio::time::Instant::now();
+        let mut looks = Vec::new();
+        let look = || {
+            looks.push(begun.elapsed().as_millis());
+            std::future::ready(Err::<(), _>(BackendError::new(ErrorKind::Transient, "busy")))
+        };
+        assert_eq!(patiently(look).await.expect_err("busy").kind, ErrorKind::Transient);
+        assert_eq!(looks, [0, 100, 300, 700]);
+    }
+}
