@@ -31,6 +31,7 @@ mod lifecycle;
 mod namespaces;
 #[allow(dead_code, reason = "what tests may use, used today or not")]
 mod project;
+mod quotas;
 mod readback;
 mod registry;
 mod replace;
