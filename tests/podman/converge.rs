@@ -6,6 +6,7 @@ use std::fs;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
+use crate::engine::{Engine, Kind};
 use crate::on_every_engine;
 
 const QUICKSTART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/quickstart.yaml");
@@ -53,24 +54,6 @@ on_every_engine! {
         assert!(finished.stderr.contains("127.0.0.1:1"), "{}", finished.stderr);
     }
 
-    /// The engine neither stops nor starts nor removes a paused container.
-    fn paused_sandboxes_go_on_and_go_away(engine) {
-        if engine.kind().is_rootless() {
-            // On version 1 of control groups their containers have none that could be frozen.
-            return;
-        }
-        engine.configure("defaults: { image: host }\nsandboxes: { api: { home: { tmpfs: 16MiB } } }");
-        engine.converge();
-        engine.shell("api", "echo mine > ~/mine");
-        engine.podman(&["pause", "demo_api"]);
-        engine.converge();
-        assert_eq!(engine.shell("api", "cat ~/mine"), "mine");
-        engine.podman(&["pause", "demo_api"]);
-        engine.sbx(&["destroy", "--auto-approve"]).run().expect_code(73);
-        engine.sbx(&["destroy", "--auto-approve", "--accept-loss", "container/api"]).run().expect_code(0);
-        assert!(engine.containers().is_empty());
-    }
-
     /// Every kind at once, and then edits of every kind.
     fn edits_converge(engine) {
         engine.write("token", "first");
@@ -115,8 +98,9 @@ on_every_engine! {
         assert_eq!(kept.iter().filter(|key| key.starts_with("secret")).count(), 1, "the old value went: {kept:?}");
     }
 
-    /// Random configurations one after the other on the same engine, as people edit: each converges in one apply, some
-    /// are cut short by a failing step first, and what others own stays as it is.
+    /// Random configurations one after the other on the same engine, as people edit. Before some a sandbox never comes up,
+    /// some are killed at any operation, and somebody stops, disconnects or removes what is there before and after that:
+    /// at most two applies converge, and what others own stays as it is.
     fn random_edits_converge(engine) {
         let image = engine.import_busybox();
         let theirs = ["--label", "sbx.project=demo", "--label", "sbx.kind=container", "--label", "sbx.name=api"];
@@ -131,20 +115,92 @@ on_every_engine! {
 
         let cases = Config { cases: 6, failure_persistence: None, max_shrink_iters: 0, ..Config::default() };
         let mut runner = TestRunner::new(cases);
+        let drawn = (any_configuration(), any::<bool>(), any_kill(), [any_meddling(), any_meddling()]);
         runner
-            .run(&(any_configuration(), any::<bool>()), |(body, fails)| {
+            .run(&drawn, |(body, fails, kill, [first, second])| {
+                meddle(engine, first);
                 if fails {
                     // A program that is not there keeps one sandbox from ever being ready; the rest is done.
                     engine.configure(&format!("{body}  broken: {{ image: host, command: [/no/such/program] }}\n"));
                     engine.try_apply(ACCEPT).expect_code(1);
                 }
                 engine.configure(&body);
-                engine.try_apply(ACCEPT).expect_code(0);
+                if let Some(point) = kill {
+                    let killed = engine.sbx(&["apply", "--auto-approve"]).args(ACCEPT).env("SBX_FAILPOINT", &point).run();
+                    // Where it did not get that far, or has no such points, it ran through.
+                    assert!(killed.code == 137 || killed.code == 0, "{point}: {} {}", killed.code, killed.stderr);
+                }
+                meddle(engine, second);
+                if engine.try_apply(ACCEPT).code != 0 {
+                    engine.try_apply(ACCEPT).expect_code(0);
+                }
                 engine.expect_nothing_to_do();
                 assert_eq!(foreign(engine.state()), before);
                 Ok(())
             })
             .unwrap();
+    }
+}
+
+/// The engine neither stops nor starts nor removes a paused container. Rootful only: without version 2 of control groups,
+/// and a part of them that is theirs, containers of ordinary users have none that could be frozen.
+fn paused_sandboxes_go_on_and_go_away(kind: Kind) {
+    let engine = Engine::start(kind);
+    engine.configure("defaults: { image: host }\nsandboxes: { api: { home: { tmpfs: 16MiB } } }");
+    engine.converge();
+    engine.shell("api", "echo mine > ~/mine");
+    engine.podman(&["pause", "demo_api"]);
+    engine.converge();
+    assert_eq!(engine.shell("api", "cat ~/mine"), "mine");
+    engine.podman(&["pause", "demo_api"]);
+    engine.sbx(&["destroy", "--auto-approve"]).run().expect_code(73);
+    engine.sbx(&["destroy", "--auto-approve", "--accept-loss", "container/api"]).run().expect_code(0);
+    assert!(engine.containers().is_empty());
+}
+
+#[test]
+fn paused_sandboxes_go_on_and_go_away_rootful_4() {
+    paused_sandboxes_go_on_and_go_away(Kind::Rootful4);
+}
+
+#[test]
+fn paused_sandboxes_go_on_and_go_away_rootful_5() {
+    paused_sandboxes_go_on_and_go_away(Kind::Rootful5);
+}
+
+/// What somebody does behind the back of `sbx`.
+#[derive(Debug, Clone, Copy)]
+enum Meddling {
+    Stop,
+    Disconnect,
+    Remove,
+}
+
+/// To one of the project's containers, whichever there are.
+fn any_meddling() -> impl Strategy<Value = Option<(Meddling, usize)>> {
+    let what = prop::sample::select(vec![Meddling::Stop, Meddling::Disconnect, Meddling::Remove]);
+    prop::option::of((what, 0..6_usize))
+}
+
+/// Where `sbx` is killed, if it is.
+fn any_kill() -> impl Strategy<Value = Option<String>> {
+    let point = (any::<bool>(), 0..8_u8);
+    prop::option::weighted(0.8, point.prop_map(|(after, n)| format!("{}:{n}", if after { "after" } else { "before" })))
+}
+
+fn meddle(engine: &Engine, meddling: Option<(Meddling, usize)>) {
+    let Some((what, index)) = meddling else { return };
+    let containers: Vec<String> = engine.containers().into_keys().filter(|name| name.starts_with("demo_")).collect();
+    let Some(name) = (!containers.is_empty()).then(|| &containers[index % containers.len()]) else { return };
+    let networks = engine.get(&format!("/containers/{name}/json"))["NetworkSettings"]["Networks"].clone();
+    let network =
+        networks.as_object().and_then(|networks| networks.keys().find(|network| network.starts_with("demo_")));
+    match (what, network) {
+        (Meddling::Disconnect, Some(network)) => {
+            engine.podman(&["network", "disconnect", "--force", network, name]);
+        }
+        (Meddling::Stop | Meddling::Disconnect, _) => drop(engine.podman(&["stop", "--time", "1", name])),
+        (Meddling::Remove, _) => drop(engine.podman(&["rm", "--force", "--time", "1", name])),
     }
 }
 
