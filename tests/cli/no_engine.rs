@@ -1,4 +1,5 @@
-use std::os::unix::net::UnixListener;
+use std::io::Read as _;
+use std::os::unix::net::{UnixListener, UnixStream};
 
 use insta::assert_snapshot;
 
@@ -38,11 +39,26 @@ fn as_json() {
 
 #[test]
 fn none_anywhere_and_nothing_to_start_one_with() {
-    // Rootful sockets of this machine are looked at too; only their absence makes this a test.
-    if std::os::unix::net::UnixStream::connect("/run/podman/podman.sock").is_ok() {
-        return;
-    }
-    assert_snapshot!(Place::with(GOOD).run("plan"));
+    // The machine's own engine is covered, in a view of the file system that is the command's alone.
+    assert_snapshot!(Place::with(GOOD).run_in_a_view_of_its_own("mount -t tmpfs none /run", "plan"));
+}
+
+#[test]
+fn one_at_the_usual_place_is_asked() {
+    // Beside the above: the same view, with something there that listens, and hangs up.
+    let place = Place::with(GOOD);
+    let listener = UnixListener::bind(place.work().join("podman.sock")).unwrap();
+    let asked = std::thread::spawn(move || {
+        let mut first = [0; 4];
+        let read = listener.accept().unwrap().0.read_exact(&mut first);
+        read.is_ok_and(|()| first == *b"GET ")
+    });
+    let script = "mount -t tmpfs none /run; mkdir /run/podman; mount --bind . /run/podman";
+    let shown = place.run_in_a_view_of_its_own(script, "plan");
+    assert!(shown.starts_with("exit: 69\n"), "{shown}");
+    // Where nobody asked, this ends the waiting.
+    drop(UnixStream::connect(place.work().join("podman.sock")));
+    assert!(asked.join().unwrap(), "{shown}");
 }
 
 #[test]
