@@ -123,7 +123,9 @@ on_every_engine! {
             let plan = engine.sbx(&["plan", "--json"]).run().stdout;
             assert!(plan.contains("sbx::limits-unsupported"), "{plan}");
         } else {
-            assert_ne!(made.stdout.trim(), "60", "{}", made.stderr);
+            let count: u32 = made.stdout.trim().parse().unwrap_or_else(|e| panic!("{e}: {made:?}"));
+            // PID 1, its helper for this session and python itself are among the 32.
+            assert!((1..32).contains(&count), "{made:?}");
         }
     }
 
@@ -178,7 +180,7 @@ on_every_engine! {
 /// An image of nothing but one program still gets PID 1, a user and a home.
 #[test]
 fn a_scratch_image_runs() {
-    let engine = Engine::rootless();
+    let engine = Engine::start(Kind::Rootless4);
     let root = engine.project().join("root");
     std::fs::create_dir_all(root.join("bin")).unwrap();
     std::fs::copy("/bin/busybox", root.join("bin/sh")).unwrap();
