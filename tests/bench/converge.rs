@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::engine::Engine;
+use crate::engine::{Engine, Kind};
 use crate::project::{self, LIST};
 use crate::recorder::{Recorder, Request};
 use crate::report::{Report, Row};
@@ -13,7 +13,7 @@ use crate::{Scale, http};
 /// `apply` beside raw calls; the image is there, the containers are not.
 pub fn from_nothing(scale: &Scale, report: &mut Report) {
     let sandboxes = scale.sandboxes(20);
-    let engine = Engine::rootful();
+    let engine = Engine::start(Kind::Rootful4);
     let file = engine.write("sandboxes.yaml", project::text(sandboxes));
     let recorder = Recorder::start(engine.dir().join("run/recorded.sock"), &engine.socket());
     project::apply(&engine, &file).env("CONTAINER_HOST", recorder.url()).run().expect_code(0);

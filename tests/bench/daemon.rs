@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::engine::Engine;
+use crate::engine::{Engine, Kind};
 use crate::recorder::{Recorder, Request};
 use crate::report::{Figure, Report, Row};
 use crate::stopwatch::{in_turns, time_process};
@@ -36,7 +36,7 @@ const CUT: &str = "{ host: cut.test, ports: [7002], protocol: tcp }";
 
 /// P4: `apply` of one more sandbox, which has a policy, until its command runs, beside `podman run` of what it is made of.
 pub fn start(scale: &Scale, report: &mut Report) {
-    let engine = Engine::rootful();
+    let engine = Engine::start(Kind::Rootful4);
     let command = "command: [sleep, infinity]";
     let create = recorded_create(&engine);
     let write = |sandboxes| engine.write("sandboxes.yaml", text(sandboxes, command, KEPT));
@@ -116,7 +116,7 @@ fn recorded_create(engine: &Engine) -> Request {
 
 /// P11: memory of the daemon that serves fifty sandboxes, and of PID 1 in one of them.
 pub fn memory(scale: &Scale, report: &mut Report) {
-    let engine = Engine::rootful();
+    let engine = Engine::start(Kind::Rootful4);
     let sandboxes = scale.sandboxes(50);
     let file = engine.write("sandboxes.yaml", text(sandboxes, "", KEPT));
     project::apply(&engine, &file).run().expect_code(0);
@@ -140,7 +140,7 @@ pub fn memory(scale: &Scale, report: &mut Report) {
 /// P12: half of five hundred open flows are allowed no more.
 pub fn live(scale: &Scale, report: &mut Report) {
     let flows = if scale.smoke { 4 } else { 500 };
-    let engine = Engine::rootful();
+    let engine = Engine::start(Kind::Rootful4);
     let both = format!("{KEPT}, {CUT}");
     let file = engine.write("sandboxes.yaml", text(1, "", &both));
     project::apply(&engine, &file).run().expect_code(0);

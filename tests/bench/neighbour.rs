@@ -7,7 +7,7 @@ use std::process::{ChildStdout, Stdio};
 use std::time::Duration;
 
 use crate::Scale;
-use crate::engine::Engine;
+use crate::engine::{Engine, Kind};
 use crate::invocation::Running;
 use crate::project;
 use crate::report::{Report, Row};
@@ -123,7 +123,7 @@ impl<'e> Inside<'e> {
 
 /// In turns: alone, and beside the hostile one.
 pub fn hostile(scale: &Scale, report: &mut Report) {
-    let engine = Engine::rootful();
+    let engine = Engine::start(Kind::Rootful4);
     let listener =
         engine.namespaces().within_network(|| TcpListener::bind((SERVER, PORT))).expect("the far end is ours");
     std::thread::spawn(move || {

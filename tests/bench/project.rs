@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use crate::engine::Engine;
+use crate::engine::{Engine, Kind};
 use crate::http;
 use crate::invocation::Invocation;
 
@@ -29,7 +29,7 @@ pub fn sbx<'e>(engine: &'e Engine, file: &Path, arguments: &[&str]) -> Invocatio
 
 /// An engine on which the sandboxes of `file` run.
 pub fn converged(sandboxes: usize) -> (Engine, std::path::PathBuf) {
-    let engine = Engine::rootful();
+    let engine = Engine::start(Kind::Rootful4);
     let file = engine.write("sandboxes.yaml", text(sandboxes));
     apply(&engine, &file).run().expect_code(0);
     let listed: Vec<serde_json::Value> =

@@ -67,26 +67,6 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// The machine's own Podman, as root.
-    pub fn rootful() -> Self {
-        Self::start(Kind::Rootful4)
-    }
-
-    /// The machine's own Podman, as an ordinary user.
-    pub fn rootless() -> Self {
-        Self::start(Kind::Rootless4)
-    }
-
-    /// Podman 5, as root.
-    pub fn rootful_5() -> Self {
-        Self::start(Kind::Rootful5)
-    }
-
-    /// Podman 5, as an ordinary user.
-    pub fn rootless_5() -> Self {
-        Self::start(Kind::Rootless5)
-    }
-
     /// Starts an engine with empty storage and its API service.
     pub fn start(kind: Kind) -> Self {
         let engine = Self::without_service(kind);

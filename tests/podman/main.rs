@@ -15,21 +15,17 @@ mod direct;
 mod drift;
 #[cfg(feature = "failpoints")]
 mod egress;
-#[allow(dead_code, reason = "what tests may use, used today or not")]
 mod engine;
 mod examples;
 mod hostile;
 mod https;
-#[allow(dead_code, reason = "what tests may use, used today or not")]
 mod image;
 mod images;
-#[allow(dead_code, reason = "what tests may use, used today or not")]
 mod invocation;
 #[cfg(feature = "failpoints")]
 mod kill;
 mod lifecycle;
 mod namespaces;
-#[allow(dead_code, reason = "what tests may use, used today or not")]
 mod project;
 mod quotas;
 mod readback;
@@ -46,7 +42,6 @@ mod ssh;
 mod sudo;
 mod terminal;
 mod upstream;
-#[allow(dead_code, reason = "what tests may use, used today or not")]
 mod wait;
 mod worktrees;
 
