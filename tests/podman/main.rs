@@ -9,6 +9,7 @@ mod collisions;
 mod concurrent;
 mod contract;
 mod converge;
+mod desktop;
 mod devices;
 #[cfg(feature = "failpoints")]
 mod direct;
