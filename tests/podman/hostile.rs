@@ -3,35 +3,136 @@
 use crate::engine::{Engine, Kind};
 use crate::on_every_engine;
 
+/// Refused at line 3 of the file, by `validate` and by `apply`, in words that are short and plain whatever the name is.
+#[track_caller]
+fn expect_refused(engine: &Engine, body: &str) {
+    engine.configure(body);
+    let refused = engine.sbx(&["validate"]).run().expect_code(65).stdout;
+    let (message, excerpt) = refused.split_once(",-[").unwrap_or_else(|| panic!("{body}: {refused}"));
+    assert!(excerpt.starts_with("sandboxes.yaml:3:"), "{body}: {refused}");
+    assert!(message.len() < 400, "{body}: {message}");
+    let applied = engine.try_apply(&[]).expect_code(65);
+    for text in [&refused, &applied.stderr] {
+        assert!(!text.contains(['\0', '\u{1b}']), "{body}: {text:?}");
+    }
+}
+
 /// Names that look like others, break lines, options or directories: refused where they are written, nothing is made.
 #[test]
 fn names() {
     let engine = Engine::start(Kind::Rootless4);
-    let long = "a".repeat(300);
-    for name in
-        ["d\u{435}v", "dev\\nweb", "-dev", "../dev", "..", "dev/../../x", "Dev", "dev_web", "", "dev\\u0000", &long]
-    {
-        for body in [
+    let before = engine.state();
+    // In each place a good name passes, so that it is the name that is refused.
+    let bodies = |name: &str| {
+        [
             format!("sandboxes: {{ \"{name}\": {{ image: host }} }}"),
             format!("volumes: {{ \"{name}\": {{}} }}\nsandboxes: {{ dev: {{ image: host }} }}"),
             format!("networks: {{ \"{name}\": {{}} }}\nsandboxes: {{ dev: {{ image: host }} }}"),
-        ] {
-            engine.configure(&body);
-            let refused = engine.sbx(&["validate"]).run().expect_code(65);
-            assert!(
-                refused.stderr.contains("sandboxes.yaml:3:") || refused.stdout.contains("sandboxes.yaml:3:"),
-                "{body}: {}",
-                refused.stderr
-            );
-            assert!(!refused.stderr.contains(&long), "a long name is cut");
-            engine.try_apply(&[]).expect_code(65);
+            format!("images: {{ \"{name}\": {{ ref: 'localhost/x:1' }} }}\nsandboxes: {{ dev: {{ image: host }} }}"),
+            format!("secrets: {{ \"{name}\": {{ env: HOME }} }}\nsandboxes: {{ dev: {{ image: host }} }}"),
+            format!("profiles: {{ \"{name}\": {{ image: host }} }}\nsandboxes: {{ dev: {{ image: host }} }}"),
+        ]
+    };
+    let long = "a".repeat(300);
+    for name in [
+        "d\u{435}v",
+        "dev\\nweb",
+        "-dev",
+        "../dev",
+        "..",
+        "dev/../../x",
+        "Dev",
+        "dev_web",
+        "",
+        "dev\\u0000",
+        "dev\\e[2J",
+        "dev.next",
+        &long,
+    ] {
+        for body in bodies(name) {
+            expect_refused(&engine, &body);
         }
     }
-    assert!(engine.containers().is_empty());
     engine.write("sandboxes.yaml", "apiVersion: sbx/v1\nproject: ../other\nsandboxes: { dev: { image: host } }\n");
     engine.try_apply(&[]).expect_code(65);
-    engine.configure("sandboxes: { dev: { image: host } }");
-    engine.sbx(&["validate"]).run().expect_code(0);
+    for body in bodies("good") {
+        engine.configure(&body);
+        engine.sbx(&["validate"]).run().expect_code(0);
+    }
+    assert_eq!(engine.state(), before);
+}
+
+/// Repositories that are programs, options or somebody's password, and branches that are options or paths: refused where
+/// they are written, and none of them runs.
+#[test]
+fn repositories_and_branches() {
+    let engine = Engine::start(Kind::Rootless4);
+    let before = engine.state();
+    engine.bare_repository("origin.git");
+    let body = |repo: &str, branch: &str, base: &str| {
+        let text = |text: &str| serde_json::to_string(text).unwrap();
+        let (repo, branch, base) = (text(repo), text(branch), text(base));
+        format!(
+            "sandboxes: {{ dev: {{ image: host, worktrees: [{{ repo: {repo}, branch: {branch}, base: {base}, path: ./tree }}] }} }}"
+        )
+    };
+    let pwned = engine.project().join("pwned");
+    let touch = format!("touch {}", pwned.display());
+    let repositories = [
+        format!("ext::sh -c {}", touch.replace(' ', "% ")),
+        format!("ext::{touch}"),
+        format!("--upload-pack={touch}"),
+        "-ooops".to_owned(),
+        "fd::0".to_owned(),
+        "::x".to_owned(),
+        "https://user:password@127.0.0.1/x.git".to_owned(),
+        "ftp://127.0.0.1/x.git".to_owned(),
+        "https://127.0.0.1/a b".to_owned(),
+        "./origin.git\n./other.git".to_owned(),
+        "./origin.git\0".to_owned(),
+        "file:///x\u{1b}[2J".to_owned(),
+        String::new(),
+    ];
+    for repo in &repositories {
+        expect_refused(&engine, &body(repo, "work", "main"));
+    }
+    let long = "a".repeat(300);
+    for name in [
+        "--orphan",
+        "-b",
+        "../../escape",
+        "a..b",
+        "/a",
+        "a//b",
+        ".hidden",
+        "a.lock",
+        "a@{1}",
+        "@",
+        "HEAD",
+        "a b",
+        "a\nb",
+        "a\0",
+        "a\u{1b}[2J",
+        "a:b",
+        "a~1",
+        "",
+        &long,
+    ] {
+        expect_refused(&engine, &body("./origin.git", name, "main"));
+        expect_refused(&engine, &body("./origin.git", "work", name));
+    }
+    assert!(!pwned.exists());
+    assert!(!engine.project().join("tree").exists());
+    assert_eq!(engine.state(), before);
+
+    // Beside them: odd, and right. What a shell would take apart is one name.
+    let branch = "a;$(touch$IFS'pwned')`b`'c'&|#";
+    engine.configure(&body("./origin.git", branch, "main"));
+    engine.converge();
+    assert_eq!(engine.git("tree", &["symbolic-ref", "--short", "HEAD"]), branch);
+    let tree = engine.project().join("tree");
+    assert_eq!(engine.inside("dev", &["git", "-C", &tree.to_string_lossy(), "branch", "--show-current"]), branch);
+    assert!(!pwned.exists() && !tree.join("pwned").exists());
 }
 
 on_every_engine! {
