@@ -30,6 +30,7 @@ mod kernel;
 mod logs;
 mod object;
 mod probe;
+mod remains;
 mod served;
 mod snapshot;
 mod turn;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::engine::{Engine, Kind};
 use crate::invocation::Invocation;
+use crate::on_every_engine;
 use crate::wait::wait_for;
 
 /// Every kind of resource, each with data of the user's where it can hold some.
@@ -166,19 +167,46 @@ fn a_destroy_rootless_5() {
 /// Something that is there only while a container is made.
 #[derive(Debug)]
 enum Moment {
-    /// The engine lists it; it does not run yet.
+    /// The engine's storage has it, its list has not or has just got it.
+    Stored,
+    /// The list has it; it does not run yet.
     Listed,
     /// The same of one that is to take the place of another, which runs meanwhile.
     Successor,
 }
 
+/// Kills the engine's service, whose processes are found beforehand, once a file names the container. The moment is short:
+/// this waits for it inside, without a pause.
+const KILL_WHEN_STORED: &str = r#"
+import os, sys, time
+def is_service(pid):
+    try: return pid.isdigit() and b"system\0service" in open(f"/proc/{pid}/cmdline", "rb").read()
+    except OSError: return False
+service = [int(pid) for pid in os.listdir("/proc") if is_service(pid)]
+end = time.monotonic() + 20
+while time.monotonic() < end:
+    try:
+        if '"demo_dev"' in open(sys.argv[1]).read():
+            for pid in service: os.kill(pid, 9)
+            sys.exit(0)
+    except FileNotFoundError: pass
+sys.exit("never there")
+"#;
+
 impl Moment {
-    fn wait(&self, engine: &Engine) {
-        let name = match self {
-            Self::Listed => "demo_dev",
-            Self::Successor => "demo_dev.next",
-        };
-        wait_for(name, Duration::from_secs(20), || engine.containers().contains_key(name).then_some(()));
+    /// Waits for it, and kills the engine's service.
+    fn kill(&self, engine: &Engine, storage: &str) {
+        let limit = Duration::from_secs(20);
+        let listed = |name| wait_for(name, limit, || engine.containers().contains_key(name).then_some(()));
+        match self {
+            Self::Stored => {
+                let list = format!("{storage}/overlay-containers/containers.json");
+                engine.as_root("python3").args(["-c", KILL_WHEN_STORED, &list]).ok();
+            }
+            Self::Listed => listed("demo_dev"),
+            Self::Successor => listed("demo_dev.next"),
+        }
+        engine.kill_service();
     }
 }
 
@@ -190,14 +218,14 @@ fn the_engine_in_mid_create(kind: Kind) {
     engine.converge();
     fill(&engine);
     let data = user_data(&engine);
-    for (value, moment) in (1..).zip([Moment::Listed, Moment::Successor]) {
+    let storage = engine.podman(&["info", "--format", "{{.Store.GraphRoot}}"]);
+    for (value, moment) in (1..).zip([Moment::Stored, Moment::Listed, Moment::Successor]) {
         if !matches!(moment, Moment::Successor) {
             engine.sbx(&["destroy", "--auto-approve"]).run().expect_code(0);
         }
         engine.configure(&body(value));
         let apply = engine.sbx(&["apply", "--auto-approve"]).start();
-        moment.wait(&engine);
-        engine.kill_service();
+        moment.kill(&engine, &storage);
         let finished = apply.finish();
         assert!(finished.code == 69 || finished.code == 1, "{moment:?}: {} {}", finished.code, finished.stderr);
         assert!(finished.stderr.contains("engine"), "{moment:?}: {}", finished.stderr);
@@ -226,4 +254,40 @@ fn the_engine_in_mid_create_rootful_5() {
 #[test]
 fn the_engine_in_mid_create_rootless_5() {
     the_engine_in_mid_create(Kind::Rootless5);
+}
+
+on_every_engine! {
+    /// What the engine left in its storage is removed only if it is empty. One with something in it is somebody's, for all
+    /// that can be known of it: it stays, and it is said how to go on.
+    fn remains_with_something_in_them_stay(engine) {
+        engine.configure("sandboxes: { dev: { image: host, home: { tmpfs: 8MiB } } }");
+        let storage = engine.podman(&["info", "--format", "{{.Store.GraphRoot}}"]);
+        let layer = (0..20).find_map(|_| {
+            let apply = engine.sbx(&["apply", "--auto-approve"]).start();
+            Moment::Stored.kill(engine, &storage);
+            drop(apply.finish());
+            engine.start_service();
+            if engine.containers().is_empty() {
+                let list = engine.as_root("cat").arg(format!("{storage}/overlay-containers/containers.json")).ok();
+                let list: serde_json::Value = serde_json::from_str(&list).unwrap();
+                return Some(crate::project::text(&list[0]["layer"]).to_owned());
+            }
+            // It was a moment late.
+            if engine.try_apply(&[]).code != 0 {
+                engine.apply();
+            }
+            engine.sbx(&["destroy", "--auto-approve"]).run().expect_code(0);
+            None
+        });
+        let file = format!("{storage}/overlay/{}/diff/file", layer.expect("killed in time"));
+        engine.as_root("touch").arg(&file).ok();
+        for _ in 0..2 {
+            let refused = engine.try_apply(&[]).expect_code(1);
+            for part in ["only the engine's storage knows", "`podman rm demo_dev`"] {
+                assert!(refused.told().contains(part), "{part}: {}", refused.stderr);
+            }
+        }
+        engine.as_root("rm").arg(&file).ok();
+        engine.converge();
+    }
 }

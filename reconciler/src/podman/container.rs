@@ -48,7 +48,14 @@ impl Podman {
             UsernsSpec::KeepId => Some(self.reader().shared.keep_id.take().await),
             UsernsSpec::Private | UsernsSpec::Identity | UsernsSpec::Host => None,
         };
-        match self.client().post("/containers/create", &body, SLOW).await {
+        let create = || self.client().post("/containers/create", &body, SLOW);
+        let mut outcome = create().await;
+        if outcome.as_ref().is_err_and(|failure| failure.kind == ErrorKind::Conflict)
+            && self.clear_remains(name, &spec.image.reference).await?
+        {
+            outcome = create().await;
+        }
+        match outcome {
             Ok(answer) => {
                 let _: Made =
                     serde_json::from_slice(&answer).map_err(|error| error::malformed("containers/create", &error))?;
