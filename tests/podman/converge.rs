@@ -99,8 +99,8 @@ on_every_engine! {
     }
 
     /// Random configurations one after the other on the same engine, as people edit. Before some a sandbox never comes up,
-    /// some are killed at any operation, and somebody stops, disconnects or removes what is there before and after that:
-    /// at most two applies converge, and what others own stays as it is.
+    /// some are killed at any operation, and somebody stops, disconnects or removes what is there, before that, after that,
+    /// and when all is well: at most two applies converge, and what others own stays as it is.
     fn random_edits_converge(engine) {
         let image = engine.import_busybox();
         let theirs = ["--label", "sbx.project=demo", "--label", "sbx.kind=container", "--label", "sbx.name=api"];
@@ -115,27 +115,41 @@ on_every_engine! {
 
         let cases = Config { cases: 6, failure_persistence: None, max_shrink_iters: 0, ..Config::default() };
         let mut runner = TestRunner::new(cases);
-        let drawn = (any_configuration(), any::<bool>(), any_kill(), [any_meddling(), any_meddling()]);
+        let maybe = || prop::option::of(any_meddling());
+        let drawn = (any_configuration(), any::<bool>(), any_kill(), maybe(), maybe(), any_meddling());
         runner
-            .run(&drawn, |(body, fails, kill, [first, second])| {
-                meddle(engine, first);
+            .run(&drawn, |(body, fails, kill, before_all, after_the_kill, at_last)| {
+                if let Some(meddling) = before_all {
+                    meddle(engine, meddling);
+                }
                 if fails {
                     // A program that is not there keeps one sandbox from ever being ready; the rest is done.
                     engine.configure(&format!("{body}  broken: {{ image: host, command: [/no/such/program] }}\n"));
-                    engine.try_apply(ACCEPT).expect_code(1);
+                    let failed = engine.try_apply(ACCEPT);
+                    assert!(failed.code == 1 || revived(engine), "{} {}", failed.code, failed.stderr);
                 }
                 engine.configure(&body);
                 if let Some(point) = kill {
                     let killed = engine.sbx(&["apply", "--auto-approve"]).args(ACCEPT).env("SBX_FAILPOINT", &point).run();
                     // Where it did not get that far, or has no such points, it ran through.
-                    assert!(killed.code == 137 || killed.code == 0, "{point}: {} {}", killed.code, killed.stderr);
+                    let fine = killed.code == 137 || killed.code == 0 || revived(engine);
+                    assert!(fine, "{point}: {} {}", killed.code, killed.stderr);
                 }
-                meddle(engine, second);
-                if engine.try_apply(ACCEPT).code != 0 {
-                    engine.try_apply(ACCEPT).expect_code(0);
+                if let Some(meddling) = after_the_kill {
+                    meddle(engine, meddling);
                 }
-                engine.expect_nothing_to_do();
-                assert_eq!(foreign(engine.state()), before);
+                let converge = || {
+                    if engine.try_apply(ACCEPT).code != 0 {
+                        revived(engine);
+                        engine.try_apply(ACCEPT).expect_code(0);
+                    }
+                    engine.expect_nothing_to_do();
+                    assert_eq!(foreign(engine.state()), before);
+                };
+                converge();
+                // By nothing but this does the engine differ from the file now.
+                meddle(engine, at_last);
+                converge();
                 Ok(())
             })
             .unwrap();
@@ -168,18 +182,22 @@ fn paused_sandboxes_go_on_and_go_away_rootful_5() {
     paused_sandboxes_go_on_and_go_away(Kind::Rootful5);
 }
 
-/// What somebody does behind the back of `sbx`.
+/// What somebody does behind the back of `sbx`, and to which of the project's containers, whichever there are.
 #[derive(Debug, Clone, Copy)]
 enum Meddling {
-    Stop,
-    Disconnect,
-    Remove,
+    Stop(usize),
+    /// From a network, one that is in any.
+    Disconnect(usize),
+    Remove(usize),
 }
 
-/// To one of the project's containers, whichever there are.
-fn any_meddling() -> impl Strategy<Value = Option<(Meddling, usize)>> {
-    let what = prop::sample::select(vec![Meddling::Stop, Meddling::Disconnect, Meddling::Remove]);
-    prop::option::of((what, 0..6_usize))
+fn any_meddling() -> impl Strategy<Value = Meddling> {
+    let which = 0..6_usize;
+    prop_oneof![
+        which.clone().prop_map(Meddling::Stop),
+        which.clone().prop_map(Meddling::Disconnect),
+        which.prop_map(Meddling::Remove)
+    ]
 }
 
 /// Where `sbx` is killed, if it is.
@@ -188,19 +206,42 @@ fn any_kill() -> impl Strategy<Value = Option<String>> {
     prop::option::weighted(0.8, point.prop_map(|(after, n)| format!("{}:{n}", if after { "after" } else { "before" })))
 }
 
-fn meddle(engine: &Engine, meddling: Option<(Meddling, usize)>) {
-    let Some((what, index)) = meddling else { return };
+/// Starts the engine's service again, as systemd would, if it has crashed by itself: that of 5.4 does now and then. Whether
+/// it had.
+fn revived(engine: &Engine) -> bool {
+    let crashed = !engine.answers();
+    if crashed {
+        engine.kill_service();
+        engine.start_service();
+    }
+    crashed
+}
+
+fn meddle(engine: &Engine, meddling: Meddling) {
+    revived(engine);
     let containers: Vec<String> = engine.containers().into_keys().filter(|name| name.starts_with("demo_")).collect();
-    let Some(name) = (!containers.is_empty()).then(|| &containers[index % containers.len()]) else { return };
-    let networks = engine.get(&format!("/containers/{name}/json"))["NetworkSettings"]["Networks"].clone();
-    let network =
-        networks.as_object().and_then(|networks| networks.keys().find(|network| network.starts_with("demo_")));
-    match (what, network) {
-        (Meddling::Disconnect, Some(network)) => {
+    let networks = |name: &String| {
+        let networks = engine.get(&format!("/containers/{name}/json"))["NetworkSettings"]["Networks"].clone();
+        let names = networks.as_object().into_iter().flat_map(|networks| networks.keys().cloned()).collect::<Vec<_>>();
+        names
+            .into_iter()
+            .filter(|network| network.starts_with("demo_"))
+            .map(|network| (network, name.clone()))
+            .collect()
+    };
+    let memberships: Vec<(String, String)> = containers.iter().flat_map(|name| -> Vec<_> { networks(name) }).collect();
+    match meddling {
+        Meddling::Stop(index) if !containers.is_empty() => {
+            engine.podman(&["stop", "--time", "1", &containers[index % containers.len()]]);
+        }
+        Meddling::Disconnect(index) if !memberships.is_empty() => {
+            let (network, name) = &memberships[index % memberships.len()];
             engine.podman(&["network", "disconnect", "--force", network, name]);
         }
-        (Meddling::Stop | Meddling::Disconnect, _) => drop(engine.podman(&["stop", "--time", "1", name])),
-        (Meddling::Remove, _) => drop(engine.podman(&["rm", "--force", "--time", "1", name])),
+        Meddling::Remove(index) if !containers.is_empty() => {
+            engine.podman(&["rm", "--force", "--time", "1", &containers[index % containers.len()]]);
+        }
+        Meddling::Stop(_) | Meddling::Disconnect(_) | Meddling::Remove(_) => {}
     }
 }
 
