@@ -107,7 +107,7 @@ pub(crate) use switch::{anything, numbers, turn_off_numbers};
 mod switch {
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    use schema::policy::{HeaderEdits, HostPattern, Place, PortRange, Protocol, Rule};
+    use schema::policy::{HostPattern, PortRange, Protocol, Rule};
 
     use super::Defence;
 
@@ -144,20 +144,11 @@ mod switch {
     /// The rule that nothing is held to without [`Defence::Rules`].
     pub(crate) fn anything() -> Rule {
         Rule {
-            host: HostPattern::Any,
             ports: PortRange::ALL.to_vec(),
             protocol: Protocol::Tcp,
-            methods: Vec::new(),
-            paths: Vec::new(),
-            headers: Vec::new(),
             encoded_separators: true,
             upgrade: true,
-            timeout: None,
-            request: HeaderEdits::default(),
-            response: HeaderEdits::default(),
-            reason: None,
-            expires: None,
-            place: Place::default(),
+            ..Rule::of(HostPattern::Any)
         }
     }
 

@@ -1,7 +1,7 @@
 //! The rule that is missing.
 
 use jiff::civil::Date;
-use schema::policy::{HeaderEdits, Host, HostPattern, PathPattern, Place, PortRange, Protocol, Rule};
+use schema::policy::{Host, HostPattern, PathPattern, PortRange, Protocol, Rule};
 
 use crate::compiled::Compiled;
 use crate::judge::Wish;
@@ -42,21 +42,14 @@ pub(crate) fn rule(
         _ => Protocol::Auto,
     };
     Some(Rule {
-        host,
         ports: vec![PortRange::one(question.port)],
         protocol,
         methods: narrow.iter().map(|request| request.method.to_owned()).collect(),
         // A star in a path stands for itself.
         paths: narrow.iter().filter_map(|request| literal(request.path.as_str())).collect(),
-        headers: Vec::new(),
         encoded_separators: seen.is_some_and(|request| request.path.has_encoded_separators()),
         upgrade: seen.is_some_and(|request| request.upgrade),
-        timeout: None,
-        request: HeaderEdits::default(),
-        response: HeaderEdits::default(),
-        reason: None,
-        expires: None,
-        place: Place::default(),
+        ..Rule::of(host)
     })
 }
 
