@@ -113,7 +113,7 @@ impl Expander<'_> {
     fn variable(&mut self, body: &str, span: Span, nesting: usize, out: &mut String) {
         let name_end = body.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(body.len());
         let (name, operator) = body.split_at(name_end);
-        if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) {
+        if !is_variable(name) {
             let message = "a variable's name has letters, digits and `_`, and does not start with a digit".to_owned();
             return self.fail(Problem::Syntax(message), span, "write `$${` for a literal `${`");
         }
@@ -178,6 +178,12 @@ impl Expander<'_> {
         self.found = start + expression.len();
         Span { start: self.span.start + start, end: self.span.start + self.found, ..self.span }
     }
+}
+
+/// Whether `text` can name a variable, or a parameter.
+pub(crate) fn is_variable(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
 enum Problem {

@@ -13,7 +13,7 @@ use crate::policy::Rule;
 use crate::raw::ParameterKind;
 use crate::structure::{Check, Extent, Refused, list, show};
 use crate::suggest::did_you_mean;
-use crate::variables::{Parameters, expand_with};
+use crate::variables::{Parameters, expand_with, is_variable};
 use crate::{Diagnostic, Severity, Span};
 
 /// Longest chain of lists that is followed; recursion relies on it.
@@ -154,8 +154,7 @@ impl<'a> Resolver<'a> {
 
     fn parameter_name(&mut self, parameter: &Entry) {
         let name = &*parameter.key;
-        let first = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
-        if first && name != "use" && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+        if is_variable(name) && name != "use" {
             return;
         }
         let message = format!("`{}` cannot name a parameter", show(name));

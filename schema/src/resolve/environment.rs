@@ -7,6 +7,7 @@ use crate::codes::WRONG_VALUE;
 use crate::config::EnvValue;
 use crate::document::Node;
 use crate::structure::show;
+use crate::variables::is_variable;
 
 impl Resolver<'_> {
     /// The variables under `env`.
@@ -28,8 +29,7 @@ impl Resolver<'_> {
     }
 
     pub(super) fn env_name(&mut self, name: &str, span: Span) {
-        let first = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
-        if !first || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+        if !is_variable(name) {
             self.problem(
                 WRONG_VALUE
                     .at(span, format!("`{}` is not the name of an environment variable", show(name)))
