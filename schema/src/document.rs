@@ -111,6 +111,17 @@ impl Node {
         }
     }
 
+    /// The whole number it is, also one that is written with a point: `3.0`, as JSON has it, is three.
+    pub fn whole(&self) -> Option<i64> {
+        const END: f64 = 9_223_372_036_854_775_808.0;
+        match self.kind {
+            NodeKind::Integer(number) => Some(number),
+            #[expect(clippy::cast_possible_truncation, reason = "whole and in bounds")]
+            NodeKind::Float(number) if number.fract() == 0.0 && (-END..END).contains(&number) => Some(number as i64),
+            _ => None,
+        }
+    }
+
     /// The node at `path`.
     pub fn at(&self, path: &[PathSegment]) -> Option<&Node> {
         path.iter().try_fold(self, |node, segment| match segment {

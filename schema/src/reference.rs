@@ -18,7 +18,8 @@ pub fn reference() -> String {
          `~` is the home directory of whoever runs `sbx`; relative paths start at the directory of the file they are written\n\
          in. `${VAR}` and `${VAR:-default}` are filled in from the environment in paths, `owner`, `ref`, build arguments, `env`,\n\
          `devices`, the fields of worktrees, rules of egress (but their dates) and tests; `$${` is a literal `${`. A field marked *required* must be there in the end: it may\n\
-         also come from `defaults` or a profile.\n",
+         also come from `defaults` or a profile; but an item of a list has all of its fields where it is written. A whole number\n\
+         may be written with a point: `3.0` is `3`.\n",
     );
     page.section("The document", &schema);
     while let Some(name) = page.queue.pop() {
@@ -92,7 +93,7 @@ impl Page<'_> {
             return format!("{} or {}", self.kind(first, later), self.kind(second, later));
         }
         if let Some(value) = schema.get("const") {
-            return format!("`{}`", value.as_str().unwrap_or_default());
+            return value.as_str().map_or_else(|| format!("`{value}`"), |text| format!("`{text}`"));
         }
         match schema.get("type").and_then(Value::as_str) {
             Some("array") => {

@@ -16,7 +16,7 @@ use crate::{Diagnostic, Span};
 mod shape;
 mod typed;
 
-pub(crate) use shape::{Fields, Shape, Structure};
+pub(crate) use shape::{Bounds, Fields, Shape, Structure};
 pub(crate) use typed::Refused;
 
 /// The language, compiled once.
@@ -27,7 +27,8 @@ pub(crate) static LANGUAGE: LazyLock<Structure> = LazyLock::new(|| Structure::of
 pub(crate) enum Extent {
     /// Everything required.
     Whole,
-    /// A layer that others complete: nothing is required, what is there must be right.
+    /// A layer that others complete: of a mapping with something in it nothing is required, what is there must be right.
+    /// Items of lists nothing is merged into: they are whole.
     Layer,
 }
 
@@ -61,6 +62,9 @@ impl<'a> Check<'a> {
 
     /// Checks a whole document.
     pub(crate) fn document(&mut self, node: &Node) {
+        if self.extent == Extent::Layer && matches!(&node.kind, NodeKind::Mapping(entries) if entries.is_empty()) {
+            return;
+        }
         let start = Span { end: node.span.start, ..node.span };
         self.value(&self.structure.root, node, Owner { key: "the document", key_span: start, item: false });
     }
@@ -111,10 +115,8 @@ impl<'a> Check<'a> {
         let structure = self.structure;
         match (structure.resolve(shape), &node.kind) {
             (Shape::Boolean, NodeKind::Bool(_)) | (Shape::Any, _) => true,
-            (Shape::Number { least, most }, NodeKind::Integer(_) | NodeKind::Float(_)) => {
-                self.range(node, owner, *least, *most)
-            }
-            (Shape::Integer { least, most }, NodeKind::Integer(_)) => self.range(node, owner, *least, *most),
+            (Shape::Number(bounds), NodeKind::Integer(_) | NodeKind::Float(_)) => self.range(node, owner, bounds),
+            (Shape::Integer(bounds), _) if node.whole().is_some() => self.range(node, owner, bounds),
             (Shape::Text { values, later, least }, NodeKind::String(text)) => {
                 if values.is_empty() {
                     if text.len() < *least {
@@ -137,9 +139,11 @@ impl<'a> Check<'a> {
                 }
                 // Every item is checked; a list with a hole would mean something else than what was written.
                 let mut right = true;
+                let extent = std::mem::replace(&mut self.extent, Extent::Whole);
                 for item in nodes.iter() {
                     right &= self.value(items, item, Owner { item: true, ..owner });
                 }
+                self.extent = extent;
                 right
             }
             (Shape::Mapping(fields), NodeKind::Mapping(entries)) => self.mapping(fields, node, entries, owner),
@@ -182,7 +186,7 @@ impl<'a> Check<'a> {
     fn relations(&mut self, fields: &Fields, node: &Node, owner: Owner<'_>) {
         let blame =
             if owner.item { node.entries().first().map_or(node.span, |entry| entry.key_span) } else { owner.key_span };
-        let whole = self.extent == Extent::Whole;
+        let whole = self.extent == Extent::Whole || node.entries().is_empty();
         // A field that is there under a misspelled name has been reported; that it is missing follows from that.
         let misspelled = |key: &str| fields.guesses(node).any(|guess| guess == key);
         let missing = |key: &&String| whole && node.get(key).is_none() && !misspelled(key);
@@ -283,26 +287,27 @@ impl<'a> Check<'a> {
             .push(WRONG_VALUE.at(span, format!("{} takes {all}, not `{}`", owner.title(), show(text))).with_help(help));
     }
 
-    fn range(&mut self, node: &Node, owner: Owner<'_>, least: f64, most: f64) -> bool {
+    fn range(&mut self, node: &Node, owner: Owner<'_>, bounds: &Bounds) -> bool {
         #[expect(clippy::cast_precision_loss, reason = "compared with small bounds")]
         let number = match node.kind {
             NodeKind::Integer(number) => number as f64,
             NodeKind::Float(number) => number,
             _ => return false,
         };
-        let (word, bound) = if number < least {
-            ("least", least)
-        } else if number > most {
-            ("most", most)
+        let (word, bound) = if number < bounds.least {
+            ("least", bounds.least)
+        } else if number > bounds.most {
+            ("most", bounds.most)
         } else if number.is_nan() {
-            self.problems.push(WRONG_VALUE.at(node.span, format!("{} is not a number", owner.title())));
+            let problem = WRONG_VALUE.at(node.span, format!("{} is not a number", owner.title()));
+            self.problems.push(problem.with_help("write a number"));
             return false;
         } else {
             return true;
         };
-        self.problems.push(
-            WRONG_VALUE.at(node.span, format!("{} is at {word} {bound}", owner.title())).with_help("change the number"),
-        );
+        let help = bounds.help.as_deref().unwrap_or("change the number");
+        self.problems
+            .push(WRONG_VALUE.at(node.span, format!("{} is at {word} {bound}", owner.title())).with_help(help));
         false
     }
 
@@ -337,9 +342,7 @@ impl<'a> Check<'a> {
                 format!("write `{word}`: in YAML 1.2 `{text}` is text")
             }
             (Shape::Boolean, _) => "write `true` or `false`".to_owned(),
-            (Shape::Integer { .. } | Shape::Number { .. }, NodeKind::String(_)) => {
-                "write the number without quotes".to_owned()
-            }
+            (Shape::Integer(_) | Shape::Number(_), NodeKind::String(_)) => "write the number without quotes".to_owned(),
             (Shape::Sequence { items, .. }, _) if structure.fits(items, node) => {
                 "make it a list: put it in brackets, or on a line of its own after `- `".to_owned()
             }

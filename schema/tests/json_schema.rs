@@ -52,6 +52,10 @@ fn every_field_is_described_and_every_object_closed() {
         if schema.keys().any(|key| key.starts_with("x-")) {
             wrong.push(format!("{path} has annotations of ours"));
         }
+        let said = |key: &str| schema.contains_key(key);
+        if schema.get("type") == Some(&Value::from("integer")) && !(said("minimum") && said("maximum")) {
+            wrong.push(format!("{path} is a number without bounds"));
+        }
         if schema.get("format").is_some() {
             wrong.push(format!("{path} has a format"));
         }

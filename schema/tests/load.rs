@@ -92,6 +92,47 @@ fn null_takes_nothing_away() {
 }
 
 #[test]
+fn whole_numbers_can_have_a_point() {
+    let text = format!(
+        "{HEAD}quotas: {{ total: 20.0 }}\n\
+         sandboxes:\n  api:\n    image: host\n    replicas: 2.0\n    user: {{ uid: 7.0 }}\n    limits: {{ memory: 8.388608e6, cpus: 2.0 }}\n    \
+         env: {{ V: 2.0 }}\n    egress: {{ allow: [{{ host: a.test, ports: [443.0] }}] }}\n"
+    );
+    let config = config(&[&text]);
+    let api = &config.sandboxes["api-2"];
+    assert_eq!((config.quotas.total, api.user.uid, api.limits.memory), (20, 7, Some(8 << 20)));
+    assert_eq!(api.limits.cpus_milli, Some(2000));
+    assert_eq!(api.egress.policy.allow[0].ports, [schema::policy::PortRange::one(443)]);
+    assert_eq!(api.env["V"], schema::config::EnvValue::Text("2.0".to_owned()), "taken as it is written");
+    let half = format!("{HEAD}sandboxes: {{ api: {{ image: host, replicas: 1.5 }} }}\n");
+    assert_eq!(codes(&[&half]), ["sbx::wrong-type"]);
+}
+
+#[test]
+fn variables_and_parameters_are_filled_in_in_timeouts() {
+    let text = format!(
+        "{HEAD}allowlists:\n  slow: {{ params: {{ most: string }}, rules: [{{ host: a.test, timeout: \"${{most}}\" }}] }}\n\
+         sandboxes:\n  api:\n    image: host\n    egress:\n      allow: [{{ use: slow, most: 20s }}, {{ host: b.test, timeout: \"${{T:-1m}}\" }}]\n"
+    );
+    let config = config(&[&text]);
+    let timeouts: Vec<_> = config.sandboxes["api"].egress.policy.allow.iter().map(|rule| rule.timeout).collect();
+    assert_eq!(timeouts, [20, 60].map(|seconds| Some(std::time::Duration::from_secs(seconds))));
+}
+
+#[test]
+fn what_no_layer_can_complete_is_wrong_in_a_layer() {
+    let profile = |fields: &str| format!("{HEAD}profiles: {{ spare: {{ {fields} }} }}\n");
+    for fields in ["mounts: [{ target: /x }]", "egress: { allow: [{ ports: [1] }] }", "home: {}", "env: { A: {} }"] {
+        assert_eq!(codes(&[&profile(fields)]), ["sbx::missing-field"], "{fields}");
+    }
+    // A file over others says of a mapping what it changes.
+    let image =
+        format!("{HEAD}images: {{ app: {{ ref: \"a.test/app:1\" }} }}\nsandboxes: {{ api: {{ image: app }} }}\n");
+    assert_eq!(codes(&[&image, "images: { app: { pull: always } }\n"]), Vec::<&str>::new());
+    assert_eq!(codes(&[&image, "{}\n"]), Vec::<&str>::new());
+}
+
+#[test]
 fn layers_lie_in_order() {
     let text = format!(
         "{HEAD}defaults: {{ restart: always, env: {{ A: defaults, B: defaults, C: defaults, D: defaults }} }}\n\

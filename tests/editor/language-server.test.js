@@ -61,7 +61,7 @@ test("nothing else is marked", () => {
 
 test("hovering explains a field", async () => {
   assert.match(await hover("image: host"), /root filesystem/);
-  assert.match(await hover("memory:"), /Memory: bytes, or a number with/);
+  assert.match(await hover("memory:"), /Memory: bytes, a number with/);
   assert.match(await hover("egress:"), /What leaves the sandbox/);
   assert.match(await hover("target:"), /Absolute path inside/);
   assert.match(await hover("allow:"), /What may be reached/);

@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Rule;
+use super::pattern::VARIABLE;
 
 /// A named list of rules: just the list, or rules with parameters.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -22,7 +23,7 @@ pub(crate) enum Allowlist {
 pub(crate) struct ParameterizedRules {
     /// What has to be given, by name, and what kind of thing it is: `host`, `port`, `path`, `method` or any `string`.
     /// `${NAME}` stands for it in the rules.
-    #[schemars(extend("propertyNames" = {"pattern": PARAMETER}, "examples" = [{"host": "host"}]))]
+    #[schemars(extend("propertyNames" = {"pattern": VARIABLE}, "examples" = [{"host": "host"}]))]
     pub params: Option<IndexMap<String, ParameterKind>>,
 
     /// The rules, and names of other lists.
@@ -59,10 +60,13 @@ pub(crate) enum AllowItem {
     Rule(Box<Rule>),
 }
 
+/// Up to which every reader of JSON takes a whole number for the same.
+const EXACT: i64 = 1 << 53;
+
 /// An allowlist with its parameters.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[schemars(extend(
-    "additionalProperties" = {"anyOf": [{"type": "string"}, {"type": "integer"}]},
+    "additionalProperties" = {"anyOf": [{"type": "string"}, {"type": "integer", "minimum": -EXACT, "maximum": EXACT, "x-help": "put it in quotes"}]},
     "examples" = [{"use": "read-only-api", "host": "api.github.com"}]
 ))]
 pub(crate) struct Use {
@@ -81,6 +85,3 @@ fn told_apart(schema: &mut Schema) {
         choices.push(json!({"if": condition, "then": used, "else": rule}));
     }
 }
-
-/// Names of parameters: those of variables.
-const PARAMETER: &str = "^[A-Za-z_][A-Za-z0-9_]*$";

@@ -1,6 +1,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::pattern::{GLOB, TARGET};
 use crate::config;
 
 /// A test of a policy: what a sandbox reaches, or does not.
@@ -16,11 +17,11 @@ pub(crate) struct PolicyTest {
     pub sandbox: String,
 
     /// A URL the sandbox reaches, with a method before it where it matters (default `GET`).
-    #[schemars(extend("minLength" = 1, "examples" = ["ssh://github.com:22", "GET https://api.github.com/repos/acme/api"]))]
+    #[schemars(extend("minLength" = 1, "pattern" = TARGET, "examples" = ["ssh://github.com:22", "GET https://api.github.com/repos/acme/api"]))]
     pub allow: Option<String>,
 
     /// A URL the sandbox does not reach.
-    #[schemars(extend("minLength" = 1, "examples" = ["POST https://api.github.com/repos/acme/api/issues"]))]
+    #[schemars(extend("minLength" = 1, "pattern" = TARGET, "examples" = ["POST https://api.github.com/repos/acme/api/issues"]))]
     pub deny: Option<String>,
 }
 
@@ -43,7 +44,7 @@ pub(crate) struct Assertion {
 #[schemars(extend("x-meant" = {"sandboxes": "sandbox", "name": "sandbox", "reach": "reaches"}))]
 pub(crate) struct Never {
     /// Names of sandboxes; `*` is any text.
-    #[schemars(extend("minLength" = 1, "examples" = ["*", "web-*"]))]
+    #[schemars(extend("minLength" = 1, "pattern" = GLOB, "examples" = ["*", "web-*"]))]
     pub sandbox: String,
 
     /// Networks and hosts, written as in rules. One sandbox must not reach all of them, itself or through others.
@@ -61,7 +62,7 @@ pub(crate) struct Unless {
     pub egress: Option<config::EgressMode>,
 
     /// Their names; `*` is any text.
-    #[schemars(extend("minLength" = 1, "examples" = ["ci-*"]))]
+    #[schemars(extend("minLength" = 1, "pattern" = GLOB, "examples" = ["ci-*"]))]
     pub sandbox: Option<String>,
 }
 

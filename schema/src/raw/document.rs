@@ -2,6 +2,7 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::pattern::NAME;
 use super::{Allowlist, Assertion, Image, Network, PolicyTest, Quotas, Sandbox, Secret, Volume};
 
 /// One project: its images, volumes, networks, secrets and sandboxes.
@@ -65,6 +66,3 @@ pub(crate) struct Document {
     #[schemars(extend("examples" = [[{"never": {"sandbox": "*", "reaches": ["backend", "**"]}, "unless": {"egress": "none"}}]]))]
     pub assert: Option<Vec<Assertion>>,
 }
-
-/// [`crate::Name`] as a pattern that needs no look-ahead.
-pub(super) const NAME: &str = "^[a-z](-?[a-z0-9])+$";

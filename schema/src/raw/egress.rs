@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::AllowItem;
+use super::pattern::{ADDRESS, HOST_PATH, HTTP_PROXY, RANGE, SOCKS5_PROXY};
 use crate::config;
 
 /// What leaves, and how.
@@ -30,7 +31,7 @@ pub(crate) struct Egress {
     pub upstream: Option<IgnoredAny>,
 
     /// Addresses of names that the proxy looks up here, not in DNS.
-    #[schemars(with = "Option<IndexMap<String, Vec<String>>>", extend("examples" = [{"db.acme.test": ["10.1.2.3"]}]))]
+    #[schemars(with = "Option<IndexMap<String, Vec<String>>>", extend("additionalProperties" = {"type": "array", "items": {"type": "string", "pattern": ADDRESS}, "minItems": 1}, "examples" = [{"db.acme.test": ["10.1.2.3"]}]))]
     pub hosts: Option<IgnoredAny>,
 
     /// Which addresses the proxy may dial.
@@ -75,15 +76,15 @@ enum Transport {
 ))]
 pub(crate) struct Upstream {
     /// An HTTP proxy, which is asked to CONNECT. `${VAR}` is expanded.
-    #[schemars(extend("minLength" = 1, "examples" = ["http://proxy.example.com:3128"]))]
+    #[schemars(extend("minLength" = 1, "pattern" = HTTP_PROXY, "examples" = ["http://proxy.example.com:3128"]))]
     pub proxy: Option<String>,
 
     /// A SOCKS5 proxy, which also resolves. `${VAR}` is expanded.
-    #[schemars(extend("minLength" = 1, "examples" = ["socks5://127.0.0.1:1080"]))]
+    #[schemars(extend("minLength" = 1, "pattern" = SOCKS5_PROXY, "examples" = ["socks5://127.0.0.1:1080"]))]
     pub socks5: Option<String>,
 
     /// Another network namespace, from which the proxy dials.
-    #[schemars(extend("minLength" = 1, "examples" = ["/run/netns/vpn"]))]
+    #[schemars(extend("minLength" = 1, "pattern" = HOST_PATH, "examples" = ["/run/netns/vpn"]))]
     pub netns: Option<String>,
 }
 
@@ -93,7 +94,7 @@ pub(crate) struct Upstream {
 #[schemars(extend("x-meant" = {"allow": "allowRanges", "ranges": "allowRanges"}))]
 pub(crate) struct Dial {
     /// Ranges that are refused otherwise: private, loopback, link-local and metadata addresses.
-    #[schemars(extend("examples" = [["10.1.2.0/24"]]))]
+    #[schemars(extend("items" = {"type": "string", "pattern": RANGE}, "examples" = [["10.1.2.0/24"]]))]
     pub allow_ranges: Option<Vec<String>>,
 }
 

@@ -2,6 +2,7 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::pattern::{ETC, HOST_PATH, REFERENCE, VARIABLE};
 use super::{Egress, Scalar};
 use crate::config::Pull;
 
@@ -22,7 +23,7 @@ pub(crate) struct Image {
     pub host: Option<HostImage>,
 
     /// An image of a registry. The digest is pinned in `sandboxes.lock`.
-    #[schemars(extend("minLength" = 1, "examples" = ["docker.io/library/debian:bookworm"]))]
+    #[schemars(extend("minLength" = 1, "pattern" = REFERENCE, "examples" = ["docker.io/library/debian:bookworm"]))]
     pub r#ref: Option<String>,
 
     /// When the image is pulled.
@@ -34,11 +35,11 @@ pub(crate) struct Image {
     pub build: Option<Build>,
 
     /// A docker-archive or oci-archive, plain or gzip, as `podman save` and `nix build` write it.
-    #[schemars(extend("minLength" = 1, "examples" = ["./result"]))]
+    #[schemars(extend("minLength" = 1, "pattern" = HOST_PATH, "examples" = ["./result"]))]
     pub archive: Option<String>,
 
     /// A root filesystem: a directory or an exported tar.
-    #[schemars(extend("minLength" = 1, "examples" = ["./rootfs"]))]
+    #[schemars(extend("minLength" = 1, "pattern" = HOST_PATH, "examples" = ["./rootfs"]))]
     pub rootfs: Option<String>,
 
     /// Name of the image that `setup` starts from.
@@ -55,11 +56,16 @@ pub(crate) struct Image {
 #[serde(deny_unknown_fields)]
 pub(crate) struct HostImage {
     /// Host directories mounted read-only at the same place.
-    #[schemars(extend("default" = ["/usr", "/lib", "/lib64"], "examples" = [["/usr", "/lib", "/lib64", "/opt"]]))]
+    #[schemars(extend(
+        "items" = {"type": "string", "pattern": HOST_PATH},
+        "default" = ["/usr", "/lib", "/lib64"],
+        "examples" = [["/usr", "/lib", "/lib64", "/opt"]]
+    ))]
     pub dirs: Option<Vec<String>>,
 
     /// Entries of the host's `/etc` that are mounted; passwd and group are always synthesized.
     #[schemars(extend(
+        "items" = {"type": "string", "pattern": ETC},
         "default" = ["ssl", "ca-certificates", "alternatives", "ld.so.cache"],
         "examples" = [["ssl", "alternatives"]]
     ))]
@@ -72,15 +78,15 @@ pub(crate) struct HostImage {
 #[schemars(extend("x-meant" = {"dockerfile": "containerfile", "file": "containerfile"}))]
 pub(crate) struct Build {
     /// Directory sent to the engine.
-    #[schemars(extend("minLength" = 1, "examples" = ["."]))]
+    #[schemars(extend("minLength" = 1, "pattern" = HOST_PATH, "examples" = ["."]))]
     pub context: String,
 
     /// Path of the Containerfile, relative to the context.
-    #[schemars(extend("minLength" = 1, "default" = "Containerfile", "examples" = ["docker/Containerfile"]))]
+    #[schemars(extend("minLength" = 1, "pattern" = HOST_PATH, "default" = "Containerfile", "examples" = ["docker/Containerfile"]))]
     pub containerfile: Option<String>,
 
     /// Build arguments. `${VAR}` is expanded.
-    #[schemars(extend("examples" = [{"RUST": "1.95"}]))]
+    #[schemars(extend("propertyNames" = {"pattern": VARIABLE}, "examples" = [{"RUST": "1.95"}]))]
     pub args: Option<IndexMap<String, Scalar>>,
 
     /// Stage to build; default the last one.
@@ -93,7 +99,7 @@ pub(crate) struct Build {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Setup {
     /// Shell commands, in order, run as root.
-    #[schemars(extend("minItems" = 1, "examples" = [["apt-get update", "apt-get install -y git"]]))]
+    #[schemars(extend("items" = {"type": "string", "minLength": 1}, "minItems" = 1, "examples" = [["apt-get update", "apt-get install -y git"]]))]
     pub run: Vec<String>,
 
     /// Network of the commands.

@@ -1,6 +1,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::pattern::{HOST_PATH, INSIDE_PATH};
 use crate::config;
 
 /// A host path or a volume shown inside: one of `source` and `volume`.
@@ -12,7 +13,7 @@ use crate::config;
 ))]
 pub(crate) struct Mount {
     /// A host path. Relative paths start at the directory of the file; `~` and `${VAR}` are expanded.
-    #[schemars(extend("minLength" = 1, "examples" = ["~/.cargo", "./docs"]))]
+    #[schemars(extend("minLength" = 1, "pattern" = HOST_PATH, "examples" = ["~/.cargo", "./docs"]))]
     pub source: Option<String>,
 
     /// A volume, by its name under `volumes`.
@@ -20,7 +21,7 @@ pub(crate) struct Mount {
     pub volume: Option<String>,
 
     /// Absolute path inside; default the same path as `source`.
-    #[schemars(extend("minLength" = 1, "examples" = ["/srv/docs"]))]
+    #[schemars(extend("minLength" = 1, "pattern" = INSIDE_PATH, "examples" = ["/srv/docs"]))]
     pub target: Option<String>,
 
     /// Whether the sandbox may write.

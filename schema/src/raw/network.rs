@@ -6,6 +6,6 @@ use serde::Deserialize;
 #[serde(deny_unknown_fields)]
 pub(crate) struct Network {
     /// Without a way out. `true` is the only value available yet.
-    #[schemars(extend("default" = true, "examples" = [true]))]
+    #[schemars(extend("const" = true, "default" = true, "examples" = [true]))]
     pub internal: Option<bool>,
 }

@@ -4,7 +4,8 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Scalar, SecretReference};
+use super::SecretReference;
+use super::pattern::{DATE, DURATION, HEADER, HEADER_ITEM, HEADER_VALUE, LINE, METHOD, PORTS, RULE_PATH};
 
 /// A rule: a request matches when every part that is written matches.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -25,16 +26,16 @@ pub(crate) struct Rule {
     pub protocol: Option<Protocol>,
 
     /// HTTP methods. Default any.
-    #[schemars(extend("minItems" = 1, "examples" = [["GET", "HEAD"]]))]
+    #[schemars(extend("items" = {"type": "string", "pattern": METHOD}, "minItems" = 1, "examples" = [["GET", "HEAD"]]))]
     pub methods: Option<Vec<String>>,
 
     /// Paths: `*` is any text within a segment, `**` any text. Default any.
-    #[schemars(extend("minItems" = 1, "examples" = [["/repos/**", "/v1/*/items"]]))]
+    #[schemars(extend("items" = {"type": "string", "pattern": RULE_PATH}, "minItems" = 1, "examples" = [["/repos/**", "/v1/*/items"]]))]
     pub paths: Option<Vec<String>>,
 
     /// Headers a request must have, each with a value in which `*` is any text.
-    #[schemars(extend("examples" = [{"x-team": "acme-*"}]))]
-    pub headers: Option<IndexMap<String, Scalar>>,
+    #[schemars(extend("propertyNames" = {"pattern": HEADER}, "examples" = [{"x-team": "acme-*"}]))]
+    pub headers: Option<IndexMap<String, HeaderText>>,
 
     /// Whether paths with an encoded `/` or `\` are judged rather than refused. Servers disagree what such a path means.
     #[schemars(extend("default" = false, "examples" = [true]))]
@@ -45,7 +46,7 @@ pub(crate) struct Rule {
     pub upgrade: Option<bool>,
 
     /// The longest until a response begins, from the last piece of its request on.
-    #[schemars(extend("pattern" = "^([0-9]+[smhdw])+$", "examples" = ["30s", "10m"]))]
+    #[schemars(extend("pattern" = DURATION, "examples" = ["30s", "10m"]))]
     pub timeout: Option<String>,
 
     /// Changes to the headers of requests, made by the proxy.
@@ -57,11 +58,11 @@ pub(crate) struct Rule {
     pub response: Option<ResponseEdits>,
 
     /// Why the rule is there.
-    #[schemars(extend("minLength" = 1, "examples" = ["coding agent"]))]
+    #[schemars(extend("minLength" = 1, "pattern" = LINE, "examples" = ["coding agent"]))]
     pub reason: Option<String>,
 
     /// The last day (UTC) on which the rule allows anything.
-    #[schemars(extend("pattern" = "^[0-9]{4}-[0-9]{2}-[0-9]{2}$", "examples" = ["2027-06-30"]))]
+    #[schemars(extend("pattern" = DATE, "examples" = ["2027-06-30"]))]
     pub expires: Option<String>,
 }
 
@@ -72,7 +73,7 @@ pub(crate) enum Port {
     /// A port.
     Number(#[schemars(range(min = 1, max = 65535))] u16),
     /// A range, or a port that is a parameter.
-    Text(#[schemars(extend("pattern" = r"^([0-9]+(-[0-9]+)?|.*\$\{.+\}.*)$"))] String),
+    Text(#[schemars(extend("pattern" = PORTS))] String),
 }
 
 /// What may be spoken.
@@ -96,15 +97,15 @@ pub(crate) enum Protocol {
 #[serde(deny_unknown_fields)]
 pub(crate) struct RequestEdits {
     /// Headers that get exactly this value. A secret never enters the sandbox.
-    #[schemars(extend("examples" = [{"x-api-key": {"secret": "model-key"}}]))]
+    #[schemars(extend("propertyNames" = {"pattern": HEADER}, "examples" = [{"x-api-key": {"secret": "model-key"}}]))]
     pub set: Option<IndexMap<String, HeaderValue>>,
 
     /// Headers added beside those that are there.
-    #[schemars(extend("examples" = [{"x-forwarded-by": "sbx"}]))]
+    #[schemars(extend("propertyNames" = {"pattern": HEADER}, "examples" = [{"x-forwarded-by": "sbx"}]))]
     pub add: Option<IndexMap<String, HeaderValue>>,
 
     /// Headers taken out.
-    #[schemars(extend("examples" = [["cookie"]]))]
+    #[schemars(extend("items" = {"type": "string", "pattern": HEADER_ITEM}, "examples" = [["cookie"]]))]
     pub remove: Option<Vec<String>>,
 }
 
@@ -113,16 +114,28 @@ pub(crate) struct RequestEdits {
 #[serde(deny_unknown_fields)]
 pub(crate) struct ResponseEdits {
     /// Headers that get exactly this value.
-    #[schemars(extend("examples" = [{"cache-control": "no-store"}]))]
-    pub set: Option<IndexMap<String, Scalar>>,
+    #[schemars(extend("propertyNames" = {"pattern": HEADER}, "examples" = [{"cache-control": "no-store"}]))]
+    pub set: Option<IndexMap<String, HeaderText>>,
 
     /// Headers added beside those that are there.
-    #[schemars(extend("examples" = [{"x-reviewed": "yes"}]))]
-    pub add: Option<IndexMap<String, Scalar>>,
+    #[schemars(extend("propertyNames" = {"pattern": HEADER}, "examples" = [{"x-reviewed": "yes"}]))]
+    pub add: Option<IndexMap<String, HeaderText>>,
 
     /// Headers taken out.
-    #[schemars(extend("examples" = [["server"]]))]
+    #[schemars(extend("items" = {"type": "string", "pattern": HEADER_ITEM}, "examples" = [["server"]]))]
     pub remove: Option<Vec<String>>,
+}
+
+/// What a header says: plain ASCII on one line; numbers and booleans are taken as they are written.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum HeaderText {
+    /// Text.
+    Text(#[schemars(extend("pattern" = HEADER_VALUE))] String),
+    /// A number, taken as it is written.
+    Number(f64),
+    /// A boolean, taken as it is written.
+    Boolean(bool),
 }
 
 /// The value of a header the proxy writes.
@@ -130,7 +143,7 @@ pub(crate) struct ResponseEdits {
 #[serde(untagged)]
 pub(crate) enum HeaderValue {
     /// The text itself; `${VAR}` is expanded.
-    Plain(Scalar),
+    Plain(HeaderText),
     /// The value of a secret.
     Secret(SecretReference),
 }

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use super::pattern::{BLANK, DEVICE, HOST_PATH, INSIDE_PATH, OWNER, VARIABLE};
 use super::{Egress, EnvValue, Gui, Home, Lifecycle, Limits, Mount, OneOrMany, Security, User, Worktree};
 use crate::config;
 
@@ -21,7 +22,7 @@ pub(crate) struct Sandbox {
     pub extends: Option<IgnoredAny>,
 
     /// Who holds the sandbox, for quotas. Default the caller's login name; `${VAR}` is expanded.
-    #[schemars(extend("minLength" = 1, "examples" = ["${USER}"]))]
+    #[schemars(extend("minLength" = 1, "pattern" = OWNER, "not" = {"pattern": BLANK}, "examples" = ["${USER}"]))]
     pub owner: Option<String>,
 
     /// Name of the root filesystem: an entry of `images`, or the built-in `host`.
@@ -37,11 +38,11 @@ pub(crate) struct Sandbox {
     pub home: Option<Home>,
 
     /// The main process and its arguments; no shell reads them. Default: the sandbox idles.
-    #[schemars(with = "Option<Vec<String>>", extend("minItems" = 1, "examples" = [["python3", "-m", "http.server"]]))]
+    #[schemars(with = "Option<Vec<String>>", extend("minItems" = 1, "contains" = {"type": "string", "minLength": 1}, "examples" = [["python3", "-m", "http.server"]]))]
     pub command: Option<IgnoredAny>,
 
     /// Working directory, absolute. Default the home directory.
-    #[schemars(extend("minLength" = 1, "examples" = ["/srv"]))]
+    #[schemars(extend("minLength" = 1, "pattern" = INSIDE_PATH, "examples" = ["/srv"]))]
     pub workdir: Option<String>,
 
     /// Host paths and volumes shown inside, in order.
@@ -50,7 +51,7 @@ pub(crate) struct Sandbox {
 
     /// A host directory whose files are mounted last, one by one, over everything else; `home/user` in it stands for the
     /// user's home.
-    #[schemars(extend("minLength" = 1, "examples" = ["./overlay"]))]
+    #[schemars(extend("minLength" = 1, "pattern" = HOST_PATH, "examples" = ["./overlay"]))]
     pub overlay: Option<String>,
 
     /// Git worktrees, at the same absolute path inside and outside.
@@ -86,19 +87,17 @@ pub(crate) struct Sandbox {
     pub gui: Option<Gui>,
 
     /// CDI names (`vendor/class=name`) or device paths.
-    #[schemars(with = "Option<Vec<String>>", extend("examples" = [["nvidia.com/gpu=all"], ["/dev/kvm"]]))]
+    #[schemars(with = "Option<Vec<String>>", extend("items" = {"type": "string", "pattern": DEVICE}, "examples" = [["nvidia.com/gpu=all"], ["/dev/kvm"]]))]
     pub devices: Option<IgnoredAny>,
 
     /// Environment variables: text, or `{ secret: NAME }`.
-    #[schemars(with = "Option<IndexMap<String, EnvValue>>", extend("propertyNames" = {"pattern": ENV_NAME}, "examples" = [{"RUST_LOG": "debug", "TOKEN": {"secret": "gh-token"}}]))]
+    #[schemars(with = "Option<IndexMap<String, EnvValue>>", extend("propertyNames" = {"pattern": VARIABLE}, "examples" = [{"RUST_LOG": "debug", "TOKEN": {"secret": "gh-token"}}]))]
     pub env: Option<IgnoredAny>,
 
     /// How many of it; more than one are named `NAME-1` to `NAME-n`.
     #[schemars(range(min = 1, max = 1000), extend("default" = 1, "examples" = [3]))]
     pub replicas: Option<u32>,
 }
-
-const ENV_NAME: &str = "^[A-Za-z_][A-Za-z0-9_]*$";
 
 /// When the engine starts the main process again.
 #[derive(JsonSchema)]

@@ -1,6 +1,8 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::pattern::{HOST_PATH, VARIABLE};
+
 /// Where a value is read at apply time: one of `env`, `file` and `command`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -10,14 +12,14 @@ use serde::Deserialize;
 ))]
 pub(crate) struct Secret {
     /// An environment variable of the caller.
-    #[schemars(extend("pattern" = "^[A-Za-z_][A-Za-z0-9_]*$", "examples" = ["GH_TOKEN"]))]
+    #[schemars(extend("pattern" = VARIABLE, "examples" = ["GH_TOKEN"]))]
     pub env: Option<String>,
 
     /// A file. Relative paths start at the directory of the file; `~` and `${VAR}` are expanded.
-    #[schemars(extend("minLength" = 1, "examples" = ["~/.config/acme/token"]))]
+    #[schemars(extend("minLength" = 1, "pattern" = HOST_PATH, "examples" = ["~/.config/acme/token"]))]
     pub file: Option<String>,
 
     /// A command whose standard output is the value, without its last newline; no shell reads it.
-    #[schemars(extend("minItems" = 1, "examples" = [["op", "read", "op://DevBox/github/token"]]))]
+    #[schemars(extend("minItems" = 1, "contains" = {"type": "string", "minLength": 1}, "examples" = [["op", "read", "op://DevBox/github/token"]]))]
     pub command: Option<Vec<String>>,
 }

@@ -3,6 +3,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::Size;
+use super::pattern::{CAPABILITY, INSIDE_PATH};
 use crate::config;
 
 /// Hardening.
@@ -19,15 +20,15 @@ pub(crate) struct Security {
     pub no_new_privileges: Option<bool>,
 
     /// Capabilities dropped; `all` is all of them.
-    #[schemars(extend("default" = ["all"], "examples" = [["all"], ["NET_RAW"]]))]
+    #[schemars(extend("items" = {"type": "string", "pattern": CAPABILITY}, "default" = ["all"], "examples" = [["all"], ["NET_RAW"]]))]
     pub cap_drop: Option<Vec<String>>,
 
     /// Capabilities given back.
-    #[schemars(extend("default" = [], "examples" = [["CHOWN"]]))]
+    #[schemars(extend("items" = {"type": "string", "pattern": CAPABILITY}, "default" = [], "examples" = [["CHOWN"]]))]
     pub cap_add: Option<Vec<String>>,
 
     /// tmpfs mounts: absolute path to size.
-    #[schemars(extend("examples" = [{"/tmp": "512MiB"}]))]
+    #[schemars(extend("propertyNames" = {"pattern": INSIDE_PATH}, "examples" = [{"/tmp": "512MiB"}]))]
     pub tmpfs: Option<IndexMap<String, Size>>,
 
     /// The user namespace.

@@ -3,24 +3,49 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-pub(super) const DURATION: &str = "^(never|([0-9]+[smhdw])+)$";
+use super::pattern::{CEILING, CPUS, SIZE};
 
 /// Bytes, or a number with a unit: `512MiB`, `4GiB`, `4G`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub(crate) enum Size {
     /// A number with a unit; `K`, `M`, `G` and `T` are powers of 1024 too.
-    Text(#[schemars(extend("pattern" = r"^([0-9]+(\.[0-9]+)?([KMGT](iB)?|B)?|unlimited)$"))] String),
+    Text(#[schemars(extend("pattern" = SIZE))] String),
     /// Bytes.
-    Bytes(u64),
+    Bytes(#[schemars(range(min = Size::LEAST, max = Size::MOST), extend("x-help" = BYTES))] u64),
 }
+
+impl Size {
+    /// A page: the least a tmpfs can have.
+    pub(crate) const LEAST: u64 = 4096;
+    /// 8 PiB, up to which every reader of JSON takes a number for the same.
+    pub(crate) const MOST: u64 = 1 << 53;
+}
+
+/// A [`Size`] that may be lifted.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum Ceiling {
+    /// A number with a unit, or `unlimited`; `K`, `M`, `G` and `T` are powers of 1024 too.
+    Text(#[schemars(extend("pattern" = CEILING))] String),
+    /// Bytes.
+    Bytes(#[schemars(range(min = Ceiling::LEAST, max = Size::MOST), extend("x-help" = BYTES))] u64),
+}
+
+impl Ceiling {
+    /// The least that engines take.
+    pub(crate) const LEAST: u64 = 4 << 20;
+}
+
+/// For those who leave out the unit.
+pub(crate) const BYTES: &str = "a number alone counts bytes; write a unit: `512MiB`, `4GiB`";
 
 /// A number of CPUs.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub(crate) enum Cpus {
     /// A number as text, or `unlimited`.
-    Text(#[schemars(extend("pattern" = r"^([0-9]+(\.[0-9]{1,3})?|unlimited)$"))] String),
+    Text(#[schemars(extend("pattern" = CPUS))] String),
     /// A number.
     Number(#[schemars(extend("minimum" = 0.01, "maximum" = 8192))] f64),
 }

@@ -13,7 +13,7 @@ impl Resolver<'_> {
         let mut devices = Vec::with_capacity(items.len());
         for item in items {
             let Some(text) = self.text(item) else { continue };
-            if text.starts_with('/') {
+            if text.starts_with("/dev/") {
                 let path = clean(Path::new(&text));
                 if path.starts_with("/dev")
                     && path != Path::new("/dev")

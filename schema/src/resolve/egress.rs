@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use super::Resolver;
 use super::allowlist::Side;
-use super::rule::Written;
+use super::rule::{Written, port};
 use crate::Span;
 use crate::codes::{INVALID_RULE, OPEN_EGRESS, UNENFORCEABLE};
 use crate::config::{Egress, EgressMode, Transport};
@@ -181,12 +181,16 @@ impl Resolver<'_> {
         } else if written != scheme {
             format!("`{}` is not a way to speak to this proxy", show(written))
         } else {
-            let parts = rest.rsplit_once(':').map(|(host, port)| (host.parse::<Host>(), port.parse::<u16>()));
+            let parts = rest.rsplit_once(':').map(|(host, digits)| (host.parse::<Host>(), port(digits)));
             match parts {
-                Some((Ok(Host::Address(IpAddr::V6(address))), Ok(port @ 1..))) => {
+                // `2001:db8::1:3128` could be either.
+                Some((Ok(Host::Address(IpAddr::V6(_))), _)) if !rest.starts_with('[') => {
+                    format!("`{}` has no brackets around its address", show(&text))
+                }
+                Some((Ok(Host::Address(IpAddr::V6(address))), Some(port))) => {
                     return Some(format!("[{address}]:{port}"));
                 }
-                Some((Ok(host), Ok(port @ 1..))) => return Some(format!("{host}:{port}")),
+                Some((Ok(host), Some(port))) => return Some(format!("{host}:{port}")),
                 Some((Err(error), _)) => format!("`{}` is not the address of a proxy: {error}", show(&text)),
                 _ => format!("`{}` does not say which port", show(&text)),
             }
@@ -221,13 +225,6 @@ impl Resolver<'_> {
                             .with_help("write an IPv4 or IPv6 address: `10.1.2.3`, `2001:db8::1`"),
                     ),
                 }
-            }
-            if entry.value.items().is_empty() {
-                self.problem(
-                    INVALID_RULE
-                        .at(entry.key_span, format!("`{}` has no address", show(&entry.key)))
-                        .with_help("list at least one, or remove the line"),
-                );
             }
             if let Some(name) = name
                 && hosts.insert(name, addresses).is_some()

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use indexmap::IndexMap;
 
 use super::reference::{BUILT_IN_IMAGE, Kind};
+use super::rule::port;
 use super::{Resolver, child};
 use crate::codes::{ENGINE_SOCKET, IMAGE_CYCLE, WRONG_VALUE};
 use crate::config::{Image, Pull, Sandbox};
@@ -216,8 +217,8 @@ fn is_reference(text: &str) -> bool {
         text.starts_with(ends) && text.ends_with(ends) && text.chars().all(|c| ends(c) || "._-".contains(c))
     };
     let is_registry = |registry: &str| {
-        let (host, port) = registry.rsplit_once(':').unwrap_or((registry, "0"));
-        word(host, ".-") && !host.starts_with(['.', '-']) && port.parse::<u16>().is_ok()
+        let (host, digits) = registry.rsplit_once(':').map_or((registry, None), |(host, port)| (host, Some(port)));
+        word(host, ".-") && !host.starts_with(['.', '-']) && digits.is_none_or(|digits| port(digits).is_some())
     };
     registry.is_none_or(is_registry)
         && path.split('/').all(lower)

@@ -63,7 +63,7 @@ impl Resolver<'_> {
             Some(raw::Home { workspace: Some(_), .. }) => {
                 self.exposed_path(child(node, "workspace")).map(Home::Workspace)
             }
-            Some(raw::Home { tmpfs: Some(size), .. }) => self.size(&size, child(node, "tmpfs"), 4096).map(Home::Tmpfs),
+            Some(raw::Home { tmpfs: Some(size), .. }) => self.size(&size, child(node, "tmpfs")).map(Home::Tmpfs),
             _ => None,
         };
         self.take_target(targets, at, entry.key_span);

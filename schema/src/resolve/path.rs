@@ -109,6 +109,19 @@ impl Resolver<'_> {
         self.no_nul(text, node).then(|| text.to_owned())
     }
 
+    /// A program and its arguments, as they are written.
+    pub(super) fn command_line(&mut self, list: &Node) -> Vec<String> {
+        let items = list.items();
+        if let Some(program) = items.first().filter(|item| item.as_str() == Some("")) {
+            self.problem(
+                WRONG_VALUE
+                    .at(program.span, "the program is empty")
+                    .with_help("write what is run, then its arguments: `[python3, -m, http.server]`"),
+            );
+        }
+        items.iter().filter_map(|item| self.verbatim(item)).collect()
+    }
+
     /// Text, or a number or boolean as it is written: `1.10` stays `1.10`.
     pub(super) fn scalar(&mut self, node: &Node) -> Option<String> {
         match node.kind {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Resolver;
 use crate::codes::WRONG_VALUE;
 use crate::document::Node;
-use crate::raw::{Cpus, Size};
+use crate::raw::{BYTES, Ceiling, Cpus, Size};
 use crate::structure::show;
 
 /// A ceiling that may be lifted.
@@ -27,16 +27,25 @@ fn bytes(text: &str) -> Option<u64> {
     scaled(number, 1 << shift)
 }
 
-/// `number`, a decimal fraction, times `scale`, rounded down. Exact: no floating point.
+/// `number`, a decimal fraction, times `scale`, rounded down. No floating point.
 fn scaled(number: &str, scale: u64) -> Option<u64> {
+    /// Digits that are looked at behind the point: there are never that many thousandths, nor bytes.
+    const PLACES: usize = 18;
     let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    if !digits(whole) || !digits(fraction) || fraction.len() > 9 {
+    if !digits(whole) || !digits(fraction) {
         return None;
     }
+    let fraction = &fraction[..fraction.len().min(PLACES)];
     let places = 10_u128.pow(u32::try_from(fraction.len()).ok()?);
     let part = fraction.parse::<u128>().ok()? * u128::from(scale) / places;
     u64::try_from(whole.parse::<u128>().ok()?.checked_mul(u128::from(scale))? + part).ok()
+}
+
+/// Thousandths of a CPU from `0.5`, rounded; from a hundredth, as it is written, to 8192.
+fn milli(text: &str) -> Option<u64> {
+    scaled(text, 100).filter(|hundredths| *hundredths > 0)?;
+    scaled(text, 2000).map(|halves| halves.div_ceil(2)).filter(|milli| *milli <= 8_192_000)
 }
 
 /// A duration from `90s`, `30m`, `12h`, `7d`, `2w`, or several of them: `1d12h`.
@@ -61,46 +70,42 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
 }
 
 impl Resolver<'_> {
-    /// A size of at least `least` bytes.
-    pub(super) fn size(&mut self, raw: &Size, node: &Node, least: u64) -> Option<u64> {
-        let size = match raw {
+    /// A size.
+    pub(super) fn size(&mut self, raw: &Size, node: &Node) -> Option<u64> {
+        match raw {
             Size::Bytes(size) => Some(*size),
-            Size::Text(text) => bytes(text),
-        };
-        match size {
-            // The engine counts in signed 64-bit numbers.
-            Some(size) if size >= least && i64::try_from(size).is_ok() => Some(size),
-            Some(size) => {
-                self.problem(
-                    WRONG_VALUE
-                        .at(
-                            node.span,
-                            format!("{size} bytes is {}", if size < least { "too little" } else { "too much" }),
-                        )
-                        .with_help("a number alone counts bytes; write a unit: `512MiB`, `4GiB`"),
-                );
-                None
-            }
-            None => {
-                let text = if let Size::Text(text) = raw { text.as_str() } else { "" };
-                let help =
-                    if text.ends_with("MB") || text.ends_with("GB") || text.ends_with("KB") || text.ends_with("TB") {
-                        "write `KiB`, `MiB`, `GiB` or `TiB`: the others mean different sizes to different tools"
-                    } else {
-                        "write a number and `KiB`, `MiB`, `GiB` or `TiB`: `512MiB`"
-                    };
-                self.problem(WRONG_VALUE.at(node.span, format!("`{}` is not a size", show(text))).with_help(help));
-                None
-            }
+            Size::Text(text) => self.size_of(text, node, Size::LEAST, ""),
         }
     }
 
     /// A memory ceiling; `None` without one.
-    pub(super) fn memory(&mut self, raw: &Size, node: &Node) -> Option<u64> {
-        const LEAST: u64 = 4 << 20;
+    pub(super) fn memory(&mut self, raw: &Ceiling, node: &Node) -> Option<u64> {
         match raw {
-            Size::Text(text) if text == UNLIMITED => None,
-            _ => self.size(raw, node, LEAST),
+            Ceiling::Bytes(size) => Some(*size),
+            Ceiling::Text(text) if text == UNLIMITED => None,
+            Ceiling::Text(text) => self.size_of(text, node, Ceiling::LEAST, ", or `unlimited`"),
+        }
+    }
+
+    /// `text`, of `node`, as a size of at least `least` bytes; `more` is what else can be written.
+    fn size_of(&mut self, text: &str, node: &Node, least: u64, more: &str) -> Option<u64> {
+        match bytes(text) {
+            Some(size) if (least..=Size::MOST).contains(&size) => Some(size),
+            Some(size) => {
+                let word = if size < least { "too little" } else { "too much" };
+                self.problem(WRONG_VALUE.at(node.span, format!("{size} bytes is {word}")).with_help(BYTES));
+                None
+            }
+            None => {
+                let units = "write a number and `KiB`, `MiB`, `GiB` or `TiB`: `512MiB`";
+                let help = if ["KB", "MB", "GB", "TB"].iter().any(|unit| text.ends_with(unit)) {
+                    "write `KiB`, `MiB`, `GiB` or `TiB`: the others mean different sizes to different tools".to_owned()
+                } else {
+                    format!("{units}{more}")
+                };
+                self.problem(WRONG_VALUE.at(node.span, format!("`{}` is not a size", show(text))).with_help(help));
+                None
+            }
         }
     }
 
@@ -111,12 +116,12 @@ impl Resolver<'_> {
             Cpus::Text(text) => text.clone(),
             Cpus::Number(number) => number.to_string(),
         };
-        let milli = scaled(&text, 1000).filter(|milli| (10..=8_192_000).contains(milli));
+        let milli = milli(&text);
         if milli.is_none() {
             self.problem(
                 WRONG_VALUE
                     .at(node.span, format!("`{}` is not a number of CPUs", show(&text)))
-                    .with_help("write a number from 0.01 up: `2`, `0.5`, or `unlimited`"),
+                    .with_help("write a number from 0.01 to 8192: `2`, `0.5`, or `unlimited`"),
             );
         }
         milli
@@ -151,6 +156,7 @@ mod tests {
             ("512MiB", Some(512 << 20)),
             ("4G", Some(4 << 30)),
             ("1.5GiB", Some(3 << 29)),
+            ("1.0000000000000000009GiB", Some(1 << 30)),
             ("0.1K", Some(102)),
             ("4GB", None),
             ("GiB", None),
@@ -164,6 +170,26 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(bytes(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn cpus_are_rounded_to_a_thousandth() {
+        for (text, expected) in [
+            ("2", Some(2000)),
+            ("0.5", Some(500)),
+            ("0.01", Some(10)),
+            ("0.30000000000000004", Some(300)),
+            ("1.23456", Some(1235)),
+            ("0.9999", Some(1000)),
+            ("8192", Some(8_192_000)),
+            ("0", None),
+            ("0.0099999", None),
+            ("8192.5", None),
+            ("1e3", None),
+            (".5", None),
+        ] {
+            assert_eq!(milli(text), expected, "{text}");
         }
     }
 

@@ -70,7 +70,7 @@ impl Resolver<'_> {
             headers: self.header_matches(right("headers"), scope),
             encoded_separators: is_true(right("encodedSeparators")),
             upgrade: is_true(right("upgrade")),
-            timeout: right("timeout").and_then(|node| self.timeout(node)),
+            timeout: right("timeout").and_then(|node| self.timeout(node, scope)),
             request: right("request").map_or_else(HeaderEdits::default, |node| self.edits(node, refused, scope)),
             response: right("response").map_or_else(HeaderEdits::default, |node| self.edits(node, refused, scope)),
             reason: right("reason").and_then(|node| self.reason(node, scope)),
@@ -150,9 +150,9 @@ impl Resolver<'_> {
         let items = node.get("ports").map(Node::items).unwrap_or_default();
         let mut ports: Vec<PortRange> = Vec::with_capacity(items.len());
         for item in items {
-            let range = match item.kind {
-                NodeKind::Integer(number) => u16::try_from(number).ok().filter(|port| *port != 0).map(PortRange::one),
-                _ => self.scoped_text(item, scope).and_then(|text| self.port_range(&text, item.span)),
+            let range = match item.whole() {
+                Some(number) => u16::try_from(number).ok().filter(|port| *port != 0).map(PortRange::one),
+                None => self.scoped_text(item, scope).and_then(|text| self.port_range(&text, item.span)),
             };
             ports.extend(range);
         }
@@ -162,10 +162,6 @@ impl Resolver<'_> {
 
     /// `text`, written at `span`, as a port or a range of ports.
     pub(super) fn port_range(&mut self, text: &str, span: Span) -> Option<PortRange> {
-        let port = |text: &str| {
-            let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-            text.parse::<u16>().ok().filter(|port| digits && *port != 0)
-        };
         let range = match text.split_once('-') {
             Some((first, last)) => port(first).zip(port(last)).map(|(first, last)| PortRange { first, last }),
             None => port(text).map(PortRange::one),
@@ -220,8 +216,8 @@ impl Resolver<'_> {
         }
     }
 
-    fn timeout(&mut self, node: &Node) -> Option<std::time::Duration> {
-        let text = self.text(node)?;
+    fn timeout(&mut self, node: &Node, scope: &Scope<'_>) -> Option<std::time::Duration> {
+        let text = self.scoped_text(node, scope)?;
         let timeout = duration(&text);
         if timeout.is_none() {
             let message = format!("`{}` is not a duration", show(&text));
@@ -280,6 +276,12 @@ fn is_true(node: Option<&Node>) -> bool {
 /// Whether `text` is a token of HTTP: a method, the name of a header.
 pub(super) fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+}
+
+/// `text` as a port: digits, and not 0.
+pub(super) fn port(text: &str) -> Option<u16> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse::<u16>().ok().filter(|port| digits && *port != 0)
 }
 
 /// `ports` sorted, with what overlaps or adjoins in one.

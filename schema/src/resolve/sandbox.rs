@@ -35,8 +35,7 @@ impl Resolver<'_> {
             Some(workdir) => self.inside_path(workdir).unwrap_or_default(),
             None => user.home.clone(),
         };
-        let command = child(node, "command").items();
-        let command: Vec<String> = command.iter().filter_map(|item| self.verbatim(item)).collect();
+        let command = raw.command.map(|_| self.command_line(child(node, "command")));
         let overlay = node.get("overlay").filter(|_| raw.overlay.is_some());
         let overlay = overlay.and_then(|node| self.exposed_path(node));
         let owner = self.owner(node);
@@ -55,7 +54,7 @@ impl Resolver<'_> {
             image,
             user,
             home,
-            command: raw.command.map(|_| command),
+            command,
             workdir,
             mounts,
             overlay,

@@ -15,10 +15,7 @@ impl Resolver<'_> {
             Some(raw::Secret { file: Some(_), .. }) => {
                 SecretSource::File(self.path(child(node, "file")).unwrap_or_default())
             }
-            _ => {
-                let arguments = child(node, "command").items();
-                SecretSource::Command(arguments.iter().filter_map(|item| self.verbatim(item)).collect())
-            }
+            _ => SecretSource::Command(self.command_line(child(node, "command"))),
         }
     }
 }

@@ -95,7 +95,7 @@ impl Resolver<'_> {
                 if let Some(target) = &target {
                     self.take_target(targets, target, entry.key_span);
                 }
-                let size = sizes.get(&*entry.key).and_then(|size| self.size(size, &entry.value, 4096));
+                let size = sizes.get(&*entry.key).and_then(|size| self.size(size, &entry.value));
                 if let (Some(target), Some(size)) = (target, size) {
                     tmpfs.insert(target, size);
                 }

@@ -22,9 +22,9 @@ pub(crate) enum Shape {
     /// `true` or `false`.
     Boolean,
     /// A whole number within bounds.
-    Integer { least: f64, most: f64 },
+    Integer(Bounds),
     /// A number within bounds.
-    Number { least: f64, most: f64 },
+    Number(Bounds),
     /// Text: one of `values`, unless there are none; `later` are values that are not available yet.
     Text { values: Vec<String>, later: Vec<String>, least: usize },
     /// A list.
@@ -35,6 +35,16 @@ pub(crate) enum Shape {
     AnyOf(Vec<Shape>),
     /// An entry of the definitions.
     Reference(usize),
+}
+
+/// What a number is between.
+pub(crate) struct Bounds {
+    /// The least it may be.
+    pub least: f64,
+    /// The most it may be.
+    pub most: f64,
+    /// What to write instead of one that is not.
+    pub help: Option<String>,
 }
 
 /// The fields of a mapping.
@@ -83,11 +93,12 @@ impl Structure {
         match (self.resolve(shape), &node.kind) {
             (Shape::Any, _)
             | (Shape::Boolean, NodeKind::Bool(_))
-            | (Shape::Integer { .. } | Shape::Number { .. }, NodeKind::Integer(_))
-            | (Shape::Number { .. }, NodeKind::Float(_))
+            | (Shape::Integer(_) | Shape::Number(_), NodeKind::Integer(_))
+            | (Shape::Number(_), NodeKind::Float(_))
             | (Shape::Text { .. }, NodeKind::String(_))
             | (Shape::Sequence { .. }, NodeKind::Sequence(_))
             | (Shape::Mapping(_), NodeKind::Mapping(_)) => true,
+            (Shape::Integer(_), NodeKind::Float(_)) => node.whole().is_some(),
             (Shape::AnyOf(choices), _) => choices.iter().any(|choice| self.fits(choice, node)),
             _ => false,
         }
@@ -129,8 +140,8 @@ impl Structure {
             }
             Shape::Any => "anything",
             Shape::Boolean => "`true` or `false`",
-            Shape::Integer { .. } => "a whole number",
-            Shape::Number { .. } => "a number",
+            Shape::Integer(_) => "a whole number",
+            Shape::Number(_) => "a number",
             Shape::Text { .. } => "text",
             Shape::Sequence { .. } => "a list",
             Shape::Mapping(_) | Shape::Reference(_) => "a mapping",
@@ -209,11 +220,15 @@ fn compile(schema: &Json, names: &HashMap<String, usize>) -> Shape {
     let later = texts(schema.get("x-later"));
     let least = |key: &str| schema.get(key).and_then(Json::as_u64).and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
     let bound = |key: &str, default: f64| schema.get(key).and_then(Json::as_f64).unwrap_or(default);
-    let bounds = (bound("minimum", f64::NEG_INFINITY), bound("maximum", f64::INFINITY));
+    let bounds = || Bounds {
+        least: bound("minimum", f64::NEG_INFINITY),
+        most: bound("maximum", f64::INFINITY),
+        help: schema.get("x-help").and_then(Json::as_str).map(str::to_owned),
+    };
     match schema.get("type").and_then(Json::as_str) {
         Some("boolean") => Shape::Boolean,
-        Some("integer") => Shape::Integer { least: bounds.0, most: bounds.1 },
-        Some("number") => Shape::Number { least: bounds.0, most: bounds.1 },
+        Some("integer") => Shape::Integer(bounds()),
+        Some("number") => Shape::Number(bounds()),
         Some("string") => {
             let values = schema.get("const").and_then(Json::as_str).map(str::to_owned).into_iter();
             Shape::Text { values: values.chain(texts(schema.get("enum"))).collect(), later, least: least("minLength") }

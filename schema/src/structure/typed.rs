@@ -56,7 +56,11 @@ impl<'n> Deserializer<'n> for Right<'n> {
             NodeKind::Null => visitor.visit_unit(),
             NodeKind::Bool(value) => visitor.visit_bool(*value),
             NodeKind::Integer(value) => visitor.visit_i64(*value),
-            NodeKind::Float(value) => visitor.visit_f64(*value),
+            // Who takes a fraction takes a whole number too.
+            NodeKind::Float(value) => match self.node.whole() {
+                Some(whole) => visitor.visit_i64(whole),
+                None => visitor.visit_f64(*value),
+            },
             NodeKind::String(text) => visitor.visit_borrowed_str(text),
             NodeKind::Sequence(items) => {
                 visitor.visit_seq(SeqDeserializer::new(items.iter().map(|node| Right { node, refused })))
