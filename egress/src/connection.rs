@@ -133,7 +133,8 @@ impl<C: Channel> Opening<C> {
                     return Seen::As(detected);
                 }
                 if !*may_be_http && detect::is_text(first) {
-                    return Seen::As(Detected::Opaque);
+                    // Of what can be no TLS the strictest is said: another policy may be in force by the time it is judged.
+                    return Seen::As(Detected::Http);
                 }
                 first.reserve(CHUNK);
                 match read_some(client, first).await {

@@ -33,6 +33,8 @@ struct Open {
     next: u64,
     tcp: usize,
     udp: usize,
+    /// Connections to servers, beside those that clients have with us.
+    outside: usize,
     flows: HashMap<u64, Arc<Flow>>,
 }
 
@@ -86,6 +88,32 @@ pub struct FlowGuard {
     _name: Option<InUse>,
     /// One of the connections that all sandboxes may have together.
     _place: Option<OwnedSemaphorePermit>,
+}
+
+/// A connection to a server that requests of a client are sent by. Connections of both kinds have one bound together.
+#[derive(Debug)]
+pub(crate) struct Outside {
+    sandbox: Arc<Sandbox>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Outside {
+    /// Room for one, if there is.
+    pub(crate) fn take(sandbox: &Arc<Sandbox>, shared: &Shared) -> Option<Self> {
+        let mut open = sandbox.flows.lock();
+        if open.tcp + open.outside >= shared.limits.connections {
+            return None;
+        }
+        let place = Arc::clone(&shared.connections).try_acquire_owned().ok()?;
+        open.outside += 1;
+        Some(Self { sandbox: Arc::clone(sandbox), _place: place })
+    }
+}
+
+impl Drop for Outside {
+    fn drop(&mut self) {
+        self.sandbox.flows.lock().outside -= 1;
+    }
 }
 
 impl Flows {
@@ -207,11 +235,11 @@ impl FlowGuard {
             ConnectVerdict::Allow { inspect, rule } => (inspect, rule),
             ConnectVerdict::Deny(denial) => return Err(Refused::Policy(denial)),
         };
-        let (count, most) = match transport {
-            Transport::Tcp => (&mut open.tcp, shared.limits.connections),
-            Transport::Udp => (&mut open.udp, shared.limits.udp_flows),
+        let room = match transport {
+            Transport::Tcp => open.tcp + open.outside < shared.limits.connections,
+            Transport::Udp => open.udp < shared.limits.udp_flows,
         };
-        if *count >= most {
+        if !room {
             return Err(Refused::TooMany);
         }
         let place = match transport {
@@ -221,7 +249,10 @@ impl FlowGuard {
             }
             Transport::Udp => None,
         };
-        *count += 1;
+        match transport {
+            Transport::Tcp => open.tcp += 1,
+            Transport::Udp => open.udp += 1,
+        }
         let id = open.next;
         open.next += 1;
         let flow = Arc::new(Flow {

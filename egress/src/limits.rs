@@ -10,7 +10,7 @@ const EACH: u64 = 6;
 /// Bounds for one sandbox. What goes beyond is refused, never queued without bound.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// TCP connections at once.
+    /// TCP connections at once: those of clients, and those to servers that their requests are sent by.
     pub connections: usize,
     /// TCP connections at once of all sandboxes together.
     pub connections_of_all: usize,

@@ -352,6 +352,22 @@ mod tests {
     }
 
     #[test]
+    fn a_full_pool_is_looked_through_once_in_a_second() {
+        let start = Instant::now();
+        let pool = Pool::new(start);
+        let get = |text: &str, now| pool.lease(&name(text), 1, now);
+        let first = get("one.example.org", start).unwrap();
+        let later = start + HELD;
+        let used = pool.find(first.v6().into(), later).unwrap();
+        let full = later + HELD;
+        assert_eq!(get("two.example.org", full).err(), Some(Full), "a flow is open");
+        drop(used);
+        // Whoever asks without end does not have all names looked at each time.
+        assert_eq!(get("two.example.org", full + Duration::from_millis(999)).err(), Some(Full));
+        get("two.example.org", full + Duration::from_secs(1)).unwrap();
+    }
+
+    #[test]
     fn names_no_longer_spelled_out_count_again() {
         let start = Instant::now();
         let pool = Pool::new(start);

@@ -10,6 +10,8 @@ mod concurrent;
 mod contract;
 mod converge;
 mod desktop;
+#[cfg(feature = "failpoints")]
+mod daemon;
 mod devices;
 #[cfg(feature = "failpoints")]
 mod direct;

@@ -42,8 +42,8 @@ impl Upkeep {
         let (wanted, changes) = watch::channel(there.clone());
         let more = Arc::default();
         let sandbox = service.sandbox().name.clone();
-        let keeper = Keeper { service: Arc::downgrade(service), sandbox, target, there, more: Arc::clone(&more) };
-        tokio::spawn(keeper.run(changes));
+        let namespace = Entered { service: Arc::downgrade(service), target, more: Arc::clone(&more) };
+        tokio::spawn(Keeper { sandbox, namespace, there }.run(changes));
         Self { wanted, more }
     }
 
@@ -67,16 +67,21 @@ impl Upkeep {
     }
 }
 
-struct Keeper {
-    /// Whoever drops the service wants it to end.
-    service: Weak<Service>,
-    sandbox: String,
-    target: Target,
-    there: Inside,
-    more: Arc<Mutex<Listeners>>,
+/// A namespace that can be changed, piece by piece.
+trait Namespace: Send + Sync {
+    /// Lets exactly `peers` through.
+    fn meet(&self, peers: &BTreeSet<IpAddr>) -> impl Future<Output = Result<(), String>> + Send;
+    /// Makes sockets for `ports`, which has none of them.
+    fn listen_to(&self, ports: &BTreeSet<u16>) -> impl Future<Output = Result<(), String>> + Send;
 }
 
-impl Keeper {
+struct Keeper<N> {
+    sandbox: String,
+    namespace: N,
+    there: Inside,
+}
+
+impl<N: Namespace> Keeper<N> {
     async fn run(mut self, mut changes: watch::Receiver<Inside>) {
         let mut pause = AGAIN;
         loop {
@@ -101,20 +106,34 @@ impl Keeper {
 
     async fn bring_about(&mut self, wanted: &Inside) -> Result<(), String> {
         if !Arc::ptr_eq(&self.there.peers, &wanted.peers) {
-            let updated = attach::update_peers(Path::new(PROGRAM), &self.target, &wanted.peers).await;
-            updated.map_err(|error| format!("its peers are those of before: {}", told(&error)))?;
+            let met = self.namespace.meet(&wanted.peers).await;
+            met.map_err(|why| format!("its peers are those of before: {why}"))?;
             self.there.peers = Arc::clone(&wanted.peers);
         }
         let missing: BTreeSet<u16> = wanted.ports.difference(&self.there.ports).copied().collect();
         if !missing.is_empty() {
-            let added = self.add(&missing).await;
+            let added = self.namespace.listen_to(&missing).await;
             added.map_err(|why| format!("no sockets for datagrams: {why}"))?;
             self.there.ports.extend(missing);
         }
         Ok(())
     }
+}
 
-    async fn add(&self, ports: &BTreeSet<u16>) -> Result<(), String> {
+/// That of a container, by way of a process that enters it.
+struct Entered {
+    /// Whoever drops the service wants it to end.
+    service: Weak<Service>,
+    target: Target,
+    more: Arc<Mutex<Listeners>>,
+}
+
+impl Namespace for Entered {
+    async fn meet(&self, peers: &BTreeSet<IpAddr>) -> Result<(), String> {
+        attach::update_peers(Path::new(PROGRAM), &self.target, peers).await.map_err(|error| told(&error))
+    }
+
+    async fn listen_to(&self, ports: &BTreeSet<u16>) -> Result<(), String> {
         let udp = attach::add_udp(Path::new(PROGRAM), &self.target, ports).await.map_err(|error| told(&error))?;
         let listeners = Listeners { udp, ..Listeners::default() };
         let spare = listeners.try_clone().map_err(|error| error.to_string())?;
@@ -122,5 +141,132 @@ impl Keeper {
         service.add_listeners(listeners).map_err(|error| error.to_string())?;
         self.more.lock().unwrap_or_else(PoisonError::into_inner).udp.extend(spare.udp);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Does one thing after another, and refuses for as long as it is told to.
+    #[derive(Clone, Default)]
+    struct Told(Arc<Mutex<State>>);
+
+    #[derive(Default)]
+    struct State {
+        inside: Inside,
+        refuse: usize,
+        asked: Vec<String>,
+        under_way: bool,
+    }
+
+    impl Told {
+        async fn one(&self, asked: String, act: impl FnOnce(&mut Inside) + Send) -> Result<(), String> {
+            assert!(!std::mem::replace(&mut self.state().under_way, true), "two at once");
+            // Another wish may come while this is done.
+            tokio::task::yield_now().await;
+            let mut state = self.state();
+            state.under_way = false;
+            state.asked.push(asked);
+            if state.refuse > 0 {
+                state.refuse -= 1;
+                return Err("nobody knows why".into());
+            }
+            act(&mut state.inside);
+            Ok(())
+        }
+
+        fn state(&self) -> std::sync::MutexGuard<'_, State> {
+            self.0.lock().expect("not poisoned")
+        }
+    }
+
+    impl Namespace for Told {
+        async fn meet(&self, peers: &BTreeSet<IpAddr>) -> Result<(), String> {
+            let peers = peers.clone();
+            self.one(format!("peers {peers:?}"), |inside| inside.peers = Arc::new(peers)).await
+        }
+
+        async fn listen_to(&self, ports: &BTreeSet<u16>) -> Result<(), String> {
+            let ports = ports.clone();
+            self.one(format!("ports {ports:?}"), |inside| inside.ports.extend(ports)).await
+        }
+    }
+
+    fn kept() -> (Told, Upkeep, tokio::task::JoinHandle<()>) {
+        let (told, there) = (Told::default(), Inside::default());
+        let (wanted, changes) = watch::channel(there.clone());
+        let keeper = Keeper { sandbox: "api".into(), namespace: told.clone(), there };
+        let task = tokio::spawn(keeper.run(changes));
+        (told, Upkeep { wanted, more: Arc::default() }, task)
+    }
+
+    fn addresses(last: &[u8]) -> BTreeSet<IpAddr> {
+        last.iter().map(|last| IpAddr::from([10, 0, 0, *last])).collect()
+    }
+
+    /// With time that stands still until nothing else is to be done: whatever is tried again has been by then.
+    async fn settled() {
+        tokio::time::sleep(Duration::from_mins(10)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_wanted_last_is_there_in_the_end() {
+        let (told, upkeep, _task) = kept();
+        for last in 1..=20 {
+            upkeep.meet(addresses(&[last]));
+            upkeep.listen_to(&BTreeSet::from([5000 + u16::from(last)]));
+            if last % 3 == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+        settled().await;
+        let state = told.state();
+        assert_eq!(*state.inside.peers, addresses(&[20]));
+        assert_eq!(state.inside.ports, (5001..=5020).collect());
+        assert!(state.asked.len() > 2, "some were under way when others came: {:?}", state.asked);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_fails_is_tried_again_and_what_was_done_is_not() {
+        let (told, upkeep, _task) = kept();
+        told.state().refuse = 3;
+        upkeep.meet(addresses(&[2]));
+        settled().await;
+        upkeep.listen_to(&BTreeSet::from([53]));
+        settled().await;
+        let asked = std::mem::take(&mut told.state().asked);
+        assert_eq!(asked, [&["peers {10.0.0.2}"; 4][..], &["ports {53}"]].concat());
+        // The same peers, said again, may stand for another table of the kernel.
+        upkeep.meet(addresses(&[2]));
+        upkeep.listen_to(&BTreeSet::from([53]));
+        settled().await;
+        assert_eq!(told.state().asked, ["peers {10.0.0.2}"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_wish_does_not_wait_for_the_pause() {
+        let (told, upkeep, _task) = kept();
+        told.state().refuse = usize::MAX;
+        upkeep.meet(addresses(&[2]));
+        settled().await;
+        // By now pauses are long.
+        told.state().refuse = 0;
+        upkeep.meet(addresses(&[3]));
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert_eq!(*told.state().inside.peers, addresses(&[3]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_ends_with_whoever_wants_something() {
+        for refuse in [0, usize::MAX] {
+            let (told, upkeep, task) = kept();
+            told.state().refuse = refuse;
+            upkeep.meet(addresses(&[2]));
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert!(!told.state().asked.is_empty() && !task.is_finished());
+            drop(upkeep);
+            task.await.expect("it ends");
+        }
     }
 }

@@ -390,6 +390,9 @@ mod tests {
         writer.append(&whose("new"), b"x\n").expect("written");
         let left = of_sandboxes(&project).expect("readable");
         assert_eq!(left, [of_sandbox(&project, "new"), of_sandbox(&project, "recent")]);
+        // Its file was open all the while: what comes now is not written to one that is gone.
+        writer.append(&whose("old"), b"again\n").expect("written");
+        assert_eq!(std::fs::read(of_sandbox(&project, "old").join(CURRENT)).expect("there"), b"again\n");
     }
 
     #[test]

@@ -5,8 +5,12 @@ use secrecy::ExposeSecret as _;
 
 use async_trait::async_trait;
 
+use schema::policy::Policy;
+
 use super::world::{Gate, Serving, Stored};
 use super::*;
+use crate::control::SandboxStatus;
+use crate::generation::Generation;
 
 mod learning;
 
@@ -27,6 +31,8 @@ struct Fake {
     opened: AtomicUsize,
     refuse: AtomicBool,
     broken: AtomicBool,
+    /// Attaching waits for as long as somebody holds this.
+    hold: tokio::sync::Mutex<()>,
     peers: Mutex<BTreeMap<String, Vec<std::net::IpAddr>>>,
     /// Generations in force, by sandbox; gone with what serves it.
     generations: Mutex<BTreeMap<String, Vec<Generation>>>,
@@ -48,6 +54,7 @@ impl Attach for Handle {
             return Err("no nft".into());
         }
         self.0.attached.fetch_add(1, Ordering::SeqCst);
+        drop(self.0.hold.lock().await);
         let listener = TcpListener::bind("127.0.0.1:0").map_err(|error| error.to_string())?;
         let listeners = Listeners { tcp: vec![listener], ..Listeners::default() };
         Ok(Attached { listeners, gate: Some(Box::new(Handle(Arc::clone(&self.0)))), direct: None })
@@ -200,6 +207,51 @@ async fn what_is_broken_is_attached_to_anew() {
     fake.broken.store(false, Ordering::SeqCst);
     daemon.enforce("acme", "api", Some("a"), BTreeMap::new()).await.expect("in force again");
     assert_eq!(Fake::count(&fake.attached), 2);
+}
+
+fn meeting(container: &str, peers: &[(&str, &str)]) -> Running {
+    let peers = peers.iter().map(|(name, address)| ((*name).to_owned(), vec![address.parse().expect("an address")]));
+    Running { peers: peers.collect(), ..running(container, "api") }
+}
+
+#[tokio::test]
+async fn peers_that_come_while_a_sandbox_is_attached_to_are_told_once_it_is_served() {
+    let fake = Arc::new(Fake::default());
+    let (daemon, _dir) = fake.daemon(Vec::new());
+    let held = fake.hold.lock().await;
+    fake.says(world(vec![meeting("c1", &[("db", "10.0.0.2")])], &[]));
+    daemon.look().await.expect("looked");
+    let mut changed = daemon.shared.changed.subscribe();
+    while Fake::count(&fake.attached) == 0 {
+        tokio::task::yield_now().await;
+    }
+    let later = meeting("c1", &[("db", "10.0.0.2"), ("cache", "10.0.0.3")]);
+    fake.says(world(vec![later.clone()], &[]));
+    assert!(daemon.look().await.expect("looked"), "somebody has come");
+    changed.mark_unchanged();
+    assert!(fake.peers.lock().expect("not poisoned").is_empty(), "nothing serves it yet");
+    drop(held);
+    changed.changed().await.expect("it is served");
+    assert_eq!(*fake.peers.lock().expect("not poisoned"), later.peers);
+    assert_eq!(Fake::count(&fake.attached), 1);
+}
+
+#[tokio::test]
+async fn a_successor_tells_again_who_the_peers_are() {
+    let fake = Arc::new(Fake::default());
+    let (daemon, _dir) = fake.daemon(Vec::new());
+    fake.says(world(vec![meeting("c1", &[("db", "10.0.0.2")])], &[]));
+    daemon.enforce("acme", "api", None, BTreeMap::new()).await.expect("in force");
+    assert!(fake.peers.lock().expect("not poisoned").is_empty(), "it was attached with them");
+    let (sockets, _) = daemon.freeze();
+    let passed = sockets.into_iter().map(|(identity, listeners)| Passed { identity, listeners });
+    // Somebody else has come since, of whom the predecessor never heard.
+    let later = meeting("c1", &[("db", "10.0.0.9")]);
+    fake.says(world(vec![later.clone()], &[]));
+    let (next, _dir) = fake.daemon(passed.collect());
+    next.enforce("acme", "api", None, BTreeMap::new()).await.expect("in force");
+    assert_eq!(Fake::count(&fake.attached), 1, "the sockets were taken over");
+    assert_eq!(*fake.peers.lock().expect("not poisoned"), later.peers);
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Request, Response, Version};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
@@ -430,4 +430,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
     pub(crate) async fn rests(&mut self) -> bool {
         timeout(Duration::from_millis(50), self.stream.read(&mut [0])).await.is_err()
     }
+}
+
+/// How servers of `a.test` speak TLS, and who says that they are it.
+pub(crate) fn server_tls(protocols: &[&str]) -> (Arc<rustls::ServerConfig>, Authority) {
+    let authority = Authority::generate("the world").unwrap();
+    let mut config = (*authority.config(&"a.test".parse().unwrap()).unwrap()).clone();
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+    (Arc::new(config), authority)
+}
+
+/// A request by HTTP/2.
+pub(crate) fn get(uri: &str) -> Request<BoxBody> {
+    Request::get(uri).version(Version::HTTP_2).body(nothing()).unwrap()
+}
+
+/// Status and body of an answer.
+pub(crate) async fn text(response: Response<Incoming>) -> (u16, String) {
+    let status = response.status().as_u16();
+    let body = timeout(LONG, response.into_body().collect()).await.unwrap().unwrap().to_bytes();
+    (status, String::from_utf8(body.to_vec()).unwrap())
 }

@@ -20,18 +20,19 @@ use schema::policy::Upstream as Way;
 use super::payload::Upload;
 use super::refusal::Refusal;
 use super::target::Target;
+use crate::flows::Outside;
 use crate::generation::Generation;
-use crate::shared::Shared;
 use crate::tls::outbound::{Offer, server_name};
 
-/// Connections to one server that the requests of one client connection have at once. Further requests wait.
+/// Requests of one client connection that are with a server at once by HTTP/1.1, each on a connection of its own. Further
+/// ones wait.
 pub(super) const AT_ONCE: usize = 16;
 
 /// Connections to one server, for the requests of one client connection.
 #[derive(Debug)]
 pub(super) struct Upstream {
-    /// Places for them.
-    places: Arc<Semaphore>,
+    /// Turns of requests that have a connection to themselves.
+    turns: Arc<Semaphore>,
     kept: Mutex<Kept>,
     /// Whether the client speaks HTTP/2, so that it is offered to the server as well.
     multiplex: bool,
@@ -45,44 +46,42 @@ pub(super) struct Upstream {
 struct Kept {
     /// By which policy they were made.
     generation: u64,
-    one: Vec<Single>,
-    two: Option<Multiplexed>,
+    one: Vec<http1::SendRequest<Upload>>,
+    two: Option<http2::SendRequest<Upload>>,
 }
 
 /// Sends a request.
 #[derive(Debug)]
 pub(super) enum Sender {
     /// By HTTP/1.1, one at a time.
-    One(Single),
-    /// By HTTP/2.
-    Two(Multiplexed),
+    One(http1::SendRequest<Upload>, OwnedSemaphorePermit),
+    /// By HTTP/2, which many requests use.
+    Two(http2::SendRequest<Upload>),
 }
 
-/// A connection of HTTP/1.1.
-#[derive(Debug)]
-pub(super) struct Single {
-    sender: http1::SendRequest<Upload>,
-    _place: Place,
+/// A new connection.
+enum Connected {
+    One(http1::SendRequest<Upload>),
+    Two(http2::SendRequest<Upload>),
 }
 
-/// A connection of HTTP/2, which many requests use.
-#[derive(Debug, Clone)]
-pub(super) struct Multiplexed {
-    sender: http2::SendRequest<Upload>,
-    _place: Arc<Place>,
-}
-
-/// Room for a connection: among those of its client, and among all of all sandboxes.
-#[derive(Debug)]
-struct Place {
-    _own: OwnedSemaphorePermit,
-    _of_all: OwnedSemaphorePermit,
+impl Kept {
+    /// Lets go what an earlier policy than `generation` made, which may lead where this one does not allow, and what its
+    /// server has closed. Whether what is left is of this policy.
+    fn is_of(&mut self, generation: u64) -> bool {
+        if self.generation < generation {
+            *self = Self { generation, ..Self::default() };
+        }
+        self.one.retain(|one| !one.is_closed());
+        self.two.take_if(|two| two.is_closed());
+        self.generation == generation
+    }
 }
 
 impl Upstream {
     pub(super) fn new(multiplex: bool) -> Self {
         Self {
-            places: Arc::new(Semaphore::new(AT_ONCE)),
+            turns: Arc::new(Semaphore::new(AT_ONCE)),
             kept: Mutex::default(),
             multiplex,
             may_multiplex: AtomicBool::new(multiplex),
@@ -94,39 +93,40 @@ impl Upstream {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One that is there already, made by `generation`. Those made by an earlier one may lead where this one does not allow.
-    async fn kept(&self, generation: u64, only_one: bool) -> Option<Sender> {
+    /// A connection of HTTP/2 that is there already, made by `generation`.
+    fn shared(&self, generation: u64) -> Option<Sender> {
+        let mut kept = self.lock();
+        if kept.is_of(generation) { kept.two.clone().map(Sender::Two) } else { None }
+    }
+
+    /// The same of HTTP/1.1, with nothing else on it.
+    async fn idle(&self, generation: u64) -> Option<http1::SendRequest<Upload>> {
         loop {
-            let mut single = {
+            let mut one = {
                 let mut kept = self.lock();
-                if kept.generation != generation {
-                    return None;
-                }
-                if let (Some(two), false) = (&kept.two, only_one) {
-                    if !two.sender.is_closed() {
-                        return Some(Sender::Two(two.clone()));
-                    }
-                    kept.two = None;
-                }
-                kept.one.pop()?
+                if kept.is_of(generation) { kept.one.pop()? } else { return None }
             };
             // Its last answer was read to the end just now: it is about to be ready, unless the server closed it.
-            if single.sender.ready().await.is_ok() {
-                return Some(Sender::One(single));
+            if one.ready().await.is_ok() {
+                return Some(one);
             }
         }
     }
 
     /// Takes back a sender whose answer has been read to its end.
     pub(super) fn put_back(&self, sender: Sender, generation: u64) {
-        let Sender::One(single) = sender else { return };
+        let Sender::One(one, turn) = sender else { return };
         let mut kept = self.lock();
-        if kept.generation == generation && !single.sender.is_closed() {
-            kept.one.push(single);
+        if kept.is_of(generation) && !one.is_closed() {
+            kept.one.push(one);
         }
+        drop(kept);
+        // Whoever waits for it finds the connection.
+        drop(turn);
     }
 
-    /// A sender, and whether it has sent something before. `only_one` asks for HTTP/1.1; `fresh` for a new connection.
+    /// A sender, and whether it has sent something before. `only_one` asks for HTTP/1.1; `fresh` for a new connection, because
+    /// one that was kept turned out to be of no use any more.
     pub(super) async fn sender(
         &self,
         target: &Target,
@@ -135,36 +135,48 @@ impl Upstream {
         fresh: bool,
     ) -> Result<(Sender, bool), Refusal> {
         let number = generation.number;
-        if !fresh && let Some(sender) = self.kept(number, only_one).await {
+        if fresh {
+            // Those that were kept beside it are as old.
+            self.lock().one.clear();
+        }
+        let sharing = || self.multiplex && !only_one && self.may_multiplex.load(Ordering::Relaxed);
+        let may_share = || if fresh || only_one { None } else { self.shared(number) };
+        if let Some(sender) = may_share() {
             return Ok((sender, true));
         }
-        let sharing = self.multiplex && !only_one && self.may_multiplex.load(Ordering::Relaxed);
-        let _connecting = if sharing { Some(self.connecting.lock().await) } else { None };
+        let mut connecting = if sharing() { Some(self.connecting.lock().await) } else { None };
         // Somebody else may have connected meanwhile.
-        if sharing
-            && !fresh
-            && let Some(sender) = self.kept(number, only_one).await
-        {
+        if let Some(sender) = may_share() {
             return Ok((sender, true));
         }
-        let sender = self.connect(target, generation, only_one).await?;
+        let sharing = sharing();
+        connecting.take_if(|_| !sharing);
+        let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| Refusal::too_many())?;
+        if let Some(one) = self.idle(number).await {
+            return Ok((Sender::One(one, turn), true));
+        }
+        let connected = self.connect(target, generation, only_one).await?;
         let mut kept = self.lock();
-        if kept.generation != number {
-            *kept = Kept { generation: number, ..Kept::default() };
-        }
-        match &sender {
-            Sender::Two(two) => kept.two = Some(two.clone()),
-            Sender::One(_) if sharing => self.may_multiplex.store(false, Ordering::Relaxed),
-            Sender::One(_) => {}
-        }
-        drop(kept);
-        Ok((sender, false))
+        Ok(match connected {
+            Connected::Two(two) => {
+                if kept.is_of(number) {
+                    kept.two = Some(two.clone());
+                }
+                (Sender::Two(two), false)
+            }
+            Connected::One(one) => {
+                if sharing {
+                    self.may_multiplex.store(false, Ordering::Relaxed);
+                }
+                (Sender::One(one, turn), false)
+            }
+        })
     }
 
-    async fn connect(&self, target: &Target, generation: &Generation, only_one: bool) -> Result<Sender, Refusal> {
+    async fn connect(&self, target: &Target, generation: &Generation, only_one: bool) -> Result<Connected, Refusal> {
         let session = &target.session;
         let (host, web) = (&session.host, &session.shared.web);
-        let place = self.place(&session.shared).await?;
+        let place = Outside::take(&session.sandbox, &session.shared).ok_or_else(Refusal::too_many)?;
         let dialled = session.shared.dialer.dial(generation, host, session.port).await;
         let stream = dialled.map_err(|error| Refusal::dial(&error))?;
         if matches!(generation.policy.upstream, Way::Direct | Way::Netns(_))
@@ -189,31 +201,25 @@ impl Upstream {
             handshake_one(target, stream, place).await
         }
     }
-
-    /// Room for one more, once there is.
-    async fn place(&self, shared: &Shared) -> Result<Place, Refusal> {
-        let own = Arc::clone(&self.places).acquire_owned().await.map_err(|_| Refusal::too_many())?;
-        let of_all = Arc::clone(&shared.connections).try_acquire_owned().map_err(|_| Refusal::too_many())?;
-        Ok(Place { _own: own, _of_all: of_all })
-    }
 }
 
-async fn handshake_one<S>(target: &Target, stream: S, place: Place) -> Result<Sender, Refusal>
+async fn handshake_one<S>(target: &Target, stream: S, place: Outside) -> Result<Connected, Refusal>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let done = http1::Builder::new().max_headers(super::head::MOST_HEADERS * 2).handshake(TokioIo::new(stream)).await;
     let (sender, connection) = done.map_err(|error| Refusal::upstream(&target.session.host, &error))?;
-    // Ends when its sender is gone.
+    // Ends when its sender is gone, or the server closes it.
     tokio::spawn(async move {
+        let _place = place;
         if let Err(error) = connection.with_upgrades().await {
             tracing::debug!(%error, "connection to a server");
         }
     });
-    Ok(Sender::One(Single { sender, _place: place }))
+    Ok(Connected::One(sender))
 }
 
-async fn handshake_two<S>(target: &Target, stream: S, place: Place) -> Result<Sender, Refusal>
+async fn handshake_two<S>(target: &Target, stream: S, place: Outside) -> Result<Connected, Refusal>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -222,11 +228,12 @@ where
     let done = builder.handshake(TokioIo::new(stream)).await;
     let (sender, connection) = done.map_err(|error| Refusal::upstream(&target.session.host, &error))?;
     tokio::spawn(async move {
+        let _place = place;
         if let Err(error) = connection.await {
             tracing::debug!(%error, "connection to a server");
         }
     });
-    Ok(Sender::Two(Multiplexed { sender, _place: Arc::new(place) }))
+    Ok(Connected::Two(sender))
 }
 
 /// Bytes that may be under way in one stream of HTTP/2, and in all streams of a connection.
@@ -250,8 +257,8 @@ impl Sender {
     /// Sends `request`; the head of its answer.
     pub(super) async fn send(&mut self, request: Request<Upload>) -> Result<Response<Incoming>, Unsent> {
         let sent = match self {
-            Self::One(single) => single.sender.try_send_request(request).await,
-            Self::Two(two) => two.sender.try_send_request(request).await,
+            Self::One(one, _) => one.try_send_request(request).await,
+            Self::Two(two) => two.try_send_request(request).await,
         };
         sent.map_err(|mut unsent: TrySendError<_>| {
             let request = unsent.take_message();
@@ -259,3 +266,6 @@ impl Sender {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,15 +1,17 @@
 use std::sync::Arc;
 
+use schema::policy::{Policy, Upstream};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use crate::audit::Spoken;
-use crate::http::testing::{Line, Origin, World, ok, pair, raw_origin, rule, shake, trusting};
+use crate::http::testing::{Line, Origin, World, ok, pair, policy, raw_origin, read_head, rule, shake, trusting};
 use crate::limits::Limits;
 use crate::splice::Channel;
-use crate::testing::LONG;
+use crate::testing::{LONG, generation};
 use crate::tls::authority::Authority;
 
 fn proxied<C: Channel>(world: &World, server: C) {
@@ -151,6 +153,43 @@ async fn there_is_no_tunnel_to_what_cannot_be_reached() {
     assert_eq!(line.head().await.0, 200);
     let refused = line.get("judged.test", "/v2").await;
     assert_eq!((refused.status, line.get("judged.test", "/v1").await.status), (403, 502));
+}
+
+/// The server has seen a connection by then.
+#[tokio::test]
+async fn a_tunnel_whose_client_has_left_is_in_the_records() {
+    let (connecting, mut connects) = mpsc::unbounded_channel();
+    let (go_on, wait) = watch::channel(false);
+    let proxy = raw_origin(move |mut stream| {
+        let (connecting, mut wait) = (connecting.clone(), wait.clone());
+        async move {
+            let head = read_head(&mut stream).await;
+            connecting.send(head).unwrap();
+            wait.wait_for(|may| *may).await.unwrap();
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await;
+            let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+        }
+    })
+    .await;
+    let world = World::new(vec![]);
+    let policy = Policy {
+        upstream: Upstream::Http(proxy.to_string()),
+        ..policy(vec![rule("a.test", 22, &json!({ "protocol": "tcp" }))])
+    };
+    world.sandbox.swap(generation(2, policy), &world.shared);
+    let mut clients = [client(&world).await, client(&world).await];
+    for line in &mut clients {
+        line.send("CONNECT a.test:22 HTTP/1.1\r\nHost: a.test:22\r\n\r\n").await;
+        assert!(connects.recv().await.unwrap().starts_with("CONNECT "));
+    }
+    let [left, mut stays] = clients;
+    socket2::SockRef::from(&left.stream).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+    drop(left);
+    go_on.send(true).unwrap();
+    let records = world.records.wait_for(1).await;
+    assert_eq!(stays.head().await.0, 200);
+    assert_eq!((records[0].host.as_str(), records[0].port, records[0].allowed), ("a.test", 22, true));
+    assert_eq!((records[0].because.as_deref(), records.len()), (Some("broken-off"), 1));
 }
 
 #[tokio::test]

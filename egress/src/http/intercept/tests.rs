@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::server::conn::http2 as http2_server;
@@ -16,20 +16,14 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use crate::audit::Spoken;
-use crate::http::testing::{BoxBody, Line, Origin, World, nothing, ok, raw_origin, read_head, rule, shake, trusting};
+use crate::http::testing::{
+    Line, Origin, World, get, nothing, ok, raw_origin, read_head, rule, server_tls, shake, text, trusting,
+};
 use crate::limits::Limits;
 use crate::testing::LONG;
 use crate::tls::authority::Authority;
 use crate::tls::outbound::Trust;
 use schema::policy::Rule;
-
-/// How servers of `a.test` speak TLS, and who says that they are it.
-fn server_tls(protocols: &[&str]) -> (Arc<rustls::ServerConfig>, Authority) {
-    let authority = Authority::generate("the world").unwrap();
-    let mut config = (*authority.config(&"a.test".parse().unwrap()).unwrap()).clone();
-    config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
-    (Arc::new(config), authority)
-}
 
 /// A server of `a.test` that says which version it was asked by, and a world that trusts it.
 async fn world(protocols: &[&str], rules: impl Fn(u16) -> Vec<Rule>) -> (Origin, World) {
@@ -46,16 +40,6 @@ async fn world_with(protocols: &[&str], rules: impl Fn(u16) -> Vec<Rule>, secret
 
 fn get_v1(port: u16) -> Vec<Rule> {
     vec![rule("a.test", port, &json!({ "methods": ["GET"], "paths": ["/v1/**"] }))]
-}
-
-fn get(uri: &str) -> Request<BoxBody> {
-    Request::get(uri).version(Version::HTTP_2).body(nothing()).unwrap()
-}
-
-async fn text(response: Response<Incoming>) -> (u16, String) {
-    let status = response.status().as_u16();
-    let body = timeout(LONG, response.into_body().collect()).await.unwrap().unwrap().to_bytes();
-    (status, String::from_utf8(body.to_vec()).unwrap())
 }
 
 #[tokio::test]
@@ -134,56 +118,6 @@ async fn each_version_reaches_servers_that_speak_the_other() {
     let mut sender = sender;
     assert_eq!(text(sender.send_request(get(&format!("https://a.test:{port}/x"))).await.unwrap()).await.0, 200);
     assert_eq!(origin.connections(), connections);
-}
-
-/// A server that speaks HTTP/1.1 and never answers: each stream would have a connection of its own.
-#[tokio::test]
-async fn many_streams_share_a_few_connections_and_all_of_them_count() {
-    const ALL: usize = 12;
-    let (tls, authority) = server_tls(&["http/1.1"]);
-    let (opened, mut open) = mpsc::unbounded_channel();
-    let address = raw_origin(move |stream| {
-        let (tls, opened) = (Arc::clone(&tls), opened.clone());
-        async move {
-            let Ok(mut stream) = TlsAcceptor::from(tls).accept(stream).await else { return };
-            opened.send(()).unwrap();
-            let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
-        }
-    })
-    .await;
-    let port = address.port();
-    let rules = vec![rule("a.test", port, &json!({ "paths": ["/**"] }))];
-    for (of_all, most) in [(1000, crate::http::upstream::AT_ONCE), (ALL, ALL)] {
-        let limits = Limits { connections_of_all: of_all, ..Limits::default() };
-        let world = World::with(rules.clone(), &[], limits, trusting(&authority));
-        let sender = world.multiplexed("a.test", port).await;
-        // The first one tells that the server does not multiplex.
-        let mut asking: Vec<_> = (0..40)
-            .map(|_| {
-                let mut sender = sender.clone();
-                let request = get(&format!("https://a.test:{port}/x"));
-                tokio::spawn(async move { sender.send_request(request).await.map(|answer| answer.status()) })
-            })
-            .collect();
-        let free = || of_all - world.shared.connections.available_permits();
-        let since = std::time::Instant::now();
-        while free() < most {
-            assert!(since.elapsed() < crate::testing::LONG, "{} of {most}", free());
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        for _ in 0..most - 1 {
-            open.recv().await.unwrap();
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        assert!(free() <= most + 1, "with the client's own: {}", free());
-        if of_all == ALL {
-            // What finds no room is told so rather than left to wait.
-            let refused = asking.pop().unwrap().await.unwrap().unwrap();
-            assert_eq!(refused.as_u16(), 503);
-        }
-        asking.iter().for_each(tokio::task::JoinHandle::abort);
-        while open.try_recv().is_ok() {}
-    }
 }
 
 #[tokio::test]

@@ -72,6 +72,25 @@ async fn idle_clients_do_not_keep_others_out() {
 }
 
 #[tokio::test]
+async fn connections_that_come_too_fast_wait_for_their_turn() {
+    const RATE: u32 = 50;
+    let limits = Limits { connection_rate: Some(RATE), ..Limits::default() };
+    let begun = Instant::now();
+    let world = world_with(example(), limits);
+    // Those of other kinds count as well: there is one pace for all of a sandbox.
+    for _ in 0..RATE / 2 {
+        is_reset(&mut world.connect("example.com", 443).await).await;
+    }
+    for _ in 0..RATE {
+        let mut client = TcpStream::connect(world.dns_tcp).await.unwrap();
+        let answer = over_tcp(&mut client, &question("example.org.")).await.unwrap();
+        assert_eq!(answer.response_code, ResponseCode::NoError, "it waits and is answered");
+    }
+    // So many at once, and the other half at the pace.
+    assert!(begun.elapsed() >= Duration::from_millis(490), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
 async fn a_flood_over_udp_is_survived() {
     let world = world(example());
     let client = Udp::bind(here()).await.unwrap();
