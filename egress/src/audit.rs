@@ -10,6 +10,7 @@ pub mod log;
 pub mod newest;
 pub mod read;
 pub mod rules;
+mod waiting;
 
 /// What was decided about one connection, request, question or flow of datagrams.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

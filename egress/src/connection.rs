@@ -23,13 +23,15 @@ use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
-use crate::audit::Spoken;
+use crate::audit::{Record, Spoken};
 use crate::defence::Defence;
 use crate::detect::{self, Detected, Detector};
 use crate::dial::DialError;
+use crate::flows::FlowGuard;
 use crate::handover;
 use crate::refuse::{self, read_some};
 use crate::route::Route;
+use crate::sandbox::Sandbox;
 use crate::session::{Prefixed, Session};
 use crate::splice::{Channel, Direction, Relay};
 use crate::verdict::{Inspect, Speech};
@@ -307,13 +309,18 @@ async fn dial(session: &Session) -> Result<TcpStream, NoServer> {
 
 fn record_failed(session: &Session, spoken: Spoken, why: &NoServer) {
     let Session { sandbox, flow, .. } = session;
+    sandbox.sink.record(failed(sandbox, flow, spoken, why));
+}
+
+/// The record of a flow that leads nowhere.
+pub(crate) fn failed(sandbox: &Sandbox, flow: &FlowGuard, spoken: Spoken, why: &NoServer) -> Record {
     let mut record = flow.record(spoken, Some("revoked"));
     if let NoServer::Failed(error) = why {
         tracing::debug!(sandbox = sandbox.name, %error, "no connection");
         record.because = Some(dial_failed(error).to_owned());
         record.allowed = !matches!(error, DialError::Refused { .. } | DialError::Loop { .. });
     }
-    sandbox.sink.record(record);
+    record
 }
 
 /// Why there is nothing to pass bytes to.
@@ -340,7 +347,7 @@ impl Drop for Account<'_> {
 }
 
 /// What records say of a dial that failed.
-pub(crate) fn dial_failed(error: &DialError) -> &'static str {
+fn dial_failed(error: &DialError) -> &'static str {
     match error {
         DialError::NotFound { .. } => "no-such-host",
         DialError::Lookup { .. } => "lookup-failed",

@@ -18,7 +18,7 @@ pub struct Limits {
     /// wait in the listener's backlog.
     pub opening: usize,
     /// New connections in a second, and as many at once after a rest; `None` is no bound. Further ones wait in the
-    /// listener's backlog.
+    /// listener's backlog. As many flows of datagrams may begin beside them; what comes for further ones is lost.
     pub connection_rate: Option<u32>,
     /// Time for a client that has to speak first to show what it speaks: a whole `ClientHello`, a whole request head.
     pub handshake: Duration,

@@ -48,8 +48,7 @@ pub struct Service {
     refusals: Arc<Refusals>,
     resolver: Arc<Mutex<Resolver>>,
     dns_clients: Arc<Semaphore>,
-    /// Room for datagrams that wait.
-    udp_room: Arc<Semaphore>,
+    udp: udp::Bounds,
     v6: Arc<AtomicBool>,
     /// What opens addresses, where the sandbox itself connects.
     direct: Option<Arc<Direct>>,
@@ -130,21 +129,10 @@ impl Service {
             tasks: serving.clone(),
         });
         let dns_clients = Arc::new(Semaphore::new(shared.limits.dns_clients));
-        let udp_room = Arc::new(Semaphore::new(udp::WAITING_BYTES));
+        let udp = udp::Bounds::new(&shared.limits, Instant::now());
         let resolver = Arc::new(Mutex::new(resolver));
-        let service = Self {
-            sandbox,
-            shared,
-            transparent,
-            refusals,
-            resolver,
-            dns_clients,
-            udp_room,
-            v6,
-            direct,
-            listening,
-            serving,
-        };
+        let service =
+            Self { sandbox, shared, transparent, refusals, resolver, dns_clients, udp, v6, direct, listening, serving };
         service.add_listeners(listeners)?;
         let (sandbox, shared) = (Arc::clone(&service.sandbox), Arc::clone(&service.shared));
         let direct = service.direct.clone();
@@ -198,7 +186,7 @@ impl Service {
                 Arc::clone(&self.transparent.destination),
                 self.serving.clone(),
                 socket,
-                Arc::clone(&self.udp_room),
+                self.udp.clone(),
             )?;
             self.listening.spawn(Arc::new(relay).serve());
         }

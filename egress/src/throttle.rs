@@ -47,6 +47,12 @@ impl Pace {
         Self(rate.map(|rate| Mutex::new(Bucket::new(rate, now))))
     }
 
+    /// Whether it may happen now.
+    pub fn now(&self) -> bool {
+        let Some(bucket) = &self.0 else { return true };
+        bucket.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now())
+    }
+
     /// Returns once it may happen.
     pub async fn turn(&self) {
         let Some(bucket) = &self.0 else { return };

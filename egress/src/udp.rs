@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,15 +19,17 @@ use tokio::net::UdpSocket;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::timeout;
 
-use crate::audit::Spoken;
-use crate::connection::dial_failed;
+use crate::audit::{Record, Spoken};
+use crate::connection::{self, NoServer};
 use crate::destination::Destination;
 use crate::flows::{FlowGuard, Refused};
+use crate::limits::Limits;
 use crate::refusals::Refusals;
 use crate::sandbox::Sandbox;
 use crate::shared::Shared;
 use crate::synthetic;
 use crate::tasks::Tasks;
+use crate::throttle::Pace;
 use crate::verdict::Transport;
 
 /// Largest payload of a datagram, rounded up.
@@ -36,7 +39,24 @@ const MAX_DATAGRAM: usize = 64 * 1024;
 const WAITING: usize = 64;
 
 /// Bytes that wait in all flows of a sandbox together.
-pub(crate) const WAITING_BYTES: usize = 4 << 20;
+const WAITING_BYTES: usize = 4 << 20;
+
+/// What all relays of a sandbox have together.
+#[derive(Debug, Clone)]
+pub(crate) struct Bounds {
+    /// How often a flow may begin.
+    pace: Arc<Pace>,
+    /// Room for what waits, a permit for each byte.
+    room: Arc<Semaphore>,
+}
+
+impl Bounds {
+    /// Those of one sandbox.
+    pub fn new(limits: &Limits, now: Instant) -> Self {
+        let pace = Arc::new(Pace::new(limits.connection_rate, now));
+        Self { pace, room: Arc::new(Semaphore::new(WAITING_BYTES)) }
+    }
+}
 
 /// A datagram that waits, and its room.
 type Waiting = (Bytes, OwnedSemaphorePermit);
@@ -58,8 +78,7 @@ pub(crate) struct Relay {
     socket: UdpSocket,
     state: UdpSocketState,
     port: u16,
-    /// Room for what waits, a permit for each byte.
-    room: Arc<Semaphore>,
+    bounds: Bounds,
     flows: Mutex<HashMap<Key, mpsc::Sender<Waiting>>>,
 }
 
@@ -72,11 +91,12 @@ impl Relay {
         destination: Arc<dyn Destination>,
         tasks: Tasks,
         socket: UdpSocket,
-        room: Arc<Semaphore>,
+        bounds: Bounds,
     ) -> io::Result<Self> {
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
         let port = socket.local_addr()?.port();
-        Ok(Self { sandbox, shared, refusals, destination, tasks, socket, state, port, room, flows: Mutex::default() })
+        let flows = Mutex::default();
+        Ok(Self { sandbox, shared, refusals, destination, tasks, socket, state, port, bounds, flows })
     }
 
     /// Serves, for as long as it is polled.
@@ -119,7 +139,7 @@ impl Relay {
     /// Gives a datagram to its flow, which is opened if need be.
     fn take(self: &Arc<Self>, key: Key, datagram: &[u8]) {
         let Ok(length) = u32::try_from(datagram.len()) else { return };
-        let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(length) else { return };
+        let Ok(room) = Arc::clone(&self.bounds.room).try_acquire_many_owned(length) else { return };
         let waiting = (Bytes::copy_from_slice(datagram), room);
         let mut flows = self.lock();
         let waiting = match flows.get(&key) {
@@ -136,9 +156,14 @@ impl Relay {
         drop(flows);
         let relay = Arc::clone(self);
         self.tasks.spawn(async move {
-            let because = relay.flow(key, &host, &flow, receiver).await;
-            relay.lock().remove(&key);
-            relay.sandbox.sink.record(flow.record(Spoken::Udp, because));
+            let record = relay.flow(key, &host, &flow, receiver).await;
+            // Its successor may be there already.
+            if let Entry::Occupied(known) = relay.lock().entry(key)
+                && known.get().is_closed()
+            {
+                known.remove();
+            }
+            relay.sandbox.sink.record(record);
         });
     }
 
@@ -152,6 +177,10 @@ impl Relay {
         } else {
             (Host::Address(to), None)
         };
+        if !self.bounds.pace.now() {
+            self.refusals.datagram(&host.to_string(), self.port, "too-many-flows");
+            return None;
+        }
         match FlowGuard::open(&self.sandbox, &self.shared, host.clone(), self.port, Transport::Udp, name) {
             // Nothing is looked at in datagrams.
             Ok((flow, _)) => {
@@ -169,31 +198,37 @@ impl Relay {
         }
     }
 
-    /// Relays one flow until it rests for too long; why it ended otherwise.
-    async fn flow(
-        &self,
-        key: Key,
-        host: &Host,
-        flow: &FlowGuard,
-        mut datagrams: mpsc::Receiver<Waiting>,
-    ) -> Option<&'static str> {
+    /// Relays one flow until it rests for too long, or has to end; its record.
+    async fn flow(&self, key: Key, host: &Host, flow: &FlowGuard, datagrams: mpsc::Receiver<Waiting>) -> Record {
+        match self.dial(host, flow).await {
+            Ok(outside) => flow.record(Spoken::Udp, self.pass(key, &outside, flow, datagrams).await),
+            Err(why) => connection::failed(&self.sandbox, flow, Spoken::Udp, &why),
+        }
+    }
+
+    async fn dial(&self, host: &Host, flow: &FlowGuard) -> Result<UdpSocket, NoServer> {
         let generation = Arc::clone(&self.sandbox.generation());
         let dialled = tokio::select! {
             biased;
-            () = flow.cancelled() => return Some("revoked"),
+            () = flow.cancelled() => return Err(NoServer::Revoked),
             dialled = self.shared.dialer.dial_udp(&generation, host, self.port) => dialled,
         };
-        let outside = match dialled {
-            Ok(outside) => outside,
-            Err(error) => {
-                tracing::debug!(sandbox = self.sandbox.name, %error, "no flow of datagrams");
-                return Some(dial_failed(&error));
-            }
-        };
+        let outside = dialled.map_err(NoServer::Failed)?;
         // Proxies carry no datagrams: it leads there directly.
         if let Ok(address) = outside.peer_addr() {
             flow.leads_to(&self.shared, address.ip());
         }
+        Ok(outside)
+    }
+
+    /// Passes datagrams both ways; why it ended, if not for want of them.
+    async fn pass(
+        &self,
+        key: Key,
+        outside: &UdpSocket,
+        flow: &FlowGuard,
+        mut datagrams: mpsc::Receiver<Waiting>,
+    ) -> Option<&'static str> {
         let idle = self.shared.limits.udp_idle;
         loop {
             // Errors are what earlier datagrams met: nobody listens, no route. They may be heard the next time.

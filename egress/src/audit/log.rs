@@ -1,7 +1,7 @@
 //! Writes records: JSON lines, a directory per sandbox, rotated by size. Each sandbox has room of its own: however much one
 //! does, nobody else's records go for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime};
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
+use super::waiting::Waiting;
 use super::{Record, rules};
 
 /// The file that is written to.
@@ -23,7 +24,7 @@ pub const KEPT: usize = 4;
 /// Where a file is closed and the next one begun.
 const MOST_BYTES: u64 = 8 << 20;
 /// Records that may wait to be written; some milliseconds of a busy data path.
-const WAITING: usize = 8192;
+pub(super) const WAITING: usize = 8192;
 /// Records written at once.
 const BATCH: usize = 512;
 /// Files open at a time.
@@ -92,6 +93,7 @@ enum Entry {
 #[derive(Debug)]
 pub struct Log {
     sender: Option<SyncSender<Entry>>,
+    waiting: Arc<Waiting>,
     lost: Arc<AtomicU64>,
     writer: Option<std::thread::JoinHandle<()>>,
 }
@@ -100,19 +102,25 @@ impl Log {
     /// A log below `root`.
     pub fn open(root: PathBuf) -> io::Result<Self> {
         let (sender, receiver) = sync_channel(WAITING);
-        let lost = Arc::new(AtomicU64::new(0));
-        let counted = Arc::clone(&lost);
-        let writer = std::thread::Builder::new()
-            .name("audit".into())
-            .spawn(move || Writer { root, files: BTreeMap::new(), lost: counted, limit: MOST_BYTES }.run(&receiver))?;
-        Ok(Self { sender: Some(sender), lost, writer: Some(writer) })
+        let (waiting, lost) = (Arc::new(Waiting::default()), Arc::new(AtomicU64::new(0)));
+        let (written, counted) = (Arc::clone(&waiting), Arc::clone(&lost));
+        let writer = std::thread::Builder::new().name("audit".into()).spawn(move || {
+            forget_all_unused(&root, SystemTime::now());
+            Writer { root, files: BTreeMap::new(), waiting: written, lost: counted, limit: MOST_BYTES }.run(&receiver);
+        })?;
+        Ok(Self { sender: Some(sender), waiting, lost, writer: Some(writer) })
     }
 
     /// Takes one.
     pub fn write(&self, record: Record) {
-        if !self.send(Entry::Record(Box::new(record))) {
-            self.lost.fetch_add(1, Ordering::Relaxed);
+        let whose = of_record(&record);
+        if self.waiting.take(&whose) {
+            if self.send(Entry::Record(Box::new(record))) {
+                return;
+            }
+            self.waiting.give_back(&whose, 1);
         }
+        self.lost.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Says which rules are in force from `since` on.
@@ -151,11 +159,16 @@ impl Drop for Log {
 }
 
 /// Project, and directory in it.
-type Whose = (String, String);
+pub(super) type Whose = (String, String);
+
+fn of_record(record: &Record) -> Whose {
+    (record.project.clone(), shelf(&record.sandbox).to_owned())
+}
 
 struct Writer {
     root: PathBuf,
     files: BTreeMap<Whose, Open>,
+    waiting: Arc<Waiting>,
     lost: Arc<AtomicU64>,
     limit: u64,
 }
@@ -167,45 +180,48 @@ struct Open {
 
 impl Writer {
     fn run(mut self, receiver: &Receiver<Entry>) {
-        let mut complained = false;
+        // Once of each: a full disk must not fill the log as well.
+        let mut complained: BTreeSet<Whose> = BTreeSet::new();
         while let Ok(first) = receiver.recv() {
-            let mut batches: BTreeMap<Whose, (Vec<u8>, u64)> = BTreeMap::new();
-            let mut waiting = Vec::new();
+            let mut batches: BTreeMap<Whose, (Vec<u8>, usize)> = BTreeMap::new();
+            let mut flushes = Vec::new();
             for entry in std::iter::once(first).chain(receiver.try_iter().take(BATCH)) {
                 match entry {
                     Entry::Record(record) => {
-                        let whose = (record.project.clone(), shelf(&record.sandbox).to_owned());
-                        let (text, count) = batches.entry(whose).or_default();
+                        let (text, count) = batches.entry(of_record(&record)).or_default();
+                        *count += 1;
                         // Records are plain data; writing to a vector does not fail.
                         if serde_json::to_writer(&mut *text, &record).is_ok() {
                             text.push(b'\n');
-                            *count += 1;
                         }
                     }
+                    // Nobody asks which rules of a builder are of no use.
+                    Entry::Rules { sandbox, .. } if sandbox.starts_with(BUILDERS) => {}
                     Entry::Rules { project, sandbox, rules, since } => {
                         let directory = directory(&self.root, &project);
                         if let Err(error) = rules::write(&directory, &sandbox, rules, since) {
                             tracing::warn!(%error, project, "the age of rules cannot be written");
                         }
                     }
-                    Entry::Flush(written) => waiting.push(written),
+                    Entry::Flush(written) => flushes.push(written),
                 }
             }
             for (whose, (text, count)) in batches {
-                if let Err(error) = self.append(&whose, &text) {
+                let appended = self.append(&whose, &text);
+                self.waiting.give_back(&whose, count);
+                if let Err(error) = appended {
                     self.files.remove(&whose);
-                    self.lost.fetch_add(count, Ordering::Relaxed);
-                    // Once: a full disk must not fill the log as well.
-                    if !complained {
-                        let (project, sandbox) = whose;
+                    self.lost.fetch_add(count as u64, Ordering::Relaxed);
+                    if !complained.contains(&whose) {
+                        let (project, sandbox) = &whose;
                         tracing::error!(%error, project, sandbox, "records cannot be written");
+                        complained.insert(whose);
                     }
-                    complained = true;
                 } else {
-                    complained = false;
+                    complained.remove(&whose);
                 }
             }
-            for written in waiting {
+            for written in flushes {
                 // Whoever waited may have gone.
                 let _ = written.send(());
             }
@@ -250,12 +266,25 @@ fn forget_unused(project: &Path, now: SystemTime) {
         let written = std::fs::metadata(directory.join(CURRENT)).and_then(|found| found.modified());
         written.ok().and_then(|written| now.duration_since(written).ok()).is_some_and(|age| age > KEPT_UNUSED)
     };
-    for directory in of_sandboxes(project).unwrap_or_default() {
-        if unused(&directory)
-            && let Err(error) = std::fs::remove_dir_all(&directory)
-        {
+    let directories: Vec<PathBuf> =
+        of_sandboxes(project).unwrap_or_default().into_iter().filter(|it| unused(it)).collect();
+    for directory in &directories {
+        if let Err(error) = std::fs::remove_dir_all(directory) {
             tracing::warn!(%error, directory = %directory.display(), "old records cannot be removed");
         }
+    }
+    let gone = directories.iter().filter_map(|directory| directory.file_name()?.to_str());
+    if let Err(error) = rules::forget(project, gone) {
+        tracing::warn!(%error, project = %project.display(), "the age of rules cannot be written");
+    }
+}
+
+/// The same for all projects, of which some have gone as well.
+fn forget_all_unused(root: &Path, now: SystemTime) {
+    for project in of_sandboxes(root).unwrap_or_default() {
+        forget_unused(&project, now);
+        // Of one without any records or rules nothing is left.
+        let _ = std::fs::remove_dir(project);
     }
 }
 
@@ -327,7 +356,7 @@ mod tests {
     }
 
     fn writer(root: &Path, limit: u64) -> Writer {
-        Writer { root: root.into(), files: BTreeMap::new(), lost: Arc::default(), limit }
+        Writer { root: root.into(), files: BTreeMap::new(), waiting: Arc::default(), lost: Arc::default(), limit }
     }
 
     fn whose(sandbox: &str) -> Whose {
@@ -387,12 +416,52 @@ mod tests {
         };
         aged("old", 91);
         aged("recent", 89);
+        for sandbox in ["old", "recent"] {
+            rules::write(&project, sandbox, vec!["example.org".into()], Timestamp::now()).expect("written");
+        }
         writer.append(&whose("new"), b"x\n").expect("written");
         let left = of_sandboxes(&project).expect("readable");
         assert_eq!(left, [of_sandbox(&project, "new"), of_sandbox(&project, "recent")]);
+        assert_eq!(rules::read(&project).into_keys().collect::<Vec<_>>(), ["recent"]);
         // Its file was open all the while: what comes now is not written to one that is gone.
         writer.append(&whose("old"), b"again\n").expect("written");
         assert_eq!(std::fs::read(of_sandbox(&project, "old").join(CURRENT)).expect("there"), b"again\n");
+    }
+
+    #[test]
+    fn of_projects_that_are_gone_nothing_is_left_in_the_end() {
+        let root = tempfile::tempdir().expect("a directory");
+        let project = directory(root.path(), "acme");
+        writer(root.path(), 100).append(&whose("api"), b"x\n").expect("written");
+        rules::write(&project, "api", vec!["example.org".into()], Timestamp::now()).expect("written");
+        let after = |days: u64| forget_all_unused(root.path(), SystemTime::now() + Duration::from_hours(24 * days));
+        after(89);
+        assert!(of_sandbox(&project, "api").join(CURRENT).exists());
+        after(91);
+        assert!(!project.exists());
+    }
+
+    #[test]
+    fn builders_come_and_go_without_a_word_about_their_rules() {
+        let root = tempfile::tempdir().expect("a directory");
+        let log = Log::open(root.path().into()).expect("opened");
+        for sandbox in ["builder.01", "builder.02", "api"] {
+            log.rules("acme", sandbox, vec!["example.org".into()], Timestamp::now());
+        }
+        drop(log);
+        assert_eq!(rules::read(&directory(root.path(), "acme")).into_keys().collect::<Vec<_>>(), ["api"]);
+    }
+
+    #[test]
+    fn what_is_written_gives_its_room_back() {
+        let root = tempfile::tempdir().expect("a directory");
+        let log = Log::open(root.path().into()).expect("opened");
+        for index in 0..100 {
+            log.write(record("acme", &format!("host-{index}")));
+        }
+        let waiting = Arc::clone(&log.waiting);
+        drop(log);
+        assert!(waiting.is_empty());
     }
 
     #[test]

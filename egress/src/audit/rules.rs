@@ -40,10 +40,27 @@ pub(super) fn write(directory: &Path, sandbox: &str, rules: Vec<String>, now: Ti
         return Ok(());
     }
     all.insert(sandbox.to_owned(), ages);
+    replace(directory, &all)
+}
+
+/// Forgets sandboxes of which nothing else is left either.
+pub(super) fn forget<'a>(directory: &Path, sandboxes: impl Iterator<Item = &'a str>) -> io::Result<()> {
+    let mut all = read(directory);
+    let before = all.len();
+    for sandbox in sandboxes {
+        all.remove(sandbox);
+    }
+    if all.len() == before {
+        return Ok(());
+    }
+    if all.is_empty() { std::fs::remove_file(directory.join(FILE)) } else { replace(directory, &all) }
+}
+
+fn replace(directory: &Path, all: &BTreeMap<String, Ages>) -> io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     let (path, new) = (directory.join(FILE), directory.join("rules.new"));
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-    file.write_all(&serde_json::to_vec(&all)?)?;
+    file.write_all(&serde_json::to_vec(all)?)?;
     std::fs::rename(new, path)
 }
 

@@ -19,7 +19,8 @@ async fn what_waits_has_so_much_room_in_all_and_gives_it_back() {
     let name = "udp.example".parse().unwrap();
     let to = sandbox.pool.lease(&name, 10, Instant::now()).unwrap().v6().into();
     let socket = UdpSocket::bind((std::net::Ipv4Addr::new(127, 0, 0, 6), port)).await.unwrap();
-    let room = Arc::new(Semaphore::new(WAITING_BYTES));
+    let bounds = Bounds::new(&shared.limits, Instant::now());
+    let room = &bounds.room;
     let relay = Arc::new(
         Relay::new(
             Arc::clone(&sandbox),
@@ -28,7 +29,7 @@ async fn what_waits_has_so_much_room_in_all_and_gives_it_back() {
             Arc::new(ByKernel),
             Tasks::default(),
             socket,
-            Arc::clone(&room),
+            bounds.clone(),
         )
         .unwrap(),
     );

@@ -221,3 +221,57 @@ fn what_is_explained_is_what_happens() {
     // Each way of speaking was let through and refused.
     assert!(complete(&seen.borrow()), "{seen:?}");
 }
+
+/// Where datagrams of a sandbox arrive, and where their server is.
+const INSIDE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 7);
+const SERVER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 8);
+
+/// Whether a datagram arrives by the live data path, and what was recorded of it.
+async fn live_udp(policy: &Policy, name: &DnsName, port: u16) -> (bool, Record) {
+    let server = tokio::net::UdpSocket::bind((SERVER, port)).await.unwrap();
+    let records = Arc::new(Records::default());
+    let sink = Arc::clone(&records) as Arc<dyn Sink>;
+    let policy = Policy { hosts: [(name.clone(), vec![SERVER.into()])].into(), ..policy.clone() };
+    let sandbox = Sandbox::new("project".into(), "sandbox".into(), sink, testing::generation(1, policy));
+    let shared = Shared {
+        clock: || "2026-06-15T12:00:00Z".parse().unwrap(),
+        ..Shared::within(Limits { udp_idle: Duration::from_millis(20), ..Limits::default() })
+    };
+    let world = served(Arc::new(sandbox), records, Arc::new(shared));
+    let inside = UdpSocket::bind((INSIDE, port)).unwrap();
+    world.service.add_listeners(Listeners { udp: vec![inside], ..Listeners::default() }).unwrap();
+    world.meanings.datagrams.lock().unwrap().insert(INSIDE.into(), world.address(name.as_str()).into());
+    let client = tokio::net::UdpSocket::bind(here()).await.unwrap();
+    client.send_to(b"hello", (INSIDE, port)).await.unwrap();
+    // Of one that is let through once its flow rests.
+    let record = world.records.wait_for(1).await.remove(0);
+    let arrived = server.try_recv(&mut [0; 16]).is_ok();
+    world.service.stop().await;
+    (arrived, record)
+}
+
+#[test]
+fn what_is_explained_of_datagrams_is_what_happens() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    // Ports that everybody may listen to, and names: addresses would be somebody's.
+    let asked = asked()
+        .prop_filter("a name and a port of ours", |asked| matches!(asked.host, Host::Name(_)) && asked.port > 1024);
+    let strategy = (any_policy(), asked);
+    let seen = std::cell::RefCell::new(std::collections::BTreeMap::<&str, u32>::new());
+    for _ in 0..10 {
+        if ["rule", "no-rule"].iter().all(|because| seen.borrow().get(because).is_some_and(|times| *times >= 5)) {
+            return;
+        }
+        let cases = TestRunner::new(Config::with_cases(200)).run(&strategy, |(mut policy, asked)| {
+            policy.dial_allow = vec!["127.0.0.0/8".parse().unwrap()];
+            let Host::Name(name) = asked.host.clone() else { unreachable!("filtered") };
+            let target = Target { scheme: "udp".to_owned(), host: asked.host.clone(), port: asked.port, path: None };
+            let explained = by_policy(&policy, &target, None, asked.headers(), TODAY);
+            let (arrived, record) = runtime.block_on(live_udp(&policy, &name, asked.port));
+            *seen.borrow_mut().entry(explained.because).or_default() += 1;
+            compare(&explained, arrived, &record)
+        });
+        cases.unwrap();
+    }
+    panic!("not each was seen often enough: {seen:?}");
+}

@@ -75,6 +75,35 @@ async fn flows_end_when_they_rest_or_are_revoked() {
 }
 
 #[tokio::test]
+async fn addresses_that_are_refused_are_told_as_refused() {
+    let (world, server, port) = relayed("udp.example", Limits::default()).await;
+    let closed = Policy { dial_allow: vec![], ..testing::policy(vec![testing::rule("udp.example", &[port], Udp)]) };
+    world.service.swap(testing::generation(2, closed));
+    let client = Socket::bind(here()).await.unwrap();
+    client.send_to(b"x", (ALIAS, port)).await.unwrap();
+    let records = world.records.wait_for(1).await;
+    assert_eq!((becauses(&records), records[0].allowed, records[0].sent), (vec!["address-refused"], false, 0));
+    assert!(timeout(Duration::from_millis(50), server.recv_from(&mut [0; 10])).await.is_err());
+}
+
+#[tokio::test]
+async fn flows_begin_no_faster_than_they_may_and_those_there_are_go_on() {
+    let limits = Limits { connection_rate: Some(3), ..Limits::default() };
+    let (world, server, port) = relayed("udp.example", limits).await;
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        clients.push(Socket::bind(here()).await.unwrap());
+        clients.last().unwrap().send_to(b"x", (ALIAS, port)).await.unwrap();
+        receive(&server).await;
+    }
+    Socket::bind(here()).await.unwrap().send_to(b"too fast", (ALIAS, port)).await.unwrap();
+    let records = world.records.wait_for(1).await;
+    assert_eq!((becauses(&records), records[0].allowed), (vec!["too-many-flows"], false));
+    clients[0].send_to(b"again", (ALIAS, port)).await.unwrap();
+    assert_eq!(receive(&server).await.0, b"again");
+}
+
+#[tokio::test]
 async fn names_that_are_not_allowed_get_nothing() {
     let (world, server, port) = relayed("other.example", Limits::default()).await;
     let client = Socket::bind(here()).await.unwrap();
