@@ -140,7 +140,8 @@ impl Run<'_> {
             };
             if let Err(error) = outcome {
                 let undo: Vec<&Op> = change.steps[..=index].iter().rev().flat_map(|step| &step.undo).collect();
-                let rolled_back = !committed && change.action == Action::Replace && self.take_back(change, &undo).await;
+                let can_be_taken_back = !committed && !undo.is_empty() && change.action == Action::Replace;
+                let rolled_back = can_be_taken_back && self.take_back(change, &undo).await;
                 let BackendError { kind, message, help } = error;
                 return Ending::Failed { step: step.title.clone(), message, help, rolled_back, kind };
             }

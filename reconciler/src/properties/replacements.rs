@@ -109,6 +109,32 @@ fn a_successor_that_runs_takes_over_and_is_not_made_anew() {
 }
 
 #[test]
+fn a_successor_that_never_gets_ready_leaves_its_place_to_the_old_one() {
+    let mut bench = Bench::new();
+    let (from, to) = (one(plain()), one(Variant { env: 1, ..plain() }));
+    cut_short(&mut bench, &from, &to);
+    let plan = bench.plan(&to, &PlanOptions::default());
+    for container in bench.backend.world().containers.values_mut() {
+        container.broken = container.facts.name == "acme_api.next";
+    }
+    let outcome = bench.execute(&plan);
+    assert!(
+        matches!(&outcome.results[0].ending, crate::outcome::Ending::Failed { rolled_back: true, .. }),
+        "{outcome:#?}"
+    );
+    let states = |bench: &Bench| {
+        let world = bench.backend.world();
+        let states = world.containers.values().map(|container| (container.facts.name.clone(), container.facts.state));
+        states.collect::<std::collections::BTreeMap<_, _>>()
+    };
+    assert_eq!(states(&bench)["acme_api"], State::Running, "{:#?}", states(&bench));
+    assert_eq!(states(&bench)["acme_api.next"], State::Exited);
+    // What is left of it is no obstacle.
+    bench.converge(&to);
+    assert_eq!(states(&bench).into_iter().collect::<Vec<_>>(), [("acme_api".to_owned(), State::Running)]);
+}
+
+#[test]
 fn a_successor_that_is_not_wanted_goes_with_consent_only() {
     let (from, to) = (one(plain()), one(Variant { env: 1, ..plain() }));
     // Back to what was, and on to something else.

@@ -82,8 +82,14 @@ impl Comparison<'_> {
         }
         change.loses.splice(0..0, loss::of_removal(context, &self.desired.id, current));
         let mut steps = Vec::new();
+        // What was there before is what comes back if this one turns out to be of no use.
+        let mut undo = vec![Op::StopContainer { container: successor.id.clone() }];
+        if matches!(current.state, State::Exited | State::Created) {
+            undo.push(start(context, &current.id, &applied_mounts(current)));
+        }
         let mut push = |title: String, op: Op, commits: bool| {
-            steps.push(Step { title, op, undo: Vec::new(), commits });
+            let undo = if commits { Vec::new() } else { std::mem::take(&mut undo) };
+            steps.push(Step { title, op, undo, commits });
         };
         if self.wanted == Intent::Running {
             if let Some(op) = policy::at_start(context, self.name) {
