@@ -8,6 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::interrupt::Interrupt;
 use crate::terminal::{self, Raw};
 
 /// How a shell's command ends that writes to a pipe nobody reads: SIGPIPE.
@@ -45,14 +46,14 @@ pub async fn attach(podman: &Podman, container: &str, mut spec: ExecSpec) -> Res
         });
     }
     // With a terminal, Ctrl-C is a byte for the command. Without one, or from elsewhere, a signal ends this end.
-    let mut int = signal(SignalKind::interrupt()).map_err(|error| Failure::io("cannot listen for signals", &error))?;
-    let mut term = signal(SignalKind::terminate()).map_err(|error| Failure::io("cannot listen for signals", &error))?;
+    let interrupt = Interrupt::listen(|_| {}).map_err(|error| Failure::io("cannot listen for signals", &error))?;
     let mut hangup = signal(SignalKind::hangup()).map_err(|error| Failure::io("cannot listen for signals", &error))?;
     loop {
         let piece = tokio::select! {
             piece = session.next() => piece.map_err(|error| Failure::backend("", error))?,
-            _ = int.recv() => return Ok(Exit::Interrupted),
-            _ = term.recv() => return Ok(Exit::Of(143)),
+            () = interrupt.stopped() => {
+                return Ok(if interrupt.terminated() { Exit::Of(143) } else { Exit::Interrupted });
+            }
             _ = hangup.recv() => return Ok(Exit::Of(129)),
         };
         match piece {

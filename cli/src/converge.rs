@@ -122,7 +122,7 @@ pub async fn converge(
         return finish(run, approach, &prepared.plan, &reconciler::outcome::Outcome::default(), None);
     }
     if lock.is_none() {
-        limit.while_asking(|| consent::ask(run.screen, &approach.question, "--auto-approve"))?;
+        limit.while_asking(consent::ask(run.screen, &approach.question, "--auto-approve")).await?;
         lock = Some(take(surroundings, config, &address, approach, &limit).await?);
         let Prepared { plan: shown, .. } = prepared;
         prepared = limit.within(engine.prepare(config, &approach.options)).await?;

@@ -1,19 +1,86 @@
-//! Signals: the first lets the step in hand finish, the second ends the run at once.
+//! Signals: SIGINT and SIGTERM end a run at once, or first let it finish the step in hand when it has asked for that; the
+//! next one ends it at once in any case.
 
-use std::sync::Arc;
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::exit::Exit;
 
-/// The user has asked twice: what is still under way is left to the next run.
-#[expect(clippy::disallowed_methods, reason = "nothing may keep this from ending")]
+/// How long a run that is to end at once may take for it. Dropping what is under way takes no time; a reader that does not
+/// read, or a dead mount, would take for ever.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// The signals of this run.
+#[derive(Debug, Clone, Copy, Default)]
+struct Arrived {
+    number: u32,
+    /// Whether the last one was SIGTERM.
+    terminate: bool,
+    /// Whether the first one is for an [`Interrupt`].
+    heeded: bool,
+}
+
+impl Arrived {
+    fn ends_at_once(self) -> bool {
+        self.number > u32::from(self.heeded)
+    }
+}
+
+/// Nothing may keep a run from ending that has been asked to end at once.
+#[expect(clippy::disallowed_methods, reason = "main cannot be returned to: it is stuck")]
 fn end_now() -> ! {
     crate::terminal::restore();
     std::process::exit(i32::from(Exit::Interrupted.code()))
+}
+
+/// The signals, listened to from the first call on and for as long as the process lives: the default way of a signal does
+/// not come back once there has been a handler, not even with the end of the runtime.
+fn arrived() -> io::Result<&'static watch::Sender<Arrived>> {
+    static ARRIVED: OnceLock<watch::Sender<Arrived>> = OnceLock::new();
+    if let Some(arrived) = ARRIVED.get() {
+        return Ok(arrived);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (int, term) = {
+        let _inside = runtime.enter();
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
+    };
+    let arrived = ARRIVED.get_or_init(watch::Sender::default);
+    std::thread::Builder::new()
+        .name(String::from("signals"))
+        .spawn(move || runtime.block_on(count(int, term, arrived)))?;
+    Ok(arrived)
+}
+
+async fn count(mut int: Signal, mut term: Signal, arrived: &watch::Sender<Arrived>) {
+    loop {
+        let terminate = tokio::select! { _ = int.recv() => false, _ = term.recv() => true };
+        arrived.send_modify(|arrived| {
+            arrived.number += 1;
+            arrived.terminate = terminate;
+        });
+        if arrived.borrow().ends_at_once() {
+            tokio::time::sleep(GRACE).await;
+            end_now();
+        }
+    }
+}
+
+/// Begins a run: signals from now on are its own. The future returns when it is to be dropped where it stands.
+pub fn begin() -> io::Result<impl Future<Output = ()>> {
+    let arrived = arrived()?;
+    // An earlier run of this process may have finished although it had been asked to stop.
+    arrived.send_modify(|arrived| *arrived = Arrived::default());
+    let mut receiver = arrived.subscribe();
+    Ok(async move {
+        // The sender is never dropped.
+        let _ = receiver.wait_for(|arrived| arrived.ends_at_once()).await;
+    })
 }
 
 /// A run that can be asked to stop.
@@ -21,21 +88,24 @@ fn end_now() -> ! {
 pub struct Interrupt {
     stop: watch::Sender<bool>,
     timed_out: Arc<AtomicBool>,
+    terminated: Arc<AtomicBool>,
 }
 
 impl Interrupt {
-    /// Listens for SIGINT and SIGTERM from now on; `say` tells the user what a first one does.
-    pub fn listen(say: impl Fn(&str) + Send + 'static) -> std::io::Result<Self> {
+    /// Takes the first signal of this run, which ends nothing by itself from now on; `say` tells the user what it does.
+    pub fn listen(say: impl Fn(&str) + Send + 'static) -> io::Result<Self> {
         let (stop, _) = watch::channel(false);
-        let interrupt = Self { stop, timed_out: Arc::default() };
-        let (mut int, mut term) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-        let own = interrupt.clone();
+        let interrupt = Self { stop, timed_out: Arc::default(), terminated: Arc::default() };
+        let arrived = arrived()?;
+        // One that has come just before is not lost: whoever is told to end at once looks at both numbers.
+        arrived.send_modify(|arrived| arrived.heeded = true);
+        let (own, mut receiver) = (interrupt.clone(), arrived.subscribe());
         tokio::spawn(async move {
-            tokio::select! { _ = int.recv() => {}, _ = term.recv() => {} }
+            // Not kept: it would hold up the next signal.
+            let first = receiver.wait_for(|arrived| arrived.number > 0).await.map(|arrived| *arrived);
+            own.terminated.store(first.is_ok_and(|arrived| arrived.terminate), Ordering::Relaxed);
             own.stop.send_replace(true);
             say("Interrupted: finishing the step in hand. Once more stops at once.");
-            tokio::select! { _ = int.recv() => {}, _ = term.recv() => {} }
-            end_now();
         });
         Ok(interrupt)
     }
@@ -58,6 +128,11 @@ impl Interrupt {
     /// Whether a deadline, not a person, asked for the stop.
     pub fn timed_out(&self) -> bool {
         self.timed_out.load(Ordering::Relaxed)
+    }
+
+    /// Whether it was SIGTERM that asked for the stop.
+    pub fn terminated(&self) -> bool {
+        self.terminated.load(Ordering::Relaxed)
     }
 
     /// Returns when the run is to stop.

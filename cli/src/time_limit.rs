@@ -25,10 +25,10 @@ impl TimeLimit {
         self.limit.map(|limit| limit.saturating_sub(self.begun.elapsed().saturating_sub(self.thought)))
     }
 
-    /// Runs `ask`, whose time is a person's and not counted.
-    pub fn while_asking<T>(&mut self, ask: impl FnOnce() -> T) -> T {
+    /// Waits for `asking`, whose time is a person's and not counted.
+    pub async fn while_asking<T>(&mut self, asking: impl Future<Output = T>) -> T {
         let asked = Instant::now();
-        let answer = ask();
+        let answer = asking.await;
         self.thought += asked.elapsed();
         answer
     }
@@ -85,7 +85,7 @@ mod tests {
     async fn a_person_may_think() {
         let mut limit = TimeLimit::begin(Some(LONG));
         let think = SHORT * 5;
-        limit.while_asking(|| std::thread::park_timeout(think));
+        limit.while_asking(tokio::time::sleep(think)).await;
         assert!(limit.left().expect("there is one") + think > LONG, "{limit:?}");
     }
 

@@ -29,6 +29,7 @@ pub mod plan;
 pub mod planner;
 pub mod podman;
 pub mod prepare;
+mod process_group;
 #[cfg(test)]
 mod properties;
 pub mod resource;

@@ -121,6 +121,19 @@ impl Running<'_> {
         kill_process(pid, signal).unwrap_or_else(|e| panic!("{signal:?} to `{}`: {e}", self.line));
     }
 
+    /// Waits until it has said `text` on standard error, which is caught; the rest is left to [`Running::finish`].
+    #[track_caller]
+    pub fn hear(&mut self, text: &str) {
+        let stderr = self.child.stderr.as_mut().expect("stderr is caught");
+        let mut heard = Vec::new();
+        while !heard.ends_with(text.as_bytes()) {
+            let mut byte = [0];
+            let read = stderr.read(&mut byte).expect("a pipe can be read");
+            assert!(read == 1, "`{}` did not say {text:?}: {}", self.line, String::from_utf8_lossy(&heard));
+            heard.extend(byte);
+        }
+    }
+
     /// Waits for its end and gives what it said since it was started (as far as that was caught).
     #[track_caller]
     pub fn finish(mut self) -> Finished {

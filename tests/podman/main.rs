@@ -24,6 +24,8 @@ mod hostile;
 mod https;
 mod image;
 mod images;
+mod interrupt;
+#[allow(dead_code, reason = "what tests may use, used today or not")]
 mod invocation;
 #[cfg(feature = "failpoints")]
 mod kill;

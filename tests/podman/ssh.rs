@@ -2,8 +2,11 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
 use std::process::Stdio;
 use std::time::Duration;
+
+use rustix::process::Signal;
 
 use crate::engine::{Engine, Kind};
 use crate::invocation::Running;
@@ -85,9 +88,34 @@ fn over_ssh(kind: Kind) {
     sbx(PORT, &["destroy", "--auto-approve"]).expect_code(0);
     assert!(engine.containers().is_empty());
     // No tunnel outlives its run.
-    wait_for("the end of every tunnel", Duration::from_secs(10), || {
-        engine.command("sh").args(["-c", "grep -lazx -e -N /proc/[0-9]*/cmdline"]).run().stdout.is_empty().then_some(())
-    });
+    let tunnels = || engine.command("sh").args(["-c", "grep -lazx -e -N /proc/[0-9]*/cmdline"]).run().stdout;
+    let gone = || {
+        wait_for("the end of every tunnel", Duration::from_secs(10), || tunnels().is_empty().then_some(()));
+    };
+    gone();
+    // Nor does it when the run is interrupted: while the other end says nothing yet, and while the host is looked at.
+    let _mute = engine.namespaces().within_network(|| TcpListener::bind(("127.0.0.1", PORT + 2))).unwrap();
+    engine.configure(
+        "images: { base: { rootfs: ./root.tar } }\n\
+         secrets: { slow: { command: [sh, -c, 'touch begun; sleep 54321; true'] } }\n\
+         sandboxes: { dev: { image: base, env: { SLOW: { secret: slow } } } }",
+    );
+    for (port, signal, begun) in [
+        (PORT + 2, Signal::INT, &tunnels as &dyn Fn() -> String),
+        (PORT, Signal::TERM, &|| engine.command("sh").args(["-c", "cat begun && echo begun"]).run().stdout),
+    ] {
+        let url = format!("ssh://root@127.0.0.1:{port}{}", engine.socket().display());
+        let command = engine.sbx(&["--engine-url", &url, "plan"]).env_remove("CONTAINER_HOST").env("PATH", &path);
+        let plan = command.start();
+        wait_for("the plan to be under way", Duration::from_secs(20), || (!begun().is_empty()).then_some(()));
+        assert!(!tunnels().is_empty());
+        plan.signal(signal);
+        let plan = plan.finish().expect_code(130);
+        assert_eq!((plan.stdout.as_str(), plan.stderr.as_str()), ("", "error: interrupted\n"));
+        gone();
+    }
+    let sleeps = || engine.command("sh").args(["-c", "grep -lazx 54321 /proc/[0-9]*/cmdline"]).run().stdout;
+    wait_for("the end of what the command started", Duration::from_secs(10), || sleeps().is_empty().then_some(()));
 }
 
 #[test]

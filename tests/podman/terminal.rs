@@ -146,4 +146,13 @@ fn an_apply_asks() {
         assert_eq!(terminal.running.child.wait().unwrap().code(), Some(code), "{answer}");
     }
     engine.expect_nothing_to_do();
+
+    // No answer at all: the question ends, and nothing is changed.
+    engine.configure("sandboxes: { dev: { image: host }, more: { image: host } }");
+    let mut terminal = Terminal::open(&engine, &["apply"]);
+    terminal.expect("Apply this to project demo?", "");
+    terminal.send("\u{3}");
+    assert_eq!(terminal.running.child.wait().unwrap().code(), Some(130));
+    terminal.expect("\nerror: interrupted", "");
+    assert_eq!(engine.containers().len(), 1);
 }

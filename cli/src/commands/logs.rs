@@ -9,6 +9,7 @@ use crate::configuration::{self, Surroundings};
 use crate::engine::Engine;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::interrupt::Interrupt;
 use crate::render::json;
 
 /// Arguments of `logs`.
@@ -52,6 +53,7 @@ pub fn run(args: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
         let container = engine.present(&config, &args.sandbox).await?;
         let mut lines = Lines::default();
         let mut broken = None;
+        let interrupt = Interrupt::listen(|_| {}).map_err(|error| Failure::io("cannot listen for signals", &error))?;
         let each = |output: Output| {
             let written = if run.screen.json {
                 lines.take(run, &output)
@@ -66,10 +68,7 @@ pub fn run(args: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
                 read.map_err(|error| Failure::backend("", error))?;
                 false
             }
-            result = tokio::signal::ctrl_c() => {
-                result.map_err(|error| Failure::io("cannot listen for signals", &error))?;
-                true
-            }
+            () = interrupt.stopped() => true,
         };
         if run.screen.json {
             lines.rest(run)?;

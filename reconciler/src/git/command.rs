@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
 
 use super::{Git, Progress, failure};
 use crate::backend::{BackendError, ErrorKind};
+use crate::process_group::ProcessGroup;
 
 /// What every call says, whatever configuration it reads: nothing here may start a program.
 const ALWAYS: &[&str] = &[
@@ -163,7 +163,7 @@ impl<'a> Call<'a> {
             command.process_group(0);
         }
         let mut child = command.spawn().map_err(|error| start_error(&options.program, &error))?;
-        let mut group = Group(if asks { None } else { child.id().and_then(pid) });
+        let group = if asks { ProcessGroup::none() } else { ProcessGroup::of(&child) };
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let work = async {
             let (stdout, stderr) = tokio::join!(read_all(stdout), read_lines(stderr, self.progress));
@@ -175,7 +175,7 @@ impl<'a> Call<'a> {
         };
         let result = tokio::time::timeout(deadline, work).await.unwrap_or_else(|_| Err(timed_out(deadline)));
         if result.is_ok() {
-            group.0 = None;
+            group.ended();
         }
         result
     }
@@ -210,22 +210,6 @@ impl<'a> Call<'a> {
             command.env(name, value);
         }
     }
-}
-
-/// Kills a process group when dropped.
-struct Group(Option<Pid>);
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        if let Some(group) = self.0 {
-            // It may have ended already.
-            let _ = kill_process_group(group, Signal::KILL);
-        }
-    }
-}
-
-fn pid(id: u32) -> Option<Pid> {
-    i32::try_from(id).ok().and_then(Pid::from_raw)
 }
 
 fn start_error(program: &Path, error: &std::io::Error) -> BackendError {

@@ -5,13 +5,13 @@ use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::process::Stdio;
 
-use rustix::process::{Pid, Signal, kill_process_group};
 use schema::config::SecretSource;
 use secrecy::SecretSlice;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::Command;
 
 use super::{HostEnv, archive};
+use crate::process_group::ProcessGroup;
 
 /// Most bytes of a secret. The kernel takes no variable of more than 128 KiB, its name included.
 pub const MOST_BYTES: usize = 127 * 1024;
@@ -104,20 +104,17 @@ async fn run(words: &[String], env: &HostEnv) -> Result<Vec<u8>, SecretError> {
     }
     let failed = |error| SecretError::Start { program: program.clone(), error };
     let mut child = command.spawn().map_err(failed)?;
-    let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+    let group = ProcessGroup::of(&child);
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let work = async {
         let (value, said) = tokio::join!(take(stdout, MOST_BYTES as u64 + 2), take(stderr, 2000));
         Ok((child.wait().await.map_err(failed)?, value, said))
     };
     let Ok(result) = tokio::time::timeout(env.secret_deadline, work).await else {
-        if let Some(group) = group {
-            // It may have ended this moment.
-            let _ = kill_process_group(group, Signal::KILL);
-        }
         return Err(SecretError::TimedOut { program: program.clone(), seconds: env.secret_deadline.as_secs() });
     };
     let (status, mut value, said) = result?;
+    group.ended();
     if !status.success() {
         let said: String = String::from_utf8_lossy(&said).chars().filter(|c| !c.is_control() || *c == '\n').collect();
         let said = said.trim().replace('\n', "; ");

@@ -66,7 +66,7 @@ pub(crate) struct Connection {
 #[derive(Debug)]
 struct Helper {
     child: Child,
-    _hold: Option<UnixStream>,
+    hold: Option<UnixStream>,
     _dir: TempDir,
 }
 
@@ -192,7 +192,7 @@ async fn start_service(program: &Path, runtime_dir: &Path) -> Result<Connection,
     let socket = dir.path().join("podman.sock");
     let mut address = std::ffi::OsString::from("unix://");
     address.push(&socket);
-    let mut child = Command::new(program)
+    let child = Command::new(program)
         .args(["system", "service", IDLE_SECONDS])
         .arg(address)
         .stdin(Stdio::null())
@@ -205,20 +205,15 @@ async fn start_service(program: &Path, runtime_dir: &Path) -> Result<Connection,
             BackendError::new(ErrorKind::Unreachable, format!("cannot start {}: {error}", program.display()))
                 .with_help("install podman, or name an engine with --engine-url")
         })?;
-    let version = answering(&mut child, &socket, "podman system service").await?;
+    // Whoever gives up while it starts stops it as well.
+    let mut helper = Helper { child, hold: None, _dir: dir };
+    let version = answering(&mut helper.child, &socket, "podman system service").await?;
     // A request that never ends: the service counts it as work until we are gone, however we go.
-    let hold = match UnixStream::connect(&socket).await {
-        Ok(mut stream) => stream.write_all(b"GET /").await.ok().map(|()| stream),
-        Err(_) => None,
-    };
+    if let Ok(mut stream) = UnixStream::connect(&socket).await {
+        helper.hold = stream.write_all(b"GET /").await.ok().map(|()| stream);
+    }
     let peer = peer_of(&socket);
-    Ok(Connection {
-        client: Client::new(&socket),
-        version,
-        origin: Origin::Started,
-        peer,
-        _helper: Some(Helper { child, _hold: hold, _dir: dir }),
-    })
+    Ok(Connection { client: Client::new(&socket), version, origin: Origin::Started, peer, _helper: Some(helper) })
 }
 
 /// Waits until `socket` answers, or says why `child` gave up.
@@ -304,7 +299,7 @@ async fn tunnel(target: &SshTarget, runtime_dir: &Path, origin: Origin) -> Resul
         command.arg("-p").arg(port.to_string());
     }
     command.arg("-L").arg(forward).arg("--").arg(&target.destination);
-    let mut child = command
+    let child = command
         // ssh ends with its standard input's writer only in other modes; here it is ended by us.
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -313,20 +308,15 @@ async fn tunnel(target: &SshTarget, runtime_dir: &Path, origin: Origin) -> Resul
         .kill_on_drop(true)
         .spawn()
         .map_err(|error| BackendError::new(ErrorKind::Unreachable, format!("cannot start ssh: {error}")))?;
-    let version = answering(&mut child, &socket, "ssh").await.map_err(|error| {
+    let mut helper = Helper { child, hold: None, _dir: dir };
+    let version = answering(&mut helper.child, &socket, "ssh").await.map_err(|error| {
         let port = target.port.map(|port| format!("-p {port} ")).unwrap_or_default();
         error.with_help(format!(
             "`ssh {port}{} ls {}` must work without a question; then start podman.socket there",
             target.destination, target.socket
         ))
     })?;
-    Ok(Connection {
-        client: Client::new(&socket),
-        version,
-        origin,
-        peer: None,
-        _helper: Some(Helper { child, _hold: None, _dir: dir }),
-    })
+    Ok(Connection { client: Client::new(&socket), version, origin, peer: None, _helper: Some(helper) })
 }
 
 #[cfg(test)]
