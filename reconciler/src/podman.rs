@@ -81,7 +81,7 @@ impl Reader {
         let connection = Connection::open(options).await?;
         let facts = engine_facts(&connection).await?;
         let api = podman_api::Podman::unix(connection.client.socket());
-        let keep_id = Turn::before(&connection.address(), &options.runtime_dir);
+        let keep_id = Turn::before(&connection.address(options), &options.runtime_dir);
         let (load, ahead, tidying) = Default::default();
         Ok(Self { shared: Arc::new(Shared { connection, api, facts, keep_id, load, ahead, tidying }) })
     }

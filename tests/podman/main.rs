@@ -38,6 +38,7 @@ mod registry;
 mod replace;
 mod sandbox;
 mod secret;
+mod service;
 #[cfg(feature = "failpoints")]
 mod setup;
 mod smoke;

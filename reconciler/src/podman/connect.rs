@@ -108,16 +108,15 @@ impl Connection {
         Self { client: Client::new(path), version, origin, peer: peer_of(path), _helper: None }
     }
 
-    /// The same text for everybody who reaches this engine from here.
-    pub(crate) fn address(&self) -> String {
-        match &self.origin {
-            // The socket of a tunnel is this run's own.
-            Origin::Named(url) if !url.starts_with("unix://") => url.clone(),
-            Origin::Named(_) | Origin::Found(_) | Origin::Started => {
-                let socket = self.client.socket();
-                socket.canonicalize().unwrap_or_else(|_| socket.to_owned()).display().to_string()
-            }
-        }
+    /// The same text for everybody who reaches this engine from here, with `options` as it was opened with.
+    pub(crate) fn address(&self, options: &Connect) -> String {
+        let socket = match &self.origin {
+            // The sockets of a tunnel and of a started service are this run's own.
+            Origin::Named(url) if !url.starts_with("unix://") => return url.clone(),
+            Origin::Started => options.candidates.first().map_or(self.client.socket(), PathBuf::as_path),
+            Origin::Named(_) | Origin::Found(_) => self.client.socket(),
+        };
+        socket.canonicalize().unwrap_or_else(|_| socket.to_owned()).display().to_string()
     }
 
     async fn named(url: &str, options: &Connect) -> Result<Self, BackendError> {
