@@ -34,6 +34,7 @@ mod namespaces;
 mod project;
 mod quotas;
 mod readback;
+mod readiness;
 mod registry;
 mod replace;
 mod sandbox;

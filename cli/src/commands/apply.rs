@@ -29,7 +29,7 @@ pub struct Args {
     selection: Selection,
     #[command(flatten)]
     pace: Pace,
-    /// Do not wait until sandboxes are ready
+    /// Do not wait until sandboxes are ready; what replaces a running one is waited for all the same, before that one goes
     #[arg(long, overrides_with = "wait")]
     no_wait: bool,
     /// Wait until sandboxes are ready (the default)
