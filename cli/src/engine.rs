@@ -302,6 +302,14 @@ pub fn refuse_unlocked(run: &Run<'_>, config: &Config, locked: bool) -> Result<(
         .with_help("pin them with `sbx lock`"))
 }
 
+/// An error of git's as one of this run: it is the engine alone that is meant where nobody answers.
+fn of_remote(error: BackendError) -> BackendError {
+    match error.kind {
+        ErrorKind::Unreachable => BackendError { kind: ErrorKind::Failed, ..error },
+        _ => error,
+    }
+}
+
 /// Sixteen random bytes in hex.
 fn new_uid() -> String {
     use std::fmt::Write as _;
@@ -368,7 +376,7 @@ impl Perform for Acting<'_> {
                 facts::enforce(place, source, project, sandbox, policy.as_deref(), secrets).await
             }
             op => match self.engine.git.perform(op, progress).await {
-                Some(done) => done,
+                Some(done) => done.map_err(of_remote),
                 None => self.podman.perform(op, progress).await,
             },
         }

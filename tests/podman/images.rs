@@ -129,6 +129,48 @@ fn what_is_missing_is_named() {
     );
     refused(&setup, 1, &["image/base", "sandboxes.yaml:3:", "told"]);
 
+    // A git remote that is gone, by either way of being gone.
+    let worktree = |remote: &str| {
+        format!(
+            "sandboxes:\n\x20 dev:\n\x20   image: host\n\x20   worktrees:\n\x20     - {{ repo: '{remote}', branch: work, path: ./trees/work }}"
+        )
+    };
+    let gone = engine.project().join("gone.git");
+    refused(
+        &worktree(&format!("file://{}", gone.display())),
+        1,
+        &[
+            "repository/",
+            "sandboxes.yaml:7:",
+            "gone.git",
+            "does not appear to be a git repository",
+            "check the address in `repo`",
+        ],
+    );
+    refused(
+        &worktree("http://127.0.0.1:1/team/app.git"),
+        1,
+        &[
+            "repository/",
+            "sandboxes.yaml:7:",
+            "127.0.0.1:1/team/app.git",
+            "check the address in `repo` and the network",
+        ],
+    );
+    // A command that gives no secret is told with what it said, and nothing of what it printed.
+    let secret = "secrets:\n\x20 token: { command: [sh, -c, 'echo half-a-secret; echo the vault is locked >&2; exit 3'] }\n\
+                  sandboxes: { dev: { image: host, env: { TOKEN: { secret: token } } } }";
+    for json in [false, true] {
+        engine.configure(secret);
+        let failed = engine.try_apply(if json { &["--json"] } else { &[] }).expect_code(65);
+        let told = failed.told() + &failed.stdout;
+        for part in ["secret token", "sandboxes.yaml:4:", "the vault is locked", "exit status: 3"] {
+            assert!(told.contains(part), "{part}: {told}");
+        }
+        assert!(!told.contains("half-a-secret"), "{told}");
+        assert!(engine.containers().is_empty());
+    }
+
     // --locked refuses what is not pinned, and takes what is.
     let image = engine.import_busybox();
     engine.configure(&format!("images: {{ base: {{ ref: {image}, pull: missing }} }}\n{sandbox}"));

@@ -6,6 +6,8 @@ use crate::backend::{BackendError, ErrorKind};
 const NO_CREDENTIALS: &str =
     "sbx asks nobody for passwords: set up an ssh key with an agent, or a git credential helper, for this remote";
 
+const NO_ANSWER: &str = "check the address in `repo` and the network";
+
 /// Words of git and ssh, the kind they stand for, and the cure. The first row that fits counts.
 const MEANINGS: &[(&str, ErrorKind, Option<&str>)] = &[
     ("no space left on device", ErrorKind::NoSpace, Some("free some space and apply again")),
@@ -28,13 +30,13 @@ const MEANINGS: &[(&str, ErrorKind, Option<&str>)] = &[
     ("repository not found", ErrorKind::NotFound, Some("check the address in `repo`, and that you may read it")),
     ("does not exist", ErrorKind::NotFound, Some("check the address in `repo`")),
     ("not found", ErrorKind::NotFound, Some("check the address in `repo`")),
-    ("could not resolve host", ErrorKind::Unreachable, Some("check the address in `repo` and the network")),
-    ("name or service not known", ErrorKind::Unreachable, Some("check the address in `repo` and the network")),
-    ("connection refused", ErrorKind::Unreachable, None),
-    ("no route to host", ErrorKind::Unreachable, None),
-    ("network is unreachable", ErrorKind::Unreachable, None),
+    ("could not resolve host", ErrorKind::Unreachable, Some(NO_ANSWER)),
+    ("name or service not known", ErrorKind::Unreachable, Some(NO_ANSWER)),
+    ("connection refused", ErrorKind::Unreachable, Some(NO_ANSWER)),
+    ("no route to host", ErrorKind::Unreachable, Some(NO_ANSWER)),
+    ("network is unreachable", ErrorKind::Unreachable, Some(NO_ANSWER)),
     ("connection timed out", ErrorKind::Transient, None),
-    ("failed to connect", ErrorKind::Unreachable, None),
+    ("failed to connect", ErrorKind::Unreachable, Some(NO_ANSWER)),
     ("connection reset", ErrorKind::Transient, None),
     ("early eof", ErrorKind::Transient, None),
     ("rpc failed", ErrorKind::Transient, None),
