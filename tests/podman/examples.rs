@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+use serde_json::Value;
+
 use crate::engine::{Engine, Kind};
 use crate::on_every_engine;
 
@@ -55,6 +57,36 @@ on_every_engine! {
             + &engine.podman(&["ps", "--all", "--format", "json"])
             + &(applied.stdout + &applied.stderr + &sbx(&["plan", "--full", "--json"]).stdout);
         assert!(!records.contains("very-secret-value"));
+    }
+
+    /// The fenced one: its policy is in force, what nobody allowed is refused by name, and the key stays outside.
+    fn the_fence_stands(engine) {
+        engine.write("sandboxes.yaml", fs::read(Path::new(EXAMPLES).join("egress.yaml")).unwrap());
+        let sbx = |args: &[&str]| engine.sbx(args).env("MODEL_KEY", "very-secret-value").run();
+        let applied = sbx(&["apply", "--auto-approve"]).expect_code(0);
+        sbx(&["plan", "--detailed-exitcode"]).expect_code(0);
+        sbx(&["test"]).expect_code(0);
+        let status = sbx(&["status", "--json"]).expect_code(0);
+        let (agent, store) = (&status.json()["sandboxes"][0], &status.json()["sandboxes"][1]);
+        assert_eq!((&agent["name"], &agent["egress"]["attached"]), (&"agent".into(), &true.into()), "{agent:#}");
+        assert_eq!((&agent["egress"]["problem"], &agent["egress"]["missing_secrets"]), (&Value::Null, &serde_json::json!([])));
+        assert_eq!((&store["name"], &store["egress"]["mode"]), (&"store".into(), &"none".into()), "{store:#}");
+
+        let opens = |sandbox: &str, host: &str| {
+            let script = format!("exec 3<>/dev/tcp/{host}/443");
+            sbx(&["exec", "-T", sandbox, "--", "bash", "-c", &script]).code == 0
+        };
+        for host in ["gist.github.com", "elsewhere.test"] {
+            assert!(!opens("agent", host) && !opens("store", host), "{host}");
+        }
+        let denied = sbx(&["egress", "log", "agent", "--denied"]).expect_code(0).stdout;
+        assert!(denied.contains("elsewhere.test") && denied.contains("gist.github.com"), "{denied}");
+        // Where the file leads out, the sandbox has a connection to speak on, whatever is at the other end.
+        assert!(opens("agent", "api.github.com"), "{}", sbx(&["egress", "log"]).stdout);
+
+        let inside = sbx(&["exec", "-T", "agent", "--", "sh", "-c", "env; cat /proc/1/environ; cat /run/secrets/* 2>/dev/null; true"]);
+        let told = [applied.stdout, applied.stderr, inside.expect_code(0).stdout, status.stdout, engine.podman(&["inspect", "fenced_agent"])];
+        assert!(told.iter().all(|text| !text.contains("very-secret-value")), "{told:?}");
     }
 
     /// One sandbox for each branch of one repository.
