@@ -3,6 +3,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
 mod bad_input;
+mod ci;
 mod generated;
 mod init;
 mod no_engine;
