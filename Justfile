@@ -6,6 +6,9 @@ set shell := ["bash", "-euo", "pipefail", "-c"]
 # nextest where it is there; plain cargo runs the same tests, more slowly.
 runner := `command -v cargo-nextest >/dev/null 2>&1 && echo "cargo nextest run" || echo "cargo test"`
 
+# What ends tests that hang: nextest does so one by one, a person at a terminal by hand, and this where there is neither.
+bound := `command -v cargo-nextest >/dev/null 2>&1 || [ -t 0 ] || echo "timeout --kill-after=30s 60m"`
+
 # Tests may kill `sbx` at any step; what is shipped has no such switch.
 features := "--features sbx-cli/failpoints"
 
@@ -30,12 +33,12 @@ quickstart:
 
 # All there is: lints, dependencies, docs, units, snapshots, and end to end on Podman 4 and 5, rootful and rootless.
 test: lint deny doc editor _engines
-    {{ if env("SBX_TEST_WITHOUT_PODMAN", "") != "" { "just unit" } else { runner + " --workspace --no-fail-fast " + features } }}
+    {{ if env("SBX_TEST_WITHOUT_PODMAN", "") != "" { "just unit" } else { "just _bounded " + runner + " --workspace --no-fail-fast " + features } }}
 
 # Tests that need no engine.
 unit:
     @if [ -n "${SBX_TEST_WITHOUT_PODMAN:-}" ]; then just _loudly; fi
-    {{ if runner == "cargo test" { "cargo test --workspace --exclude sbx-cli && cargo test --package sbx-cli --bins " + features } else { "cargo nextest run --workspace --no-fail-fast " + features + " -E 'not (binary(podman) or binary(escape) or binary(clients))'" } }}
+    {{ if runner == "cargo test" { "just _bounded cargo test --workspace --exclude sbx-cli && just _bounded cargo test --package sbx-cli --bins " + features } else { "cargo nextest run --workspace --no-fail-fast " + features + " -E 'not (binary(podman) or binary(escape) or binary(clients))'" } }}
 
 # End to end only; FILTER selects by name, as in `just e2e rootless_5`.
 e2e FILTER="": _engines
@@ -58,6 +61,9 @@ bench-works:
 # The root directory of the Podman 5 engines, built once.
 _engines:
     @[ -n "${SBX_TEST_WITHOUT_PODMAN:-}" ] || tests/podman/trixie.sh >/dev/null
+
+_bounded +COMMAND:
+    @{{ bound }} {{ COMMAND }} || { code=$?; [ "$code" != 124 ] || echo "the tests have not ended within an hour: one of them hangs" >&2; exit "$code"; }
 
 _loudly:
     @printf '\n  *** SBX_TEST_WITHOUT_PODMAN is set: the tests on a real Podman DO NOT RUN. ***\n\n' >&2
