@@ -67,5 +67,18 @@ on_every_engine! {
         plan.signal(Signal::INT);
         plan.finish().expect_code(130);
         nothing_is_left(engine);
+
+        // Nor of one that waits for a service that never answers.
+        let mute = engine.write("bin/podman", "#!/bin/sh\nwhile :; do sleep 1; done\n");
+        engine.as_root("chmod").arg("755").arg(&mute).ok();
+        let path = format!("{}:/usr/bin:/bin", mute.parent().unwrap().display());
+        let plan = sbx(engine, &["plan"]).env("PATH", path).start();
+        wait_for("the service to be waited for", Duration::from_secs(20), || {
+            let there = beside(engine);
+            (there.contains("/cmdline") && there.contains("/sbx-")).then_some(())
+        });
+        plan.signal(Signal::TERM);
+        assert_eq!(plan.finish().expect_code(130).stderr, "error: interrupted\n");
+        nothing_is_left(engine);
     }
 }
