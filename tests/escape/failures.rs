@@ -6,7 +6,7 @@ use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
 use std::time::Duration;
 
-use crate::attempts::{ATTEMPTS, DATAGRAM, PLAIN, SECURE};
+use crate::attempts::{self, DATAGRAM, PLAIN, SECURE};
 use crate::capture::Capture;
 use crate::engine::{Engine, Kind};
 use crate::inside::Inside;
@@ -84,7 +84,7 @@ impl<'e> Scene<'e> {
     /// Nothing does, allowed or not. All at once: without anybody who refuses, each waits for its own end.
     fn is_shut(&mut self, insides: &mut [Inside<'_>], when: &str) {
         let before = self.capture.count(is_foreign);
-        let ways = ATTEMPTS.iter().filter(|attempt| WAYS.contains(&attempt.name));
+        let ways = attempts::all().filter(|attempt| WAYS.contains(&attempt.name));
         let ways = ways.map(|attempt| (attempt.name, attempt.attack));
         let ways: Vec<_> = ways.chain([("plain", PLAIN), ("secure", SECURE), ("datagram", DATAGRAM)]).collect();
         assert_eq!(ways.len(), insides.len());

@@ -7,7 +7,7 @@ use std::time::Duration;
 use egress::defence::{Defence, WITHOUT};
 
 use crate::attempt::{Attempt, ByEngine, DIRECT, INNER, TUNNEL};
-use crate::attempts::ATTEMPTS;
+use crate::attempts;
 use crate::capture::Capture;
 use crate::engine::{Engine, Kind};
 use crate::inside::{Inside, Insides};
@@ -77,7 +77,7 @@ impl Lane<'_> {
 
 /// Attempts that the engine's doing has a part in.
 fn by_engine(part: ByEngine) -> impl Iterator<Item = &'static Attempt> {
-    ATTEMPTS.iter().filter(move |attempt| attempt.by_engine == Some(part))
+    attempts::all().filter(move |attempt| attempt.by_engine == Some(part))
 }
 
 /// One engine is enough: what is turned off is in the daemon, and the same on all. A rootful one, since its bridges, and
@@ -97,7 +97,7 @@ fn without_its_defence_each_attempt_gets_through() {
 
     // One by one. Where several stand in the way, each of them is enough.
     for defence in Defence::ALL {
-        let concerned = || ATTEMPTS.iter().filter(move |attempt| attempt.defences.contains(&defence));
+        let concerned = || attempts::all().filter(move |attempt| attempt.defences.contains(&defence));
         if concerned().next().is_none() {
             continue;
         }
@@ -112,10 +112,10 @@ fn without_its_defence_each_attempt_gets_through() {
     }
     // Together.
     let several: BTreeSet<&[Defence]> =
-        ATTEMPTS.iter().map(|attempt| attempt.defences).filter(|defences| defences.len() > 1).collect();
+        attempts::all().map(|attempt| attempt.defences).filter(|defences| defences.len() > 1).collect();
     for defences in several {
         lane.without(defences);
-        for attempt in ATTEMPTS.iter().filter(|attempt| attempt.defences == defences) {
+        for attempt in attempts::all().filter(|attempt| attempt.defences == defences) {
             lane.expect(insides.at(attempt.sandbox), attempt, true, &format!("{defences:?}"));
         }
     }
@@ -141,7 +141,7 @@ fn without_its_defence_each_attempt_gets_through() {
 /// Nothing without a defence, no defence without something that it defends against.
 #[test]
 fn every_defence_is_named_and_every_attempt_names_one() {
-    for attempt in ATTEMPTS {
+    for attempt in attempts::all() {
         assert!(
             !attempt.defences.is_empty() || attempt.by_engine.is_some(),
             "{}: what stands in its way?",
@@ -152,7 +152,7 @@ fn every_defence_is_named_and_every_attempt_names_one() {
         }
     }
     for defence in Defence::ALL {
-        let named = ATTEMPTS.iter().any(|attempt| attempt.defences.contains(&defence));
+        let named = attempts::all().any(|attempt| attempt.defences.contains(&defence));
         let elsewhere = ELSEWHERE.iter().any(|(shown, _)| *shown == defence);
         assert!(named != elsewhere, "{defence:?}: what gets through without it?");
     }

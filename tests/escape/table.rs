@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::attempt::{Attempt, DIRECT, INNER, TUNNEL};
-use crate::attempts::ATTEMPTS;
+use crate::attempts;
 use crate::capture::Capture;
 use crate::engine::{Engine, Kind};
 use crate::inside::Insides;
@@ -133,7 +133,7 @@ fn unaudited(engine: &Engine, attempts: &[&Attempt]) -> Vec<String> {
 
 fn check(kind: Kind) {
     let engine = Engine::start(kind);
-    let failures = failures(&engine, &ATTEMPTS.iter().collect::<Vec<_>>());
+    let failures = failures(&engine, &attempts::all().collect::<Vec<_>>());
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
