@@ -212,6 +212,7 @@ impl<C: Channel> Opening<C> {
                 }
                 Speech::Tls
             }
+            Seen::As(Detected::Broken(_)) if Defence::ServerName.is_off() => Speech::Tls,
             Seen::As(Detected::Broken(_)) => {
                 self.refused(Spoken::Tls, "client-hello-malformed");
                 return refuse::alert(&self.client, refuse::DECODE_ERROR).await;

@@ -20,6 +20,8 @@ pub enum Defence {
     Names,
     /// Names have addresses, and no records of other types.
     RecordTypes,
+    /// Few clients at once keep a connection to the resolver.
+    DnsClients,
     /// Hosts and ports are judged by the policy's rules.
     Rules,
     /// There are sockets only for those UDP ports that rules name.
@@ -30,7 +32,7 @@ pub enum Defence {
     Expiry,
     /// The address that a name led to is judged before it is dialled.
     Addresses,
-    /// The name in a `ClientHello` is compared.
+    /// The name in a `ClientHello` is compared, and one that can be read in two ways refused.
     ServerName,
     /// What a connection turns out to speak has to be what its port and rule are for.
     Speech,
@@ -62,13 +64,14 @@ pub enum Defence {
 
 impl Defence {
     /// All of them.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::Redirect,
         Self::Filter,
         Self::Ipv6,
         Self::Gate,
         Self::Names,
         Self::RecordTypes,
+        Self::DnsClients,
         Self::Rules,
         Self::UdpPorts,
         Self::Deny,

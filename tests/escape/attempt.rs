@@ -8,19 +8,31 @@ pub struct Attempt {
     pub name: &'static str,
     /// The sandbox it is made from.
     pub sandbox: &'static str,
-    /// Python, with what `prelude.py` gives, `PROXY`, the port of the sandbox's own listener, and `T`, a token that is
-    /// looked for in the world. Refused when it raises something and the token does not arrive.
+    /// Python, with what `prelude.py` gives, `PROXY`, the port of the sandbox's own listener, `NEIGHBOUR`, the address of
+    /// a sandbox on no common network, `LISTENING`, the ports that the host listens at, and `T`, a token that is looked for
+    /// in the world. Refused when it raises something and the token does not arrive.
     pub attack: &'static str,
     /// The same with what is allowed; raises nothing.
     pub control: &'static str,
     /// Whether the control's token arrives in the world; otherwise it has nothing to do there.
     pub arrives: bool,
-    /// Whether the audit log has a record of the refusal; what never reaches the proxy has none.
-    pub audited: bool,
+    /// What the audit log has of the refusal.
+    pub recorded: Recorded,
     /// What stands in its way in the daemon. Any one of them is enough; without all of them it gets through.
     pub defences: &'static [Defence],
     /// What stands in its way by the engine's doing, as well as those.
     pub by_engine: Option<ByEngine>,
+}
+
+/// What the audit log has of a refusal.
+#[derive(Debug, Clone, Copy)]
+pub enum Recorded {
+    /// Not said, which is a mistake of the table.
+    Unsaid,
+    /// Nothing: it never reaches the proxy.
+    Never,
+    /// This; `T` and `NEIGHBOUR` in the host are what they are to the attack.
+    As { host: &'static str, port: u16, because: &'static str },
 }
 
 /// What the engine does, as the reconciler asks it to.
@@ -30,8 +42,8 @@ pub enum ByEngine {
     Networks,
     /// Processes have no capability, and mounts are read-only.
     Confinement,
-    /// A network namespace of one's own.
-    Namespace,
+    /// Namespaces of one's own: no sockets, processes or files are seen but those that lead there on purpose.
+    Namespaces,
     /// Not to be turned off; why.
     Fixed(&'static str),
 }
@@ -45,7 +57,16 @@ pub const TUNNEL: &str = "tunnel";
 
 /// An attempt with the usual control.
 pub const fn attempt(name: &'static str, attack: &'static str, control: &'static str) -> Attempt {
-    Attempt { name, sandbox: INNER, attack, control, arrives: true, audited: true, defences: &[], by_engine: None }
+    Attempt {
+        name,
+        sandbox: INNER,
+        attack,
+        control,
+        arrives: true,
+        recorded: Recorded::Unsaid,
+        defences: &[],
+        by_engine: None,
+    }
 }
 
 impl Attempt {
@@ -54,7 +75,11 @@ impl Attempt {
     }
 
     pub const fn unaudited(self) -> Self {
-        Self { audited: false, ..self }
+        Self { recorded: Recorded::Never, ..self }
+    }
+
+    pub const fn recorded(self, host: &'static str, port: u16, because: &'static str) -> Self {
+        Self { recorded: Recorded::As { host, port, because }, ..self }
     }
 
     pub const fn from(self, sandbox: &'static str) -> Self {

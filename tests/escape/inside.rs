@@ -1,7 +1,8 @@
 //! The process that makes the attempts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::IpAddr;
 use std::process::{ChildStdout, Stdio};
 
 use serde::Deserialize;
@@ -41,21 +42,23 @@ impl<'e> Insides<'e> {
 pub struct Inside<'e> {
     running: Running<'e>,
     answers: BufReader<ChildStdout>,
+    /// What every script begins with.
+    given: String,
 }
 
 impl<'e> Inside<'e> {
     /// One in a sandbox.
     pub fn of(engine: &'e Engine, sandbox: &str) -> Self {
-        Self::start(engine.sbx(&["exec", "-T", sandbox, "--"]))
+        Self::start(engine, engine.sbx(&["exec", "-T", sandbox, "--"]))
     }
 
     /// One that `invocation` starts, given what to start.
-    pub fn start(invocation: Invocation<'e>) -> Self {
+    pub fn start(engine: &'e Engine, invocation: Invocation<'e>) -> Self {
         let mut invocation = invocation.args(["python3", "-c", include_str!("prelude.py")]);
         invocation.command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut running = invocation.spawn();
         let answers = BufReader::new(running.child.stdout.take().expect("stdout is piped"));
-        Self { running, answers }
+        Self { running, answers, given: given(engine) }
     }
 
     /// Makes one attempt.
@@ -66,7 +69,7 @@ impl<'e> Inside<'e> {
 
     /// Begins one attempt.
     pub fn begin(&mut self, name: &str, script: &str, token: &str) {
-        let script = format!("PROXY = {}\n{script}", egress::attach::TCP_PORT);
+        let script = format!("{}{script}", self.given);
         let line = json!({ "name": name, "script": script, "token": token });
         writeln!(self.running.child.stdin.as_mut().expect("stdin is piped"), "{line}").expect("it reads");
     }
@@ -79,4 +82,29 @@ impl<'e> Inside<'e> {
         assert_eq!(told.name, name);
         told
     }
+}
+
+/// What attempts may aim at, of which nothing inside tells where it is.
+fn given(engine: &Engine) -> String {
+    let neighbour = neighbour(engine).map(|address| address.to_string()).unwrap_or_default();
+    let (proxy, ports) = (egress::attach::TCP_PORT, listening(engine));
+    format!("PROXY = {proxy}\nNEIGHBOUR = {neighbour:?}\nLISTENING = {ports:?}\n")
+}
+
+/// The address of the sandbox `neighbour`, if there is one.
+pub fn neighbour(engine: &Engine) -> Option<IpAddr> {
+    const ADDRESS: &str = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
+    engine.podman_command(&["inspect", "--format", ADDRESS, "demo_neighbour"]).run().stdout.trim().parse().ok()
+}
+
+/// The TCP ports that anybody listens at on this engine's host, on whatever address.
+fn listening(engine: &Engine) -> BTreeSet<u16> {
+    const LISTEN: &str = "0A";
+    let sockets = engine.as_root("cat").args(["/proc/net/tcp", "/proc/net/tcp6"]).ok();
+    let port = |line: &str| {
+        let mut fields = line.split_whitespace().skip(1);
+        let (own, _, state) = (fields.next()?, fields.next()?, fields.next()?);
+        u16::from_str_radix(own.rsplit(':').next()?, 16).ok().filter(|_| state == LISTEN)
+    };
+    sockets.lines().filter_map(port).collect()
 }

@@ -1,19 +1,20 @@
 //! Each defence off in turn: what it is there for must get through then, or no test would notice if it were gone.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::os::unix::process::CommandExt as _;
 use std::time::Duration;
 
 use egress::defence::{Defence, WITHOUT};
 
-use crate::attempt::{Attempt, ByEngine, DIRECT, INNER, TUNNEL};
+use crate::attempt::{Attempt, ByEngine, DIRECT, INNER, Recorded, TUNNEL};
 use crate::attempts;
-use crate::capture::Capture;
+use crate::capture::{Capture, TCP, UDP};
 use crate::engine::{Engine, Kind};
 use crate::inside::{Inside, Insides};
 use crate::table::{CONFIGURATION, is_foreign};
 use crate::wait::{eventually, wait_for};
-use crate::world::World;
+use crate::world::{FOREIGN, METADATA, PRIVATE, World};
 
 /// What is shown elsewhere, and where.
 const ELSEWHERE: [(Defence, &str); 2] = [
@@ -92,8 +93,10 @@ fn without_its_defence_each_attempt_gets_through() {
     let capture = Capture::start(&engine);
     let mut lane = Lane { engine: &engine, world, number: 0, wrong: Vec::new() };
     let mut insides = Insides::of(&engine);
-    let mut privileged =
-        Inside::start(engine.podman_command(&["exec", "--interactive", "--privileged", "--user", "0", "demo_inner"]));
+    let mut privileged = Inside::start(
+        &engine,
+        engine.podman_command(&["exec", "--interactive", "--privileged", "--user", "0", "demo_inner"]),
+    );
 
     // One by one. Where several stand in the way, each of them is enough.
     for defence in Defence::ALL {
@@ -128,12 +131,21 @@ fn without_its_defence_each_attempt_gets_through() {
     for attempt in by_engine(ByEngine::Networks) {
         lane.expect(&mut loose, attempt, true, "a network of its own");
     }
-    let mut outside = Inside::start(engine.command("env"));
-    for attempt in by_engine(ByEngine::Namespace) {
-        lane.expect(&mut outside, attempt, true, "a namespace of its own");
+    let mut outside = Inside::start(&engine, engine.command("env"));
+    for attempt in by_engine(ByEngine::Namespaces) {
+        lane.expect(&mut outside, attempt, true, "namespaces of its own");
     }
-    if capture.count(is_foreign) == 0 {
-        lane.wrong.push("the capture saw nothing of all this: the tables' would not, either".to_owned());
+    // What the tables' captures would not see, either.
+    let ports = [(TCP, 853), (TCP, 2375), (TCP, 7777), (TCP, 8080), (UDP, 443), (UDP, 7777)];
+    for (protocol, port) in ports {
+        if capture.count(|seen| is_foreign(seen) && (seen.protocol, seen.port) == (protocol, Some(port))) == 0 {
+            lane.wrong.push(format!("the capture saw nothing for port {port} of protocol {protocol}"));
+        }
+    }
+    for address in [FOREIGN, PRIVATE, METADATA] {
+        if capture.count(|seen| is_foreign(seen) && seen.address == IpAddr::V4(address)) == 0 {
+            lane.wrong.push(format!("the capture saw nothing for {address}"));
+        }
     }
     assert!(lane.wrong.is_empty(), "{}", lane.wrong.join("\n"));
 }
@@ -147,6 +159,7 @@ fn every_defence_is_named_and_every_attempt_names_one() {
             "{}: what stands in its way?",
             attempt.name
         );
+        assert!(!matches!(attempt.recorded, Recorded::Unsaid), "{}: what is recorded?", attempt.name);
         if let Some(ByEngine::Fixed(why)) = attempt.by_engine {
             assert!(!why.is_empty() && attempt.defences.is_empty(), "{}", attempt.name);
         }

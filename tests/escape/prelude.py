@@ -47,12 +47,45 @@ def gateway():
     return own.rsplit(".", 1)[0] + ".1"
 
 
+def idle(number):
+    """Those of so many clients of the resolver that say nothing and are not sent away."""
+    clients = [dial("198.51.100.1", 53) for _ in range(number)]
+    until = time.monotonic() + 1
+    while len(clients) == number and time.monotonic() < until:
+        clients = [client for client in clients if stays(client)]
+    return clients
+
+
+def stays(client):
+    client.setblocking(False)
+    try:
+        return client.recv(1) != b""
+    except BlockingIOError:
+        return True
+    except ConnectionResetError:
+        return False
+
+
+def private_keys():
+    """Files with one, wherever they would be: home first, since it is there on the host."""
+    for top in (os.path.expanduser("~"), "/run", "/home", "/root", "/tmp", "/var", "/dev/shm"):
+        for directory, _, files in os.walk(top):
+            for path in (os.path.join(directory, name) for name in files):
+                try:
+                    if os.path.isfile(path) and b"PRIVATE " + b"KEY" in open(path, "rb").read():
+                        yield path
+                except OSError:
+                    pass
+
+
 def writable(path):
     """Mounts what is there anew, not read-only, if that can be done."""
     subprocess.run(["mount", "-o", "remount,bind,rw", path], stderr=subprocess.DEVNULL)
 
 
 def get(host, path="/", token="-", more="", method="GET"):
+    # Records have the path: by that they name the attempt.
+    path += token if path.endswith("/") and token != "-" else ""
     return f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nX-Token: {token}\r\n{more}\r\n".encode()
 
 
@@ -130,6 +163,34 @@ def record(payload):
 def records(hello, size):
     payload = hello[5:]
     return [b"".join(record(payload[at : at + size]) for at in range(0, len(payload), size))]
+
+
+def string(data):
+    return struct.pack(">H", len(data)) + data
+
+
+def names(*hosts):
+    """The extension that names them."""
+    return string(b"".join(b"\0" + string(host) for host in hosts))
+
+
+def hello(name, token, change):
+    """The server's answer to a hello for `name` whose extensions, kinds and values, were changed."""
+    message = Tls(name, ["http/1.1", token]).hello[9:]
+    at = 34
+    for width in (1, 2, 1):
+        at += width + int.from_bytes(message[at : at + width], "big")
+    extensions, rest = [], message[at + 2 :]
+    while rest:
+        kind, length = struct.unpack(">HH", rest[:4])
+        extensions.append((kind, rest[4 : 4 + length]))
+        rest = rest[4 + length :]
+    body = message[:at] + string(b"".join(struct.pack(">H", kind) + string(value) for kind, value in change(extensions)))
+    with dial(name, 443) as stream:
+        got = say(stream, record(b"\1" + struct.pack(">I", len(body))[1:] + body))
+    if got[:1] != b"\x16":
+        raise OSError(f"no answer but {got[:99]!r}")
+    return got
 
 
 def socket_proxy():

@@ -93,7 +93,7 @@ fn nothing_leaves_before_the_policy() {
     let network = &engine.get("/networks/demo_backend/json")["subnets"][0]["gateway"];
     let gateway: IpAddr = network.as_str().expect("an address").parse().expect("an address");
     let capture = Capture::start(&engine);
-    let sent = |capture: &Capture| capture.count(|address| address == gateway);
+    let sent = |capture: &Capture| capture.count(|seen| seen.address == gateway);
 
     let rounds = soak::times("SBX_SOAK_STARTS", 200).div_ceil(SANDBOXES);
     for round in 1..=rounds {

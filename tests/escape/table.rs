@@ -1,17 +1,24 @@
 //! Runs the table on one engine of each kind.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::time::Duration;
 
-use crate::attempt::{Attempt, DIRECT, INNER, TUNNEL};
+use serde_json::Value;
+
+use crate::attempt::{Attempt, DIRECT, INNER, Recorded, TUNNEL};
 use crate::attempts;
-use crate::capture::Capture;
+use crate::capture::{Capture, Destination, TCP, UDP};
 use crate::engine::{Engine, Kind};
-use crate::inside::Insides;
-use crate::world::{FOREIGN, FOREIGN_6, World};
+use crate::inside::{Insides, neighbour};
+use crate::wait::eventually;
+use crate::world::{EVERYWHERE, FOREIGN, FOREIGN_6, PRIVATE, SERVER, SHUT, World};
 
 /// A refusal that takes longer is a denial of service.
 const QUICK: f64 = 2.0;
+
+/// How long what an attack sent may take to arrive after it has ended.
+const LATE: Duration = Duration::from_millis(500);
 
 /// The sandboxes: the one that tries to get out, one it may talk to, one it may not.
 pub const CONFIGURATION: &str = "\
@@ -29,6 +36,7 @@ sandboxes:
         - { host: '*.wild.example.org', upgrade: true }
         - { host: loopback.example.org }
         - { host: private.example.org }
+        - { host: private.example.org, ports: [5353], protocol: udp }
         - { host: metadata.example.org }
         - { host: alias.example.org }
         - { host: headers.example.org, headers: { x-team: acme } }
@@ -49,7 +57,15 @@ sandboxes:
         - { host: open.example.org, ports: [80, 443] }
         - { host: private.example.org }
   peer: { networks: [backend], command: [python3, -m, http.server, '7000', --directory, /usr/share/doc] }
-  neighbour: { networks: [elsewhere], command: [python3, -m, http.server, '7000', --directory, /usr/share/doc] }
+  neighbour:
+    networks: [elsewhere]
+    command:
+      - sh
+      - -c
+      - |
+        python3 -m http.server 7000 --directory /usr/share/doc &
+        exec python3 -c \"import socket; s = socket.socket(type=socket.SOCK_DGRAM); s.bind(('', 7000))
+        while True: s.sendto(*s.recvfrom(99))\"
 ";
 
 /// Everything that is wrong with how `attempts` went on `engine`, a line each.
@@ -85,24 +101,40 @@ fn failures(engine: &Engine, attempts: &[&Attempt]) -> Vec<String> {
             fail("the control did not arrive".to_owned());
         }
     }
-    let left = capture.count(is_foreign);
-    if left != 0 {
-        failures.push(format!("{left} packets for addresses that nobody allowed were on the wire"));
+    // What was under way when its attempt was over.
+    if let Some(late) = eventually(LATE, || Some(world.arrivals.with("attack-")).filter(|late| !late.is_empty())) {
+        failures.push(format!("attacks arrived: {late:?}"));
     }
-    if capture.count(|address| address == IpAddr::V4(crate::world::SERVER)) == 0 {
+    let neighbour = neighbour(engine).expect("it has an address");
+    let left: BTreeSet<_> = capture.of(|seen| is_foreign(seen) || seen.address == neighbour).into_iter().collect();
+    if !left.is_empty() {
+        failures.push(format!("packets were on the wire for what nobody allowed: {left:?}"));
+    }
+    if capture.count(|seen| seen.address == IpAddr::V4(SERVER)) == 0 {
         failures.push("the capture saw nothing of what was allowed: it sees nothing at all".to_owned());
     }
     failures.extend(unasked(&world));
-    failures.extend(unaudited(engine, attempts));
+    failures.extend(unrecorded(engine, attempts, neighbour));
     failures
 }
 
-/// Whether no rule leads to an address, and no packet for it is to be seen.
-pub fn is_foreign(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => address.octets()[..3] == FOREIGN.octets()[..3] || address.is_link_local(),
+/// Whether neither a rule nor a control leads there, so that no packet for it is to be seen. Where rules lead to the
+/// address and the port, and only not so, what arrives tells.
+pub fn is_foreign(seen: &Destination) -> bool {
+    let Destination { address, protocol, port } = *seen;
+    let by_address = match address {
+        IpAddr::V4(address) => {
+            address.octets()[..3] == FOREIGN.octets()[..3] || address.is_link_local() || address == PRIVATE
+        }
         IpAddr::V6(address) => address.segments()[..2] == FOREIGN_6.segments()[..2],
-    }
+    };
+    let inner = [80, 443, egress::attach::TCP_PORT];
+    let by_port = port.is_some_and(|port| match protocol {
+        TCP => SHUT.contains(&port) || EVERYWHERE.contains(&port) || (address.is_loopback() && inner.contains(&port)),
+        UDP => port == 443 || EVERYWHERE.contains(&port),
+        _ => false,
+    });
+    by_address || by_port
 }
 
 /// Names the world's name server was asked for although no rule names them.
@@ -112,20 +144,30 @@ fn unasked(world: &World) -> Vec<String> {
     names.into_iter().map(|name| format!("asked upstream although not listed: {name}")).collect()
 }
 
-/// Attempts whose refusal the audit log does not have. Refusals are counted by host and port, as attempts share them.
-fn unaudited(engine: &Engine, attempts: &[&Attempt]) -> Vec<String> {
+/// Attempts whose refusal the audit log does not have. The same refusal is recorded once a minute, so that attempts may
+/// share a record; but none has that of an attempt that it names.
+fn unrecorded(engine: &Engine, attempts: &[&Attempt], neighbour: IpAddr) -> Vec<String> {
     let mut wrong = Vec::new();
     for sandbox in [INNER, DIRECT, TUNNEL] {
         let log = engine.sbx(&["egress", "log", sandbox, "--denied", "--json"]).ok();
-        let mut denied: BTreeMap<String, usize> = BTreeMap::new();
-        for line in log.lines() {
-            let record: serde_json::Value = serde_json::from_str(line).expect("a record is JSON");
-            *denied.entry(record["host"].to_string()).or_default() += 1;
-        }
-        let expected = attempts.iter().filter(|attempt| attempt.audited && attempt.sandbox == sandbox).count();
-        let found: usize = denied.values().sum();
-        if found < expected {
-            wrong.push(format!("{expected} refusals are expected of {sandbox}, {found} are recorded: {denied:?}"));
+        let records: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        for (number, attempt) in attempts.iter().enumerate().filter(|(_, attempt)| attempt.sandbox == sandbox) {
+            let name = attempt.name;
+            let Recorded::As { host, port, because } = attempt.recorded else { continue };
+            let token = format!("attack-{number}-x");
+            let host = host.replace("NEIGHBOUR", &neighbour.to_string()).replace('T', &token);
+            let fits = |record: &&Value| {
+                let path = record["path"].as_str().unwrap_or_default();
+                record["host"] == host
+                    && record["port"] == port
+                    && record["because"] == because
+                    && (!path.contains("attack-") || path.contains(&token))
+            };
+            if !records.iter().any(|record| fits(&record)) {
+                let there = records.iter().filter(|record| record["host"] == host && record["port"] == port);
+                let there: BTreeSet<String> = there.map(|record| record["because"].to_string()).collect();
+                wrong.push(format!("{name}: no record of {host}:{port}, {because}, only {there:?}"));
+            }
         }
     }
     wrong

@@ -23,11 +23,17 @@ pub const FOREIGN: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 7);
 /// The same of the other family.
 pub const FOREIGN_6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7);
 
+/// Where the world listens on every address of the host.
+pub const EVERYWHERE: [u16; 2] = [2375, 7777];
+
+/// Where it listens at [`SERVER`], by TCP, although no rule and no control leads there.
+pub const SHUT: [u16; 4] = [22, 853, 8080, 8443];
+
 /// An address that no name leads to unless the policy says so.
-const PRIVATE: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
+pub const PRIVATE: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
 
 /// Where clouds give credentials to whoever asks.
-const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
+pub const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 
 /// Where what must not be reached is served all the same: an attempt that gets through gets something.
 const FORBIDDEN: [IpAddr; 5] = [
@@ -59,7 +65,7 @@ pub const NAMES: &[(&str, IpAddr)] = &[
 /// Names that are other names.
 pub const ALIASES: &[(&str, &str)] = &[("alias.example.org", "private.example.org")];
 
-/// What arrived: `dns open.example.org`, `http api.example.org GET /v1/x`, `tls open.example.org`, `tcp 9999 text`, `udp 5353 text`.
+/// What arrived: `dns open.example.org`, `http api.example.org GET /v1/x`, `hello 443 bytes`, `tls open.example.org`, `tcp 9999 text`, `udp 5353 text`.
 #[derive(Clone, Default)]
 pub struct Arrivals(Arc<Mutex<Vec<String>>>);
 
@@ -108,11 +114,10 @@ impl World {
             let (seen, tls) = (arrivals.clone(), Arc::clone(&tls));
             serve(tcp(address, port), move |stream| {
                 stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-                let mut first = [0; 64];
+                let mut first = [0; 4096];
                 let length = stream.peek(&mut first)?;
-                if first[0] != HANDSHAKE {
-                    seen.add(format!("tcp {port} {}", String::from_utf8_lossy(&first[..length])));
-                }
+                let kind = if first[0] == HANDSHAKE { "hello" } else { "tcp" };
+                seen.add(format!("{kind} {port} {}", String::from_utf8_lossy(&first[..length])));
                 let mut connection = rustls::ServerConnection::new(Arc::clone(&tls)).map_err(io::Error::other)?;
                 let mut socket = stream;
                 connection.complete_io(&mut socket)?;
@@ -136,10 +141,11 @@ impl World {
             seen.add(format!("tcp 853 {}", String::from_utf8_lossy(&first[..length])));
             stream.write_all(&first[..length])
         });
-        // On every address of the host.
-        let everywhere = tcp(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 7777);
-        let seen = arrivals.clone();
-        serve(everywhere, move |stream| echo_line(stream, "tcp 7777", &seen));
+        for port in EVERYWHERE {
+            let seen = arrivals.clone();
+            let everywhere = tcp(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port);
+            serve(everywhere, move |stream| echo_line(stream, &format!("tcp {port}"), &seen));
+        }
         let name = std::os::unix::net::SocketAddr::from_abstract_name(b"sbx-escape-test").unwrap();
         let socket = inside.within_network(|| UnixListener::bind_addr(&name)).expect("a name of the world");
         let seen = arrivals.clone();
@@ -153,6 +159,7 @@ impl World {
         let datagrams = [
             (server, 443),
             (server, 5353),
+            (IpAddr::V4(PRIVATE), 5353),
             (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 7777),
             (IpAddr::V6(Ipv6Addr::UNSPECIFIED), 7777),
         ];

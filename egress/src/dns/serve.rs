@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::{MAX_MESSAGE, Reply, Resolver};
+use crate::defence::Defence;
 use crate::tasks::Tasks;
 use crate::throttle::Pace;
 
@@ -120,10 +121,11 @@ pub(crate) async fn serve_tcp(
         pace.turn().await;
         let Some(stream) = crate::accept::next(listener).await else { return };
         // One too many is told so at once rather than left to wait.
-        let Ok(place) = Arc::clone(clients).try_acquire_owned() else {
+        let place = Arc::clone(clients).try_acquire_owned().ok();
+        if place.is_none() && !Defence::DnsClients.is_off() {
             crate::accept::reset(&stream);
             continue;
-        };
+        }
         let resolver = Arc::clone(resolver);
         tasks.spawn(async move {
             let _place = place;

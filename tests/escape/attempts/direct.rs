@@ -58,5 +58,6 @@ s.sendto(T.encode(), ('open.example.org', 443)); demand(s.recv(99), T.encode())"
         PLAIN,
     )
     .from(DIRECT)
-    .against(&[Addresses]),
+    .against(&[Addresses])
+    .recorded("private.example.org", 53, "address-refused"),
 ];

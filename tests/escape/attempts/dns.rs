@@ -13,39 +13,63 @@ pub const ATTEMPTS: &[Attempt] = &[
         "demand(str(ask_dns('198.51.100.1', 'open.example.org')).encode(), b'(0, 1)')",
     )
     .against(&[Names])
-    .stays_inside(),
+    .stays_inside()
+    .recorded("T.example.net", 53, "no-rule"),
     attempt(
         "another-resolver-over-tcp",
         "demand(str(ask_dns('198.51.100.1', T + '.example.net', tcp=True)).encode(), b'(0, 1)')",
         "demand(str(ask_dns('198.51.100.1', 'open.example.org', tcp=True)).encode(), b'(0, 1)')",
     )
     .against(&[Names])
-    .stays_inside(),
+    .stays_inside()
+    .recorded("T.example.net", 53, "no-rule"),
     attempt("a-name-not-listed", "s = dial('other.example.net', 80); demand(say(s, get('other.example.net', '/', T)), b'world')", PLAIN)
-    .against(&[Names, Rules]),
+    .against(&[Names, Rules])
+    .recorded("other.example.net", 53, "no-rule"),
     attempt(
         "data-in-labels",
         "socket.getaddrinfo(T + '.secret-data-0123456789.example.net', 80)",
         "demand(http('a.wild.example.org', get('a.wild.example.org', '/', T)), b'world says')",
     )
-    .against(&[Names]),
+    .against(&[Names])
+    .recorded("T.secret-data-0123456789.example.net", 53, "no-rule"),
     attempt(
         "data-in-labels-of-a-wildcard",
         "socket.getaddrinfo(T + '.x.y.wild.example.org', 80)",
         "demand(http('a.wild.example.org', get('a.wild.example.org', '/', T)), b'world says')",
     )
-    .against(&[Names]),
+    .against(&[Names])
+    .recorded("T.x.y.wild.example.org", 53, "no-rule"),
     attempt("a-rule-that-has-expired", "demand(http('expired.example.org', get('expired.example.org', '/', T)), b'world')", PLAIN)
-    .against(&[Expiry]),
+    .against(&[Expiry])
+    .recorded("expired.example.org", 53, "no-rule"),
     attempt("a-name-that-is-denied", "demand(http('denied.wild.example.org', get('denied.wild.example.org', '/', T)), b'world')", PLAIN)
-    .against(&[Deny]),
+    .against(&[Deny])
+    .recorded("denied.wild.example.org", 53, "no-rule"),
     attempt(
         "record-types",
-        "found = [kind for kind in (16, 10, 255, 12, 65, 64, 15, 33, 2, 6) if ask_dns('198.18.0.1', 'open.example.org', kind)[1]]
+        "found = [kind for kind in (16, 10, 255, 12, 65, 64, 15, 33, 2, 6, 43, 257) if ask_dns('198.18.0.1', 'open.example.org', kind)[1]]
 if not found: raise OSError('no records')",
         PLAIN,
     )
     .against(&[RecordTypes])
+    .unaudited(),
+    attempt(
+        "zone-transfer",
+        "if not ask_dns('198.51.100.1', 'open.example.org', 252, tcp=True)[1]: raise OSError('no records')",
+        PLAIN,
+    )
+    .against(&[RecordTypes])
+    .unaudited(),
+    attempt(
+        "idle-clients-of-the-resolver",
+        "clients = idle(64)
+if len(clients) < 64: raise OSError(f'only {len(clients)} may stay')",
+        "clients = idle(64)
+demand(str(ask_dns('198.51.100.1', 'open.example.org')).encode(), b'(0, 1)')
+demand(http('open.example.org', get('open.example.org', '/', T)), b'world says')",
+    )
+    .against(&[DnsClients])
     .unaudited(),
     attempt(
         "malformed-questions",
@@ -55,17 +79,23 @@ demand(str(ask_dns('198.18.0.1', T + '.example.net')).encode(), b'(0, 1)')",
         PLAIN,
     )
     .against(&[Names])
-    .unaudited(),
+    .recorded("T.example.net", 53, "no-rule"),
     attempt("dns-over-https", "https('other.example.net', 'other.example.net', get('other.example.net', '/dns-query', T))", SECURE)
-    .against(&[Names, Rules]),
+    .against(&[Names, Rules])
+    .recorded("other.example.net", 53, "no-rule"),
     attempt("dns-over-tls", "s = dial('198.51.100.1', 853); say(s, T.encode())", SECURE)
-    .against(&[Rules]),
+    .against(&[Rules])
+    .recorded("198.51.100.1", 853, "no-rule"),
     attempt("rebinding-to-loopback", "demand(http('loopback.example.org', get('loopback.example.org', '/', T)), b'world')", PLAIN)
-    .against(&[Addresses]),
+    .against(&[Addresses])
+    .recorded("loopback.example.org", 80, "address-refused"),
     attempt("rebinding-to-private", "demand(http('private.example.org', get('private.example.org', '/', T)), b'world')", PLAIN)
-    .against(&[Addresses]),
+    .against(&[Addresses])
+    .recorded("private.example.org", 80, "address-refused"),
     attempt("rebinding-to-metadata", "demand(http('metadata.example.org', get('metadata.example.org', '/', T)), b'world')", PLAIN)
-    .against(&[Addresses]),
+    .against(&[Addresses])
+    .recorded("metadata.example.org", 80, "address-refused"),
     attempt("alias-to-private", "demand(http('alias.example.org', get('alias.example.org', '/', T)), b'world')", PLAIN)
-    .against(&[Addresses]),
+    .against(&[Addresses])
+    .recorded("alias.example.org", 80, "address-refused"),
 ];

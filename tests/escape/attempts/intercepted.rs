@@ -12,27 +12,27 @@ pub const ATTEMPTS: &[Attempt] = &[
         "demand(trusting('api.example.org', get('open.example.org', '/v1/x', T)), b'world says')",
         INSIDE_TLS,
     )
-    .against(&[Host]),
+    .against(&[Host])
+    .recorded("api.example.org", 443, "host-mismatch"),
     attempt("intercepted-path-not-listed", "demand(trusting('api.example.org', get('api.example.org', '/v2/x', T)), b'world says')", INSIDE_TLS)
-    .against(&[Path]),
+    .against(&[Path])
+    .recorded("api.example.org", 443, "path"),
     attempt(
         "intercepted-second-request-to-another-host",
         "got = trusting('api.example.org', get('api.example.org', '/v1/x') + get('open.example.org', '/v1/x', T)); demand(str(got.count(b'world says')).encode(), b'2')",
         "demand(trusting('api.example.org', get('api.example.org', '/v1/x') + get('api.example.org', '/v1/y', T)), b'GET /v1/y')",
     )
-    .against(&[EveryRequest]),
+    .against(&[EveryRequest])
+    .recorded("api.example.org", 443, "host-mismatch"),
     attempt(
         "authority-key-inside",
-        "import os
-for top in ('/run', '/home', '/root', '/tmp', '/var', '/dev/shm', os.path.expanduser('~')):
-    for directory, _, files in os.walk(top):
-        for name in files:
-            path = os.path.join(directory, name)
-            if os.path.isfile(path) and os.access(path, os.R_OK) and b'PRIVATE ' + b'KEY' in open(path, 'rb').read(): sys.exit()
-raise OSError('no key in any file')",
-        INSIDE_TLS,
+        "found = next(private_keys(), None)
+if not found: raise OSError('no key in any file')",
+        "open('/tmp/planted', 'w').write('-----BEGIN PRIVATE ' + 'KEY-----')
+demand(str([*private_keys()]).encode(), b\"['/tmp/planted']\"); os.remove('/tmp/planted')
+demand(trusting('api.example.org', get('api.example.org', '/v1/x', T)), b'world says')",
     )
-    .against_engine(ByEngine::Fixed("no mount leads to it, and a test that could mount it would prove nothing"))
+    .against_engine(ByEngine::Namespaces)
     .unaudited(),
     attempt(
         "authority-exchanged-inside",

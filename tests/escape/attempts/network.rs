@@ -12,14 +12,18 @@ pub const ATTEMPTS: &[Attempt] = &[
         "s = dial('open.example.org', 8080); demand(say(s, get('open.example.org', '/', T)), b'world')",
         PLAIN,
     )
-    .against(&[Rules]),
+    .against(&[Rules])
+    .recorded("open.example.org", 8080, "port"),
     attempt(
         "tcp-to-a-literal",
         "s = dial('198.51.100.1', 80); demand(say(s, get('open.example.org', '/', T)), b'world')",
         PLAIN,
     )
-    .against(&[Rules]),
-    attempt("tcp-to-a-foreign-literal", "s = dial('192.0.2.7', 443); say(s, T.encode())", SECURE).against(&[Rules]),
+    .against(&[Rules])
+    .recorded("198.51.100.1", 80, "no-rule"),
+    attempt("tcp-to-a-foreign-literal", "s = dial('192.0.2.7', 443); say(s, T.encode())", SECURE)
+    .against(&[Rules])
+    .recorded("192.0.2.7", 443, "no-rule"),
     attempt(
         "udp-to-a-port-not-listed",
         "s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(1)
@@ -42,7 +46,8 @@ s.sendto(T.encode(), ('198.51.100.1', 5353)); demand(s.recv(99), T.encode())",
 s.sendto(T.encode(), ('api.example.org', 5353)); demand(s.recv(99), T.encode())",
         DATAGRAM,
     )
-    .against(&[Rules]),
+    .against(&[Rules])
+    .recorded("api.example.org", 5353, "port"),
     attempt(
         "quic",
         "s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(1)
@@ -88,21 +93,25 @@ s.sendto(b'\\x08\\0\\0\\0\\0\\1\\0\\1' + T.encode(), ('192.0.2.7', 0))",
         "s = dial('2001:db8::7', 80); demand(say(s, get('open.example.org', '/', T)), b'world')",
         PLAIN,
     )
-    .against(&[Rules]),
+    .against(&[Rules])
+    .recorded("2001:db8::7", 80, "no-rule"),
     attempt(
         "v4-mapped-literal",
         "s = dial('::ffff:198.51.100.1', 80); demand(say(s, get('open.example.org', '/', T)), b'world')",
         PLAIN,
     )
-    .against(&[Rules]),
+    .against(&[Rules])
+    .recorded("198.51.100.1", 80, "no-rule"),
     attempt(
         "metadata-literal",
         "s = dial('169.254.169.254', 80); demand(say(s, get('169.254.169.254', '/', T)), b'world')",
         PLAIN,
     )
-    .against(&[Rules, Addresses]),
+    .against(&[Rules, Addresses])
+    .recorded("169.254.169.254", 80, "no-rule"),
     attempt("host-address", "demand(say(dial('198.51.100.2', 7777), T.encode() + b'\\n'), T.encode())", PLAIN)
-        .against(&[Rules]),
+        .against(&[Rules])
+        .recorded("198.51.100.2", 7777, "no-rule"),
     attempt(
         "gateway-of-an-internal-network",
         "demand(say(dial(gateway(), 7777), T.encode() + b'\\n'), T.encode())",
@@ -133,16 +142,59 @@ while True:
     .against(&[Ipv6])
     .stays_inside()
     .unaudited(),
-    attempt("a-sandbox-on-no-common-network", "s = dial('neighbour', 7000); say(s, get('neighbour', '/' + T))", PEER)
-        .against_engine(ByEngine::Networks)
+    attempt(
+        "every-port-that-the-host-listens-at",
+        "answered = []
+for address in ('198.51.100.2', gateway()):
+    for port in LISTENING:
+        try: answered += [port] * (T.encode() in say(dial(address, port), T.encode() + b'\\n'))
+        except OSError: pass
+if not answered: raise OSError(f'nothing came from any of {LISTENING}')",
+        PLAIN,
+    )
+    .against(&[Rules])
+    .recorded("198.51.100.2", 2375, "no-rule"),
+    attempt("the-name-of-a-sandbox-on-no-common-network", "socket.getaddrinfo('neighbour', 7000)", PEER)
+        .against(&[Names])
         .stays_inside()
-        .unaudited(),
+        .recorded("neighbour", 53, "no-rule"),
+    attempt(
+        "the-address-of-a-sandbox-on-no-common-network",
+        "demand(http(NEIGHBOUR, get('neighbour', '/x'), 7000), b'404')",
+        PEER,
+    )
+    .against_engine(ByEngine::Networks)
+    .against(&[Rules, Addresses, Filter])
+    .stays_inside()
+    .recorded("NEIGHBOUR", 7000, "no-rule"),
+    attempt(
+        "datagrams-to-a-sandbox-on-no-common-network",
+        "s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(1); s.sendto(T.encode(), (NEIGHBOUR, 7000)); demand(s.recv(99), T.encode())",
+        PEER,
+    )
+    .against_engine(ByEngine::Networks)
+    .stays_inside()
+    .unaudited(),
     attempt(
         "abstract-socket-of-the-host",
         "s = socket.socket(socket.AF_UNIX); s.connect('\\0sbx-escape-test'); s.sendall(T.encode())",
         PLAIN,
     )
-    .against_engine(ByEngine::Namespace)
+    .against_engine(ByEngine::Namespaces)
+    .unaudited(),
+    attempt(
+        "nsenter",
+        "import os
+own = os.stat('/proc/self/ns/net').st_ino
+for pid in filter(str.isdigit, os.listdir('/proc')):
+    try: other = os.stat(f'/proc/{pid}/ns/net').st_ino != own
+    except OSError: continue
+    if other and subprocess.run(['nsenter', '--target', pid, '--net', 'true']).returncode == 0: break
+else: raise OSError('nobody is in another network')",
+        "subprocess.run(['nsenter', '--version'], check=True, stdout=subprocess.DEVNULL)",
+    )
+    .against_engine(ByEngine::Namespaces)
+    .stays_inside()
     .unaudited(),
     attempt(
         "a-new-user-namespace-with-a-network-of-its-own",
@@ -155,8 +207,7 @@ s = dial('192.0.2.7', 80); say(s, T.encode())",
     .unaudited(),
     attempt(
         "flushing-the-rules",
-        "import subprocess
-subprocess.run(['/usr/sbin/nft', 'flush', 'ruleset'], check=True)
+        "subprocess.run(['/usr/sbin/nft', 'flush', 'ruleset'], check=True)
 demand(say(dial(gateway(), 7777), T.encode() + b'\\n'), T.encode())",
         PLAIN,
     )
@@ -167,8 +218,7 @@ demand(say(dial(gateway(), 7777), T.encode() + b'\\n'), T.encode())",
         .unaudited(),
     attempt(
         "adding-a-route",
-        "import subprocess
-subprocess.run(['ip', 'route', 'replace', 'default', 'via', '198.51.100.1', 'onlink', 'dev', 'lo'], check=True)",
+        "subprocess.run(['ip', 'route', 'replace', 'default', 'via', '198.51.100.1', 'onlink', 'dev', 'lo'], check=True)",
         PLAIN,
     )
     .against_engine(ByEngine::Confinement)
