@@ -6,6 +6,7 @@ mod bad_input;
 mod ci;
 mod generated;
 mod init;
+mod limits;
 mod no_engine;
 mod policies;
 mod program;
