@@ -10,10 +10,10 @@ use crate::world::{SERVER, World};
 const PROGRAMS: &str = "/usr/lib/postgresql/15/bin";
 
 /// PostgreSQL refuses to be root.
-const NOBODY: u32 = 65_534;
+pub const NOBODY: u32 = 65_534;
 
 /// As nobody, whatever comes after.
-const AS_NOBODY: [&str; 4] = ["/usr/bin/setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+pub const AS_NOBODY: [&str; 4] = ["/usr/bin/setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
 
 fn serve(engine: &Engine) -> World<'_> {
     let mut world = World::new(engine);

@@ -1,4 +1,4 @@
-//! git over HTTPS and over ssh: clone, push, fetch.
+//! git over HTTPS and over ssh: clone, push, fetch; and ssh by itself.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -30,15 +30,19 @@ fn serve(engine: &Engine) -> World<'_> {
     world
 }
 
-/// Whoever has the key may use git's commands, and no others.
+/// Whoever has the one key may use git's commands, and no others; with the other one, any command.
 fn sshd(world: &mut World<'_>) {
     let dir = world.dir().display().to_string();
-    for key in ["host_key", "user_key"] {
+    for key in ["host_key", "user_key", "command_key"] {
         world.make("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", key]);
     }
-    let key = fs::read_to_string(world.dir().join("user_key.pub")).unwrap();
-    let command = "cd GIT && exec git-shell -c \"$SSH_ORIGINAL_COMMAND\"".replace("GIT", &format!("{dir}/git"));
-    world.write("authorized_keys", format!("restrict,command=\"{}\" {key}", command.replace('"', "\\\"")));
+    let git = "cd GIT && exec git-shell -c \"$SSH_ORIGINAL_COMMAND\"".replace("GIT", &format!("{dir}/git"));
+    let authorized = [("user_key", git.as_str()), ("command_key", "exec sh -c \"$SSH_ORIGINAL_COMMAND\"")];
+    let authorized = authorized.map(|(key, command)| {
+        let key = fs::read_to_string(world.dir().join(key).with_extension("pub")).unwrap();
+        format!("restrict,command=\"{}\" {key}", command.replace('"', "\\\""))
+    });
+    world.write("authorized_keys", authorized.concat());
     let configuration = format!(
         "ListenAddress {SERVER}:22\nPidFile none\nUsePAM no\nStrictModes no\nPermitRootLogin forced-commands-only\n\
          PasswordAuthentication no\nKbdInteractiveAuthentication no\n\
@@ -49,8 +53,10 @@ fn sshd(world: &mut World<'_>) {
     world.start(&["/usr/sbin/sshd", "-D", "-e", "-f", &configuration.to_string_lossy()]).listens(engine, SERVER, 22);
     let host = fs::read_to_string(world.dir().join("host_key.pub")).unwrap();
     engine.write("trust/known_hosts", format!("ssh.example.org {host}ssh.example.net {host}"));
-    let key = engine.write("trust/key", fs::read(world.dir().join("user_key")).unwrap());
-    fs::set_permissions(key, fs::Permissions::from_mode(0o600)).unwrap();
+    for (inside, key) in [("trust/key", "user_key"), ("trust/command_key", "command_key")] {
+        let key = engine.write(inside, fs::read(world.dir().join(key)).unwrap());
+        fs::set_permissions(key, fs::Permissions::from_mode(0o600)).unwrap();
+    }
 }
 
 /// Clones from `url`, commits something that no pack makes small, pushes it, and finds it in another clone.
@@ -95,6 +101,19 @@ fn git(kind: Kind) {
     world.refused_elsewhere("ssh", &format!("{environment} git clone {url} ~/never"));
     world
         .fails_quickly(&format!("{environment} git clone {} ~/never", url.replace("example.org/", "example.org:443/")));
+
+    let ssh = "ssh -F none -o BatchMode=yes -i /opt/trust/command_key -o UserKnownHostsFile=/opt/trust/known_hosts \
+               root@ssh.example.org";
+    let said = world.works(&format!(
+        "head -c 3000000 /dev/urandom >~/sent
+{ssh} sha256sum <~/sent
+sha256sum <~/sent
+{ssh} cat <~/sent | cmp - ~/sent
+{ssh} 'exit 7' || echo $?"
+    ));
+    let [there, here, code] = said.lines().collect::<Vec<_>>()[..] else { panic!("{said}") };
+    assert!(there == here && code == "7", "{said}");
+    world.refused_elsewhere("ssh", &format!("{ssh} true"));
 
     // Looked into, with git as it comes: all of one repository, and of the other only what reading takes.
     world.apply(

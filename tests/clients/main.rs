@@ -1,11 +1,12 @@
 //! Real clients inside of sandboxes do their real work on real servers outside, through the policy, and nothing else.
 //!
 //! Every test has an engine of its own and, on an address of the engine's network, the servers it needs ([`world`]):
-//! nginx, git's own, sshd and PostgreSQL from Debian's packages, registries of packages made by the test. Each name exists
+//! nginx, git's own, sshd, PostgreSQL and Redis from Debian's packages, registries of packages made by the test. Each name exists
 //! twice: below [`world::ALLOWED`], where the policy lets the client do its work, and below [`world::DENIED`], where the
 //! same server would answer and the same client is refused: at once, with a record, and without a request that arrives.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
 
+mod cache;
 mod client;
 mod database;
 #[allow(dead_code, reason = "shared with the other tests on engines")]

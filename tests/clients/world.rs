@@ -22,7 +22,7 @@ pub const DENIED: &str = "example.net";
 const SERVICES: [&str; 9] = ["web", "chat", "java", "node", "git", "apt", "pip", "npm", "crates"];
 
 /// And of those that are not the web's.
-const OTHERS: [&str; 2] = ["ssh", "db"];
+const OTHERS: [&str; 3] = ["ssh", "db", "cache"];
 
 /// Names, certificates, a directory for what is served; servers are started by those who need them.
 pub struct World<'e> {
