@@ -193,9 +193,8 @@ fn nothing_leaves_whatever_fails_rootless_5() {
 }
 
 /// After a reboot, sandboxes are there before any daemon is, and nothing that only memory held is left.
-#[test]
-fn after_a_reboot_sandboxes_wait_for_their_policy() {
-    let engine = Engine::start(Kind::Rootful4);
+fn after_a_reboot(kind: Kind) {
+    let engine = Engine::start(kind);
     let mut scene = Scene::set(&engine);
     scene.is_open(&mut Inside::of(&engine, "inner"));
     assert_eq!(scene.starts(), 1);
@@ -211,8 +210,10 @@ fn after_a_reboot_sandboxes_wait_for_their_policy() {
     wait_for("their end", Duration::from_secs(10), || {
         (engine.as_root("sh").args(["-c", left]).run().code != 0).then_some(())
     });
-    for gone in ["run/sbx", "run/libpod", "run/runc", "run/crun", "run/netns", "storage/run"] {
-        engine.as_root("rm").args(["-rf"]).arg(engine.dir().join(gone)).ok();
+    let runtime = engine.socket().ancestors().nth(2).expect("a directory").to_owned();
+    let gone = ["sbx", "libpod", "runc", "crun", "netns", "containers"].map(|name| runtime.join(name));
+    for gone in gone.into_iter().chain([engine.dir().join("storage/run")]) {
+        engine.as_root("rm").args(["-rf"]).arg(gone).ok();
     }
     let started = scene.starts();
     engine.start_service();
@@ -230,6 +231,16 @@ fn after_a_reboot_sandboxes_wait_for_their_policy() {
     scene.is_open(&mut insides[0]);
     scene.kill_daemon();
     scene.is_shut(&mut insides, "without daemon after a reboot");
+}
+
+#[test]
+fn after_a_reboot_sandboxes_wait_for_their_policy_rootful_4() {
+    after_a_reboot(Kind::Rootful4);
+}
+
+#[test]
+fn after_a_reboot_sandboxes_wait_for_their_policy_rootless_5() {
+    after_a_reboot(Kind::Rootless5);
 }
 
 /// An engine that tells nothing any more, as Podman 4 does once the file of its events was begun anew.
