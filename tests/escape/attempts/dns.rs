@@ -3,7 +3,7 @@
 use egress::defence::Defence::*;
 
 use crate::attempt::{Attempt, attempt};
-use crate::attempts::{PLAIN, SECURE};
+use crate::attempts::{DATAGRAM, PLAIN, SECURE};
 
 /// All of them.
 pub const ATTEMPTS: &[Attempt] = &[
@@ -92,6 +92,14 @@ demand(str(ask_dns('198.18.0.1', T + '.example.net')).encode(), b'(0, 1)')",
     attempt("rebinding-to-private", "demand(http('private.example.org', get('private.example.org', '/', T)), b'world')", PLAIN)
     .against(&[Addresses])
     .recorded("private.example.org", 80, "address-refused"),
+    attempt(
+        "rebinding-to-private-over-udp",
+        "s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(1)
+s.sendto(T.encode(), ('private.example.org', 5353)); demand(s.recv(99), T.encode())",
+        DATAGRAM,
+    )
+    .against(&[Addresses])
+    .recorded("private.example.org", 5353, "address-refused"),
     attempt("rebinding-to-metadata", "demand(http('metadata.example.org', get('metadata.example.org', '/', T)), b'world')", PLAIN)
     .against(&[Addresses])
     .recorded("metadata.example.org", 80, "address-refused"),
