@@ -1,12 +1,11 @@
-//! What the language can say of egress but nothing enforces yet.
+//! What the language can say of egress but nothing enforces, here or at all.
 //!
-//! The one place that knows: a sandbox is never started more open, nor more closed, than it is written. Goes as soon as
-//! a policy is served.
+//! The one place that knows: a sandbox is never started more open, nor more closed, than it is written.
 
 use std::collections::BTreeSet;
 
-use schema::config::{Egress, Image};
-use schema::policy::{PortRange, Rule};
+use schema::config::{Egress, Image, Sandbox};
+use schema::policy::{PortRange, Rule, Upstream};
 
 use crate::desired::DesireContext;
 use crate::kinds::image;
@@ -28,7 +27,24 @@ pub fn notices(context: &DesireContext<'_>) -> Vec<Notice> {
             "leave methods, paths and headers out, or write `mode: open` for everything",
         ))
     };
-    images.filter_map(problem).collect()
+    images.filter_map(problem).chain(unreachable(context)).collect()
+}
+
+/// Network namespaces are entered by root only.
+fn unreachable(context: &DesireContext<'_>) -> Vec<Notice> {
+    if !context.snapshot.engine.rootless {
+        return Vec::new();
+    }
+    let elsewhere = |sandbox: &&Sandbox| matches!(sandbox.egress.policy.upstream, Upstream::Netns(_));
+    let notice = |sandbox: &Sandbox| {
+        context.error(
+            "egress-unavailable",
+            &format!("sandboxes.{}.egress.upstream.netns", sandbox.name),
+            "a rootless engine's proxy cannot dial from another network namespace",
+            "use a rootful engine, or `proxy` or `socks5` of something that listens there",
+        )
+    };
+    context.config.sandboxes.values().filter(elsewhere).map(notice).collect()
 }
 
 /// A set-up trusts no certificate of ours, and nobody keeps secrets for it.
@@ -44,13 +60,32 @@ fn unserved(egress: &Egress) -> Option<&'static str> {
 mod tests {
     use schema::Config;
 
+    use crate::backend::Observe as _;
     use crate::host_facts::HostFacts;
-    use crate::testing::{config, desired};
+    use crate::planner;
+    use crate::testing::{MemoryBackend, config, desired};
 
     async fn blamed(config: &Config) -> Vec<String> {
         let state = desired(config, &HostFacts::default()).await;
         let notices = state.notices.into_iter().filter(|notice| notice.code == "sbx::egress-unavailable");
         notices.map(|notice| format!("{} {}", notice.origin.unwrap_or_default(), notice.message)).collect()
+    }
+
+    #[tokio::test]
+    async fn only_root_enters_network_namespaces() {
+        let config = config(
+            "images:\n  debian: { ref: docker.io/library/debian:bookworm }\nsandboxes:\n  \
+             vpn: { image: debian, egress: { allow: [{ host: a.example }], upstream: { netns: /run/netns/vpn } } }\n  \
+             chained: { image: debian, egress: { allow: [{ host: a.example }], upstream: { socks5: \"127.0.0.1:1080\" } } }\n",
+        );
+        assert_eq!(blamed(&config).await, Vec::<String>::new(), "the engine is rootful");
+        let mut snapshot = MemoryBackend::default().snapshot(&planner::query(&config, &HostFacts::default())).await;
+        snapshot.as_mut().expect("in memory").engine.rootless = true;
+        let state = planner::desire(&config, &HostFacts::default(), &snapshot.expect("in memory"));
+        assert_eq!(state.notices.len(), 1, "{:#?}", state.notices);
+        let notice = &state.notices[0];
+        assert_eq!((notice.code.as_str(), notice.severity.as_str()), ("sbx::egress-unavailable", "error"));
+        assert!(notice.origin.as_ref().is_some_and(|at| at.starts_with("sandboxes.yaml:6:")), "{notice:?}");
     }
 
     #[tokio::test]

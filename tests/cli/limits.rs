@@ -18,7 +18,10 @@ fn the_documentation_has_the_limits_that_are_in_force() {
     let count = |count: usize| number(count as u64);
     let rate = |rate: Option<u32>| number(u64::from(rate.expect("there is a bound")));
     let rows = [
-        ("TCP connections at once, with 65,536 descriptors or more", count(most.connections)),
+        (
+            "TCP connections at once, those to servers of requests included, with 65,536 descriptors or more",
+            count(most.connections),
+        ),
         ("TCP connections at once that are not established yet", count(default.opening)),
         ("new TCP connections in a second", rate(default.connection_rate)),
         ("seconds for a client to show what it speaks", number(default.handshake.as_secs())),
@@ -27,6 +30,7 @@ fn the_documentation_has_the_limits_that_are_in_force() {
         ("TCP connections to the resolver at once", count(default.dns_clients)),
         ("names at once because patterns allow them", count(default.pattern_names)),
         ("flows of datagrams at once", count(default.udp_flows)),
+        ("new flows of datagrams in a second", rate(default.connection_rate)),
         (
             "records a minute of refusals that cost nothing, of names and of the rest each",
             rate(Some(default.refusal_records)),

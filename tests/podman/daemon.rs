@@ -32,8 +32,9 @@ on_every_engine! {
             "for i in 1 2 3 4 5; do s=${{EPOCHREALTIME/./}}; (exec 3<>/dev/tcp/{FAR}/{KEPT}) 2>/dev/null; e=${{EPOCHREALTIME/./}}; echo $(( (e - s) / 1000 )); done"
         );
         let times = engine.inside("dev", &["bash", "-c", &script]);
-        let fastest = times.lines().map(|line| line.parse::<u64>().unwrap()).min().unwrap();
-        assert!(fastest <= 100, "refused within {times} ms");
+        let mut times: Vec<u64> = times.lines().map(|line| line.parse().unwrap()).collect();
+        times.sort_unstable();
+        assert!(times.len() == 5 && times[2] <= 100, "refused within {times:?} ms");
 
         let change = engine.planned_for("policy/dev");
         assert_eq!((text(&change["action"]), change["drift"].as_bool()), ("update", Some(true)), "{change}");

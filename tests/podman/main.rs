@@ -5,6 +5,8 @@
 //! fail, never skip, where something is missing.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
 
+#[cfg(feature = "failpoints")]
+mod chain;
 mod collisions;
 mod concurrent;
 mod contract;
