@@ -12,7 +12,7 @@ use reconciler::git::{Git, GitOptions};
 use reconciler::host::HostEnv;
 use reconciler::host_facts::HostFacts;
 use reconciler::op::Op;
-use reconciler::podman::{Connect, Origin, Podman, Reader};
+use reconciler::podman::{Connect, Podman, Reader};
 use reconciler::prepare::{Prepared, prepare};
 use reconciler::resource::{Naming, label};
 use schema::Config;
@@ -23,7 +23,7 @@ use crate::caller::{Directories, Person, engine_sockets, variable};
 use crate::commands::Run;
 use crate::configuration::Surroundings;
 use crate::daemon::{Place, facts, start};
-use crate::engine_address::engine_address;
+use crate::engine_address::own_sockets;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::history::History;
@@ -63,12 +63,7 @@ impl Reached {
         let Surroundings { person, directories } = surroundings;
         let options = connect_options(&run.global, person, directories);
         let reader = Reader::connect(&options).await.map_err(unreachable)?;
-        let address = match reader.origin() {
-            Origin::Named(url) => engine_address(Some(url), directories),
-            Origin::Found(path) => engine_address(Some(&format!("unix://{}", path.display())), directories),
-            // Started for this run: the storage it serves is the caller's own, whatever the socket is called.
-            Origin::Started => engine_address(None, directories),
-        };
+        let address = reader.address().to_owned();
         tracing::debug!(address, version = reader.facts().version, "connected");
         Ok(Self { reader, address })
     }
@@ -236,6 +231,7 @@ pub fn connect_options(global: &Global, person: &Person, directories: &Directori
         url: global.engine_url.clone(),
         container_host: variable("CONTAINER_HOST"),
         candidates,
+        own: own_sockets(directories),
         runtime_dir: directories.runtime.clone().filter(|dir| dir.is_dir()).unwrap_or_else(std::env::temp_dir),
         program: crate::caller::program("podman"),
     }

@@ -81,7 +81,7 @@ fn is_builder(container: &ContainerFacts, naming: &Naming, image: &str) -> bool 
 
 /// Name, below the project's, of the container in which the commands of the image `tag` are run.
 pub fn builder(tag: &str) -> String {
-    format!("builder.{}", short(&sha256(tag.as_bytes())))
+    format!("{BUILDER}.{}", short(&sha256(tag.as_bytes())))
 }
 
 /// Whether a volume, network or secret is ours: project, kind, a uid, and the name that these labels lead to.

@@ -16,6 +16,7 @@ use crate::backend::{BackendError, ErrorKind, Observe, Perform, Progress, Secret
 use crate::facts::{EngineFacts, Observed, ProbeQuery, Probes, Query, Snapshot};
 use crate::op::Op;
 
+mod address;
 mod client;
 mod connect;
 mod container;
@@ -36,6 +37,7 @@ mod snapshot;
 mod turn;
 mod wire;
 
+pub use address::address;
 pub use connect::{Connect, Origin};
 pub use exec::{ExecSession, ExecSpec, Resizer};
 pub use logs::{LogQuery, Output};
@@ -53,6 +55,8 @@ pub struct Reader {
 
 struct Shared {
     connection: Connection,
+    /// What tells this engine from others.
+    address: String,
     api: podman_api::Podman,
     facts: EngineFacts,
     /// Held while a container with `keep-id` is created: Podman asks libsubid for the caller's ids then, and two
@@ -81,9 +85,10 @@ impl Reader {
         let connection = Connection::open(options).await?;
         let facts = engine_facts(&connection).await?;
         let api = podman_api::Podman::unix(connection.client.socket());
-        let keep_id = Turn::before(&connection.address(options), &options.runtime_dir);
+        let address = connection.origin.address(&options.own);
+        let keep_id = Turn::before(&address, &options.runtime_dir);
         let (load, ahead, tidying) = Default::default();
-        Ok(Self { shared: Arc::new(Shared { connection, api, facts, keep_id, load, ahead, tidying }) })
+        Ok(Self { shared: Arc::new(Shared { connection, address, api, facts, keep_id, load, ahead, tidying }) })
     }
 
     /// What is known of the engine itself.
@@ -91,9 +96,9 @@ impl Reader {
         &self.shared.facts
     }
 
-    /// How it was found.
-    pub fn origin(&self) -> &Origin {
-        &self.shared.connection.origin
+    /// What tells this engine from others: the same text for everybody here who reaches it, however it was found.
+    pub fn address(&self) -> &str {
+        &self.shared.address
     }
 
     /// A value that can also do. `secrets` reads secret values when an operation needs one.

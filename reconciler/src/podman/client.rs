@@ -207,6 +207,11 @@ pub(crate) struct Pieces {
 }
 
 impl Pieces {
+    /// The same whose pieces may take however long.
+    pub(crate) fn however_long(self) -> Self {
+        Self { silence: Duration::MAX, ..self }
+    }
+
     /// The next piece; `None` at the end.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, BackendError> {
         loop {

@@ -32,6 +32,8 @@ pub struct Connect {
     pub container_host: Option<String>,
     /// Sockets that may be there: the user's own first.
     pub candidates: Vec<PathBuf>,
+    /// Sockets by which the user's own engine is reached, which it is also without one: they are one engine.
+    pub own: Vec<PathBuf>,
     /// Where a socket for the run may be made; must be a short path.
     pub runtime_dir: PathBuf,
     /// The engine's program, to start a service with when no socket answers; `None` forbids starting one.
@@ -106,17 +108,6 @@ impl Connection {
 
     fn local(path: &Path, version: String, origin: Origin) -> Self {
         Self { client: Client::new(path), version, origin, peer: peer_of(path), _helper: None }
-    }
-
-    /// The same text for everybody who reaches this engine from here, with `options` as it was opened with.
-    pub(crate) fn address(&self, options: &Connect) -> String {
-        let socket = match &self.origin {
-            // The sockets of a tunnel and of a started service are this run's own.
-            Origin::Named(url) if !url.starts_with("unix://") => return url.clone(),
-            Origin::Started => options.candidates.first().map_or(self.client.socket(), PathBuf::as_path),
-            Origin::Named(_) | Origin::Found(_) => self.client.socket(),
-        };
-        socket.canonicalize().unwrap_or_else(|_| socket.to_owned()).display().to_string()
     }
 
     async fn named(url: &str, options: &Connect) -> Result<Self, BackendError> {

@@ -7,19 +7,16 @@ use std::path::{Path, PathBuf};
 use hyper::Method;
 use serde::Deserialize;
 
-use super::client::{JSON, Pieces, full, with_query};
+use super::client::{JSON, Pieces, QUICK, full, with_query};
 use super::wire::{ListedContainer, ListedImage};
 use super::{Reader, patiently};
 use crate::backend::{BackendError, ErrorKind};
 use crate::facts::ObjectFacts;
 use crate::kinds::container::{DEFAULT_NETWORK, SOCKET};
 use crate::kinds::policy::{NOUN, serial};
-use crate::ownership::is_ours;
+use crate::ownership::{BUILDER, is_ours};
 use crate::resource::{Labels, Naming, label};
 use crate::spec::{MountOrigin, MountSpec, Way};
-
-/// How long an engine may have nothing to tell until the question is asked anew.
-const QUIET: std::time::Duration = std::time::Duration::from_hours(1);
 
 /// A running container of a sandbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,10 +73,10 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// Waits for it.
+    /// Waits for it, for as long as it takes; to give up waiting loses nothing.
     ///
     /// # Errors
-    /// The engine has gone, or has had nothing to tell for an hour: ask anew, and look.
+    /// The engine has gone: ask anew, and look.
     pub async fn next(&mut self) -> Result<(), BackendError> {
         match self.pieces.next().await? {
             Some(_) => Ok(()),
@@ -116,10 +113,10 @@ impl Reader {
 
     /// Listens to what changes. What happened before this returns is not told: look after it.
     pub async fn changes(&self) -> Result<Changes, BackendError> {
-        let filters = r#"{"type":["container","volume","network"],"event":["start","died","remove","create","connect","disconnect"]}"#;
+        let filters = r#"{"type":["container","volume","network"],"event":["start","died","remove","create","rename","connect","disconnect"]}"#;
         let path = with_query("/events", &[("stream", "true"), ("filters", filters)]);
-        let pieces = self.client().stream(Method::GET, &path, JSON, full(""), QUIET).await?;
-        Ok(Changes { pieces })
+        let pieces = self.client().stream(Method::GET, &path, JSON, full(""), QUICK).await?;
+        Ok(Changes { pieces: pieces.however_long() })
     }
 
     /// Finds the peers of sandboxes: others on the same networks, but for the one that leads out. Those on networks
@@ -211,9 +208,9 @@ fn running(row: ListedContainer, images: &[ListedImage]) -> Option<RunningSandbo
             (named.then_some(sandbox)?, serde_json::from_str::<Spec>(row.labels.get(label::SPEC)?).ok()?)
         }
         // What an image is set up in; its label is that of the image, its name tells it from others.
-        "builder" => {
+        BUILDER => {
             let own = name.strip_prefix(&naming.object(""))?;
-            (own.starts_with("builder.").then(|| own.to_owned())?, Spec::default())
+            own.strip_prefix(BUILDER)?.starts_with('.').then(|| (own.to_owned(), Spec::default()))?
         }
         _ => return None,
     };

@@ -86,7 +86,7 @@ impl Podman {
         if let Some(left) = self.reader().find_container(&name).await? {
             let labels = &left.config.labels;
             if labels.get(label::PROJECT) != Some(&project)
-                || labels.get(label::KIND).map(String::as_str) != Some("builder")
+                || labels.get(label::KIND).map(String::as_str) != Some(ownership::BUILDER)
             {
                 return Err(BackendError::new(
                     ErrorKind::Conflict,
@@ -97,7 +97,7 @@ impl Podman {
         }
         // The labels of the image to be, with another kind: a container committed hands its labels on.
         let mut labels = object.labels.clone();
-        labels.insert(label::KIND.to_owned(), "builder".to_owned());
+        labels.insert(label::KIND.to_owned(), ownership::BUILDER.to_owned());
         labels.insert(label::BASE.to_owned(), there.clone());
         let builder = Builder {
             name: &name,
