@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::ErrorKind;
 
 use schema::Name;
 use schema::policy::Policy;
@@ -16,8 +17,21 @@ pub mod client;
 pub mod handover;
 pub mod server;
 
-/// Version of the protocol. A daemon answers the versions it knows; what is added within one is optional.
+/// Newest version of the protocol. Both ends know all versions from [`OLDEST`] on and speak the lower one of their newest;
+/// what is added within a version is optional.
+///
+/// [`Request::Hello`], [`Response::Hello`], [`Request::HandOver`] and [`Request::Stop`] with what answers them stay as they
+/// are in every version: by these a daemon gives way to a newer one.
 pub const PROTOCOL: u32 = 1;
+
+/// Oldest version of the protocol that is still spoken.
+pub const OLDEST: u32 = 1;
+
+/// The version to speak with somebody whose newest is `theirs`, when one's own is `newest`; `None` when there is none.
+fn common(theirs: u32, newest: u32) -> Option<u32> {
+    let lower = theirs.min(newest);
+    (lower >= OLDEST).then_some(lower)
+}
 
 /// Longest line: a policy of ten thousand rules takes a few megabytes.
 pub const MAX_LINE: usize = 32 << 20;
@@ -105,13 +119,17 @@ pub enum Response {
     Failed {
         /// Why.
         message: String,
+        /// Whether that is because a successor takes over, which can be asked instead.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        replaced: bool,
     },
 }
 
 /// Who answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
-    /// Version of the protocol that is spoken from here on.
+    /// Version of the protocol that is spoken from here on: as a daemon says it, the newest it knows or a lower one that
+    /// it was asked for.
     pub protocol: u32,
     /// Version of the daemon.
     pub version: String,
@@ -216,7 +234,34 @@ pub enum ControlError {
     /// Something else was said than should have been.
     #[error("the daemon said something unexpected: {0}")]
     Protocol(String),
+    /// The daemon speaks no version of the protocol that this program knows.
+    #[error(
+        "the daemon is version {} and speaks version {} of the protocol; this program knows {OLDEST} to {PROTOCOL}",
+        .0.version, .0.protocol
+    )]
+    Version(Hello),
+    /// It was not done: the daemon is on its way out, and its successor is to be asked.
+    #[error("{0}")]
+    Replaced(String),
     /// It could not be done; the daemon says why.
     #[error("{0}")]
     Failed(String),
+}
+
+impl ControlError {
+    /// Whether nobody listens.
+    pub fn is_absent(&self) -> bool {
+        matches!(self, Self::Absent(_))
+    }
+
+    /// Whether the daemon ended, or is about to, with the question unanswered. A successor may answer it.
+    pub fn is_end(&self) -> bool {
+        match self {
+            Self::Replaced(_) => true,
+            Self::Io(error) => {
+                matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
+            }
+            Self::Absent(_) | Self::Protocol(_) | Self::Version(_) | Self::Failed(_) => false,
+        }
+    }
 }

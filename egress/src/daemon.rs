@@ -21,8 +21,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
 use crate::control::SecretValue;
-use crate::control::handover::{Identity, Passed};
-use crate::listeners::Listeners;
+use crate::control::handover::{Bequest, Passed};
 use crate::recorder::Recorder;
 use crate::sandbox::Sandbox;
 use secrets::SecretStore;
@@ -385,10 +384,12 @@ impl Daemon {
         table.trouble.is_none() && table.entries.is_empty() && table.policies.is_empty()
     }
 
-    /// Stops serving, and gives what a successor needs.
-    pub fn freeze(&self) -> (Vec<(Identity, Listeners)>, BTreeMap<String, SecretValue>) {
+    /// Stops serving, and gives what a successor needs; `None` when that was done before.
+    pub fn freeze(&self) -> Option<Bequest> {
         let mut table = self.table();
-        table.frozen = true;
+        if std::mem::replace(&mut table.frozen, true) {
+            return None;
+        }
         let secrets = table.secrets.all();
         let entries = std::mem::take(&mut table.entries);
         drop(table);
@@ -402,7 +403,7 @@ impl Daemon {
             }
             _ => None,
         });
-        (sockets.collect(), secrets)
+        Some((sockets.collect(), secrets))
     }
 
     /// Whether everything was handed over.

@@ -154,8 +154,8 @@ async fn stop(run: &Run<'_>, place: &Place) -> Result<Exit, Failure> {
     };
     client.order(&Request::Stop).await.map_err(|error| start::failure(&error))?;
     let deadline = Instant::now() + END;
-    // Its end closes the connection.
-    while client.status().await.is_ok() || place.socket().exists() {
+    // Its end closes the connection; until then it may say that it serves nothing any more.
+    while !matches!(client.status().await, Err(ControlError::Io(_))) || place.socket().exists() {
         if Instant::now() > deadline {
             let failure = Failure::new(Exit::TimedOut, "sbx::timed-out", "the daemon has not ended");
             return Err(failure.with_help(format!("it is process {}", client.daemon.pid)));

@@ -1,6 +1,7 @@
 //! What a plan needs of the daemon.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use egress::control::client::Client;
 use egress::control::{ControlError, Request, Response, SandboxStatus, SecretValue, Status};
@@ -9,15 +10,39 @@ use reconciler::facts::{DaemonFacts, Observed, ServedFacts};
 use reconciler::resource::secret_hash;
 use schema::Name;
 use secrecy::ExposeSecret as _;
+use tokio::time::{Instant, sleep};
 
-use super::{Place, start};
+use super::{Place, run, start};
+use crate::failure::Failure;
 
-/// How things stand; `None` when no daemon runs.
+/// How long one that begins, as its lock says, may take until it answers.
+const BEGIN: Duration = Duration::from_secs(2);
+/// Pause before it is asked again.
+const AGAIN: Duration = Duration::from_millis(20);
+/// How long a daemon that ends may take to be followed by another one.
+const SUCCESSION: Duration = Duration::from_secs(10);
+
+/// How things stand; `None` when no daemon runs. One that is being replaced is not asked, but its successor is.
 pub async fn status(place: &Place) -> Result<Option<Status>, ControlError> {
-    match Client::connect(&place.socket(), &super::version()).await {
-        Ok(mut client) => client.status().await.map(Some),
-        Err(ControlError::Absent(_)) => Ok(None),
-        Err(error) => Err(error),
+    let deadline = Instant::now() + BEGIN;
+    loop {
+        let asked = match Client::connect(&place.socket(), &super::version()).await {
+            Ok(mut client) => client.status().await,
+            Err(error) => Err(error),
+        };
+        match asked {
+            Ok(status) => return Ok(Some(status)),
+            Err(error) if error.is_end() || error.is_absent() => {
+                if !run::is_there(place) {
+                    return Ok(None);
+                }
+                if Instant::now() > deadline {
+                    return if error.is_end() { Err(error) } else { Ok(None) };
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        sleep(AGAIN).await;
     }
 }
 
@@ -79,26 +104,50 @@ pub async fn enforce(
         let key = Name::new(name).map_err(|error| BackendError::new(ErrorKind::Failed, error.to_string()))?;
         values.insert(key, SecretValue { hash: hash.clone(), value: value.expose_secret().to_vec() });
     }
-    let mut client = match policy {
-        Some(_) => start::ensure(place).await.map_err(|failure| backend(&failure))?,
-        // Nobody runs, nobody serves it.
-        None => match Client::connect(&place.socket(), &super::version()).await {
-            Ok(client) => client,
-            Err(ControlError::Absent(_)) => return Ok(()),
-            Err(error) => return Err(backend(&start::failure(&error))),
-        },
-    };
     let request = Request::Enforce {
         project: project.to_owned(),
         sandbox: sandbox.to_owned(),
         policy: policy.map(str::to_owned),
         secrets: values,
     };
-    client.order(&request).await.map_err(|error| backend(&start::failure(&error)))
+    order(place, policy.is_some(), &request, SUCCESSION).await.map_err(|failure| backend(&failure))
+}
+
+/// Has a daemon do something; one that ends meanwhile has a successor within `succession`, which is asked then. `needed`:
+/// one is started where none runs.
+///
+/// What is asked for has to be something that can be asked for again.
+async fn order(place: &Place, needed: bool, request: &Request, succession: Duration) -> Result<(), Failure> {
+    let deadline = Instant::now() + succession;
+    let mut successor = None;
+    loop {
+        let mut client = match successor.take() {
+            Some(client) => client,
+            None if needed => start::ensure(place).await?,
+            None => match Client::connect(&place.socket(), &super::version()).await {
+                Ok(client) => client,
+                // Nobody runs, nobody serves it.
+                Err(ControlError::Absent(_)) if !run::is_there(place) || Instant::now() > deadline => return Ok(()),
+                Err(error) if (error.is_end() || error.is_absent()) && Instant::now() < deadline => {
+                    sleep(AGAIN).await;
+                    continue;
+                }
+                Err(error) => return Err(start::failure(&error)),
+            },
+        };
+        match client.order(request).await {
+            Err(error) if error.is_end() && Instant::now() < deadline => {
+                tracing::debug!(%error, "the daemon ends: asking the next one");
+                let gone = client.daemon.pid;
+                successor = start::meet(place, deadline, |there| there.pid != gone).await;
+            }
+            answer => return answer.map_err(|error| start::failure(&error)),
+        }
+    }
 }
 
 /// A failure to have the daemon do something, as a step that failed.
-pub fn backend(failure: &crate::failure::Failure) -> BackendError {
+pub fn backend(failure: &Failure) -> BackendError {
     let mut message = failure.message.clone();
     for detail in &failure.details {
         message = format!("{message}\n{detail}");
@@ -109,3 +158,6 @@ pub fn backend(failure: &crate::failure::Failure) -> BackendError {
         None => error,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -224,33 +224,41 @@ fn listen(kind: SignalKind) -> Result<tokio::signal::unix::Signal, Failure> {
 async fn take(place: &Place, manner: &Manner) -> Result<(File, Inheritance), Failure> {
     let lock = open(&place.lock())?;
     let nothing = || Inheritance { sandboxes: Vec::new(), secrets: std::collections::BTreeMap::new() };
-    if try_lock(&lock, &place.lock())? {
-        return Ok((lock, nothing()));
-    }
-    let mut inheritance = nothing();
-    match Client::connect(&place.socket(), &version()).await {
-        Ok(client) => {
-            may_replace(manner, &client.daemon, &version())?;
-            tracing::info!(before = client.daemon.version, "taking over");
-            match take_over(client).await {
-                Ok(taken) => inheritance = taken,
-                // What was not handed over is attached anew once the other has ended.
-                Err(error) => tracing::warn!(%error, "not all was handed over"),
-            }
-        }
-        // It has just begun, or is about to end.
-        Err(ControlError::Absent(_)) => {}
-        Err(error) => return Err(start::failure(&error)),
-    }
+    let mut inheritance = None;
     let deadline = Instant::now() + LEAVE;
     while !try_lock(&lock, &place.lock())? {
         if Instant::now() > deadline {
             return Err(Failure::new(Exit::TimedOut, "sbx::daemon", "another daemon runs, and does not answer")
                 .with_help(format!("end whatever holds {}", place.lock().display())));
         }
+        if inheritance.is_none() {
+            match Client::connect(&place.socket(), &version()).await {
+                Ok(client) => {
+                    may_replace(manner, &client.daemon, &version())?;
+                    let before = client.daemon.version.clone();
+                    match take_over(client).await {
+                        Ok(taken) => {
+                            tracing::info!(before, "taking over");
+                            inheritance = Some(taken);
+                        }
+                        // Another one was quicker, which is met next; or it has ended.
+                        Err(error) if error.is_end() => tracing::debug!(%error, "nothing was handed over"),
+                        // What was not handed over is attached anew once the other has ended.
+                        Err(error) => {
+                            tracing::warn!(%error, "not all was handed over");
+                            inheritance = Some(nothing());
+                        }
+                    }
+                }
+                // It has just begun, or is about to end.
+                Err(ControlError::Absent(_)) => {}
+                Err(error) if error.is_end() => {}
+                Err(error) => return Err(start::failure(&error)),
+            }
+        }
         sleep(Duration::from_millis(5)).await;
     }
-    Ok((lock, inheritance))
+    Ok((lock, inheritance.unwrap_or_else(nothing)))
 }
 
 /// Refuses to take the place of the daemon that said `there`. A newer one stays: what it serves may be beyond this one.
@@ -276,6 +284,13 @@ fn open(path: &Path) -> Result<File, Failure> {
     let mut options = std::fs::OpenOptions::new();
     let opened = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
     opened.map_err(|error| Failure::io(format!("lock {}", path.display()), &error))
+}
+
+/// Whether a daemon runs, has begun to, or is about to end.
+pub fn is_there(place: &Place) -> bool {
+    // Whoever tries to lock it meanwhile tries again.
+    File::open(place.lock())
+        .is_ok_and(|lock| flock(lock, FlockOperation::NonBlockingLockShared) == Err(rustix::io::Errno::WOULDBLOCK))
 }
 
 fn try_lock(lock: &File, path: &Path) -> Result<bool, Failure> {

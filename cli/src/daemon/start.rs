@@ -7,16 +7,18 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use egress::control::ControlError;
 use egress::control::client::Client;
+use egress::control::{ControlError, Hello};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::Place;
+use super::{Place, run};
 use crate::exit::Exit;
 use crate::failure::Failure;
 
 /// How long a daemon may take until it answers. It also takes over from an older one in that time.
 const START: Duration = Duration::from_secs(20);
+/// How long one that somebody else starts is waited for.
+const MEET: Duration = Duration::from_secs(5);
 /// What it says on its standard output once it answers.
 pub const READY: &str = "ready";
 /// Variables a daemon is given; nothing else of the caller's environment, where secrets may be.
@@ -49,7 +51,11 @@ pub async fn ensure(place: &Place) -> Result<Client, Failure> {
             drop(client);
             start(place).await
         }
-        Err(ControlError::Absent(_)) => start(place).await,
+        // One that has begun and does not listen yet is as good, and a rival of it would be none.
+        Err(error) if error.is_end() || error.is_absent() => match meet(place, Instant::now() + MEET, |_| true).await {
+            Some(client) => Ok(client),
+            None => start(place).await,
+        },
         Err(error) => Err(failure(&error)),
     }
 }
@@ -69,23 +75,32 @@ pub async fn start(place: &Place) -> Result<Client, Failure> {
         let _ = child.kill();
         let _ = child.wait();
         // Somebody else's may have been quicker.
-        return match meet(place).await {
+        return match meet(place, Instant::now() + MEET, |_| true).await {
             Some(client) => Ok(client),
             None => Err(not_started(place)),
         };
     }
     // Whoever started it ends long before it; waiting is for the system's init then.
     std::thread::spawn(move || child.wait());
-    Client::connect(&place.socket(), &super::version()).await.map_err(|error| failure(&error))
+    match Client::connect(&place.socket(), &super::version()).await {
+        // One that is to stay, a unit's, has taken its place already.
+        Err(error) if error.is_end() || error.is_absent() => {
+            meet(place, Instant::now() + MEET, |_| true).await.ok_or_else(|| failure(&error))
+        }
+        connected => connected.map_err(|error| failure(&error)),
+    }
 }
 
-/// A daemon that somebody else is starting right now.
-async fn meet(place: &Place) -> Option<Client> {
-    let deadline = Instant::now() + Duration::from_secs(2);
+/// A daemon that somebody else is starting right now, not older than this program and `wanted`; `None` when nobody is.
+pub async fn meet(place: &Place, deadline: Instant, wanted: impl Fn(&Hello) -> bool) -> Option<Client> {
     loop {
+        // Before the socket is tried: whoever has the lock later has a socket later.
+        let there = run::is_there(place);
         match Client::connect(&place.socket(), &super::version()).await {
-            Ok(client) if !is_older(&client.daemon.version, &super::version()) => return Some(client),
-            _ if Instant::now() > deadline => return None,
+            Ok(client) if !is_older(&client.daemon.version, &super::version()) && wanted(&client.daemon) => {
+                return Some(client);
+            }
+            _ if !there || Instant::now() > deadline => return None,
             _ => sleep(Duration::from_millis(20)).await,
         }
     }
@@ -150,13 +165,21 @@ pub fn failure(error: &ControlError) -> Failure {
         ControlError::Absent(_) => {
             failure.with_help("start it with `sbx daemon start`; `sbx apply` does when it needs one")
         }
+        ControlError::Version(there) => {
+            let again = format!("end process {}, and start one of this version with `sbx daemon start`", there.pid);
+            if is_older(&there.version, &super::version()) {
+                return failure.with_help(again);
+            }
+            failure.with_help(format!("use sbx {} or a later one; or {again}", there.version))
+        }
         ControlError::Protocol(_) => failure.with_help("stop it with `sbx daemon stop` of the version that started it"),
+        ControlError::Replaced(_) => failure.with_help("run the command again"),
         ControlError::Io(_) | ControlError::Failed(_) => failure.with_help("see `sbx daemon status`"),
     }
 }
 
 /// Whether version `a` is older than `b`; what cannot be read is.
-pub(super) fn is_older(a: &str, b: &str) -> bool {
+pub fn is_older(a: &str, b: &str) -> bool {
     let read = |text: &str| -> Vec<u64> {
         let numbers = text.split(['-', '+']).next().unwrap_or_default();
         numbers.split('.').map_while(|part| part.parse().ok()).collect()
@@ -172,6 +195,20 @@ mod tests {
     fn versions_are_ordered_by_their_numbers() {
         assert!(is_older("0.1.0", "0.2.0") && is_older("0.9.0", "0.10.0") && is_older("nonsense", "0.1.0"));
         assert!(!is_older("0.2.0", "0.2.0") && !is_older("1.0.0", "0.9.9"));
+    }
+
+    #[test]
+    fn who_meets_a_daemon_of_another_time_is_told_what_to_do() {
+        use egress::control::Starter;
+
+        let help = |version: &str| {
+            let there = Hello { protocol: 99, pid: 42, ..Hello::own(version.to_owned(), Starter::Sbx) };
+            let failure = failure(&ControlError::Version(there));
+            assert!(failure.message.contains(version) && failure.message.contains("99"), "{}", failure.message);
+            failure.help.clone().unwrap_or_default()
+        };
+        assert!(help("99.0.0").starts_with("use sbx 99.0.0 or a later one; or end process 42"));
+        assert!(help("0.0.1").starts_with("end process 42"));
     }
 
     #[test]

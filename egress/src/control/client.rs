@@ -9,8 +9,10 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::UnixStream;
 
 use super::handover::{Passed, receive};
-use super::{ControlError, Hello, MAX_LINE, PROTOCOL, Request, Response, SecretValue, Starter, Status};
+use super::{ControlError, Hello, MAX_LINE, OLDEST, PROTOCOL, Request, Response, SecretValue, Starter, Status};
 
+/// How long a daemon may take to say hello.
+const HELLO_WITHIN: Duration = Duration::from_secs(10);
 /// How long a predecessor may take over each sandbox.
 const PASS_WITHIN: Duration = Duration::from_secs(5);
 
@@ -26,20 +28,25 @@ impl Client {
     /// Connects to the daemon that listens on `socket`. `version` is the caller's own.
     ///
     /// # Errors
-    /// [`ControlError::Absent`] when there is no socket, or nobody behind it.
+    /// [`ControlError::Absent`] when there is no socket, or nobody behind it; [`ControlError::Version`] when the daemon
+    /// speaks no version of the protocol that is known here.
     pub async fn connect(socket: &Path, version: &str) -> Result<Self, ControlError> {
+        Self::connect_knowing(PROTOCOL, socket, version).await
+    }
+
+    /// The same as a program whose newest version of the protocol is `newest`.
+    pub(crate) async fn connect_knowing(newest: u32, socket: &Path, version: &str) -> Result<Self, ControlError> {
         let stream = UnixStream::connect(socket).await.map_err(|error| match error.kind() {
             ErrorKind::NotFound | ErrorKind::ConnectionRefused => ControlError::Absent(socket.display().to_string()),
             _ => ControlError::Io(error),
         })?;
         let daemon = Hello { protocol: 0, version: String::new(), pid: 0, starter: Starter::default() };
         let mut client = Self { stream: BufReader::new(stream), daemon };
-        match client.ask(&Request::Hello { protocol: PROTOCOL, version: version.to_owned() }).await? {
-            Response::Hello(hello) if hello.protocol == PROTOCOL => client.daemon = hello,
-            Response::Hello(hello) => {
-                let spoken = hello.protocol;
-                return Err(ControlError::Protocol(format!("it speaks version {spoken} of the protocol only")));
-            }
+        let hello = Request::Hello { protocol: newest, version: version.to_owned() };
+        let said = tokio::time::timeout(HELLO_WITHIN, client.ask(&hello)).await;
+        match said.map_err(|_| ControlError::Io(ErrorKind::TimedOut.into()))?? {
+            Response::Hello(hello) if (OLDEST..=newest).contains(&hello.protocol) => client.daemon = hello,
+            Response::Hello(hello) => return Err(ControlError::Version(hello)),
             other => return Err(unexpected(&other)),
         }
         Ok(client)
@@ -54,7 +61,8 @@ impl Client {
     /// The next answer to a question that has several.
     pub async fn answer(&mut self) -> Result<Response, ControlError> {
         match read_line(&mut self.stream).await? {
-            Some(Response::Failed { message }) => Err(ControlError::Failed(message)),
+            Some(Response::Failed { message, replaced: true }) => Err(ControlError::Replaced(message)),
+            Some(Response::Failed { message, .. }) => Err(ControlError::Failed(message)),
             Some(response) => Ok(response),
             None => Err(ControlError::Io(ErrorKind::UnexpectedEof.into())),
         }

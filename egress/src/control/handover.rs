@@ -3,6 +3,7 @@
 //! After [`super::Response::Sandboxes`] the successor sends one byte; the other end answers with one message for each
 //! sandbox: a JSON document, whose length comes first, and its descriptors in the order of [`Counts`].
 
+use std::collections::BTreeMap;
 use std::io::{self, IoSlice, IoSliceMut, Read as _, Write as _};
 use std::mem::MaybeUninit;
 use std::net::{TcpListener, UdpSocket};
@@ -15,6 +16,7 @@ use rustix::net::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::SecretValue;
 use crate::listeners::Listeners;
 
 /// Most descriptors in one message that the kernel takes.
@@ -31,6 +33,9 @@ pub struct Passed {
     pub listeners: Listeners,
 }
 
+/// What a daemon that ends has for its successor: sandboxes with their sockets, and secrets by their salted hash.
+pub type Bequest = (Vec<(Identity, Listeners)>, BTreeMap<String, SecretValue>);
+
 /// A container that runs, told from itself after a restart.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
@@ -42,8 +47,9 @@ pub struct Identity {
     pub started_at: i64,
 }
 
-/// How many descriptors of which sort follow.
+/// How many descriptors of which sort follow. A daemon of a version that has no such sort yet says nothing of it.
 #[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 struct Counts {
     tcp: usize,
     dns_tcp: usize,
@@ -153,5 +159,23 @@ mod tests {
         assert_eq!(taken.peer_addr().expect("connected"), client.local_addr().expect("connected"));
         drop(here);
         receive(&mut there).expect_err("nothing follows");
+    }
+
+    /// What other versions say of a sandbox: the same, less, or more of what has no descriptors.
+    #[test]
+    fn a_sandbox_is_described_the_same_in_all_versions() {
+        let identity = Identity { container: "abc".into(), pid: 7, started_at: 42 };
+        let head = Head { identity: identity.clone(), sockets: Counts { tcp: 1, ..Counts::default() } };
+        let now = r#"{"container":"abc","pid":7,"started_at":42,"sockets":{"tcp":1,"dns_tcp":0,"dns_udp":0,"udp":0}}"#;
+        assert_eq!(serde_json::to_string(&head).expect("plain data"), now);
+        for head in [
+            r#"{"container":"abc","pid":7,"started_at":42,"sockets":{}}"#,
+            r#"{"container":"abc","pid":7,"started_at":42,"sockets":{"tcp":0},"mood":"fine"}"#,
+        ] {
+            let (mut here, mut there) = UnixStream::pair().expect("a pair");
+            let length = u32::try_from(head.len()).expect("short").to_be_bytes();
+            here.write_all(&[&length, head.as_bytes()].concat()).expect("sent");
+            assert_eq!(receive(&mut there).expect("received").identity, identity);
+        }
     }
 }

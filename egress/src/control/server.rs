@@ -11,7 +11,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Notify, Semaphore};
 
 use super::client::read_line;
-use super::{ControlError, Hello, PROTOCOL, Request, Response, handover};
+use super::{ControlError, Hello, OLDEST, Request, Response, common, handover};
 use crate::daemon::Daemon;
 use crate::defence::Defence;
 
@@ -54,7 +54,7 @@ pub fn listen(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Answers until the process ends, with `hello` first. `over` is told when the daemon is to end.
+/// Answers until the process ends, with `hello` first, whose version of the protocol is the newest that is spoken. `over` is told when the daemon is to end.
 pub async fn serve(listener: UnixListener, daemon: Daemon, hello: Hello, over: Arc<Notify>) {
     let permits = Arc::new(Semaphore::new(AT_ONCE));
     loop {
@@ -95,30 +95,42 @@ impl Session {
         let mut stream = BufReader::new(stream);
         if !may_order(peer, rustix::process::geteuid().as_raw()) && !Defence::ControlPeer.is_off() {
             tracing::warn!(peer, "another user's process asked");
-            let message = format!("user {peer} may not give orders here");
-            return write(&mut stream, &Response::Failed { message }).await;
+            return write(&mut stream, &failed(format!("user {peer} may not give orders here"))).await;
         }
-        match read_line::<Request>(&mut stream).await? {
+        match self.question(&mut stream).await? {
             Some(Request::Hello { protocol, version }) => {
                 tracing::debug!(version, protocol, "hello");
-                let hello = Hello { protocol: protocol.min(PROTOCOL), ..self.hello.clone() };
-                write(&mut stream, &Response::Hello(hello)).await?;
+                let newest = self.hello.protocol;
+                let Some(protocol) = common(protocol, newest) else {
+                    let message = format!(
+                        "version {protocol} of the protocol is not spoken here, {OLDEST} to {newest} are; the daemon is \
+                         version {}: ask it with an sbx of that version",
+                        self.hello.version
+                    );
+                    return write(&mut stream, &failed(message)).await;
+                };
+                write(&mut stream, &Response::Hello(Hello { protocol, ..self.hello.clone() })).await?;
             }
-            Some(_) => {
-                let message = "say hello first".to_owned();
-                return write(&mut stream, &Response::Failed { message }).await;
-            }
+            Some(_) => return write(&mut stream, &failed("say hello first")).await,
             None => return Ok(()),
         }
-        while let Some(request) = read_line::<Request>(&mut stream).await? {
+        while let Some(request) = self.question(&mut stream).await? {
             self.daemon.touch();
             let response = match request {
-                Request::Hello { .. } => Response::Failed { message: "hello was said".to_owned() },
+                Request::Hello { .. } => failed("hello was said"),
+                Request::HandOver => return self.hand_over(stream).await,
+                Request::Stop => {
+                    write(&mut stream, &Response::Done).await?;
+                    self.over.notify_one();
+                    return Ok(());
+                }
+                // It serves nothing any more, which says nothing of how things stand.
+                _ if self.daemon.is_frozen() => replaced("the daemon is being replaced"),
                 Request::Status => Response::Status(Box::new(self.daemon.status())),
                 Request::Enforce { project, sandbox, policy, secrets } => {
                     match self.daemon.enforce(&project, &sandbox, policy.as_deref(), secrets).await {
                         Ok(()) => Response::Done,
-                        Err(message) => Response::Failed { message },
+                        Err(message) => Response::Failed { message, replaced: self.daemon.is_frozen() },
                     }
                 }
                 Request::WouldCut { project, sandbox, policy } => {
@@ -144,25 +156,31 @@ impl Session {
                             }
                             Response::Done
                         }
-                        Err(message) => Response::Failed { message },
+                        Err(message) => Response::Failed { message, replaced: self.daemon.is_frozen() },
                     }
                 }
-                Request::EndLearning => Response::Failed { message: "nobody learns on this connection".to_owned() },
-                Request::HandOver => return self.hand_over(stream).await,
-                Request::Stop => {
-                    write(&mut stream, &Response::Done).await?;
-                    self.over.notify_one();
-                    return Ok(());
-                }
+                Request::EndLearning => failed("nobody learns on this connection"),
             };
             write(&mut stream, &response).await?;
         }
         Ok(())
     }
 
+    /// The next question. One that cannot be read, of a later version perhaps, ends the connection, but not without a word.
+    async fn question(&self, stream: &mut BufReader<UnixStream>) -> Result<Option<Request>, ControlError> {
+        let read = read_line(stream).await;
+        if let Err(ControlError::Protocol(_)) = read {
+            let message = format!("the daemon does not understand the question; it is version {}", self.hello.version);
+            write(stream, &failed(message)).await?;
+        }
+        read
+    }
+
     /// From here on nobody serves until the successor does; the kernel keeps new connections waiting meanwhile.
     async fn hand_over(self, mut stream: BufReader<UnixStream>) -> Result<(), ControlError> {
-        let (sockets, secrets) = self.daemon.freeze();
+        let Some((sockets, secrets)) = self.daemon.freeze() else {
+            return write(&mut stream, &replaced("the daemon is being replaced by another one")).await;
+        };
         tracing::info!(sandboxes = sockets.len(), "handing over to a successor");
         let passed = async {
             write(&mut stream, &Response::Sandboxes { count: sockets.len(), secrets }).await?;
@@ -181,6 +199,14 @@ impl Session {
         self.over.notify_one();
         passed
     }
+}
+
+fn failed(message: impl Into<String>) -> Response {
+    Response::Failed { message: message.into(), replaced: false }
+}
+
+fn replaced(message: impl Into<String>) -> Response {
+    Response::Failed { message: message.into(), replaced: true }
 }
 
 async fn write(stream: &mut BufReader<UnixStream>, response: &Response) -> Result<(), ControlError> {

@@ -10,9 +10,12 @@ use schema::policy::Policy;
 use super::world::{Gate, Serving, Stored};
 use super::*;
 use crate::control::SandboxStatus;
+use crate::control::handover::Identity;
 use crate::generation::Generation;
+use crate::listeners::Listeners;
 
 mod learning;
+mod protocol;
 
 /// What the engine says.
 struct Saying(Result<World, String>);
@@ -243,7 +246,7 @@ async fn a_successor_tells_again_who_the_peers_are() {
     fake.says(world(vec![meeting("c1", &[("db", "10.0.0.2")])], &[]));
     daemon.enforce("acme", "api", None, BTreeMap::new()).await.expect("in force");
     assert!(fake.peers.lock().expect("not poisoned").is_empty(), "it was attached with them");
-    let (sockets, _) = daemon.freeze();
+    let (sockets, _) = daemon.freeze().expect("not yet handed over");
     let passed = sockets.into_iter().map(|(identity, listeners)| Passed { identity, listeners });
     // Somebody else has come since, of whom the predecessor never heard.
     let later = meeting("c1", &[("db", "10.0.0.9")]);
@@ -263,7 +266,8 @@ async fn what_opens_addresses_is_not_handed_over() {
     for sandbox in ["api", "web"] {
         daemon.enforce("acme", sandbox, None, BTreeMap::new()).await.expect("in force");
     }
-    let handed: Vec<_> = daemon.freeze().0.into_iter().map(|(identity, _)| identity.container).collect();
+    let (sockets, _) = daemon.freeze().expect("the first time");
+    let handed: Vec<_> = sockets.into_iter().map(|(identity, _)| identity.container).collect();
     assert_eq!(handed, ["c2"]);
 }
 
@@ -406,7 +410,8 @@ async fn the_control_socket_answers_and_a_successor_takes_over() {
         secrets: token(),
     };
     client.order(&enforce("a")).await.expect("in force");
-    client.order(&enforce("b")).await.expect_err("not there");
+    let refused = client.order(&enforce("b")).await.expect_err("not there");
+    assert!(!refused.is_end(), "nobody else would answer otherwise: {refused:?}");
     let status = client.status().await.expect("answered");
     assert_eq!((status.sandboxes.len(), status.sandboxes[0].flows), (1, 2));
     let text = format!("{:?}", enforce("a"));
@@ -420,7 +425,13 @@ async fn the_control_socket_answers_and_a_successor_takes_over() {
     let inheritance = take_over(successor).await.expect("handed over");
     over.notified().await;
     assert_eq!(fake.generations("api"), None, "the old one serves nothing");
-    client.order(&enforce("a")).await.expect_err("it is being replaced");
+    let refused = client.order(&enforce("a")).await.expect_err("it is being replaced");
+    assert!(refused.is_end(), "{refused:?}");
+    let refused = client.status().await.expect_err("nothing is served, for now");
+    assert!(refused.is_end(), "{refused:?}");
+    let late = Client::connect(&socket, "10").await.expect("connected");
+    let refused = take_over(late).await.expect_err("another one was quicker");
+    assert!(refused.is_end(), "{refused:?}");
     assert_eq!(inheritance.sandboxes.len(), 1);
 
     let (next, _dir) = fake.daemon(inheritance.sandboxes);

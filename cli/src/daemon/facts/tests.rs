@@ -1,0 +1,209 @@
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use egress::control::client::take_over;
+use egress::control::{Hello, Starter, server};
+use egress::daemon::world::{Attach, Attached, Engine, Running, Serve, Serving, Stored, World};
+use egress::daemon::{Daemon, Parts};
+use egress::listeners::Listeners;
+use egress::recorder::Recorder;
+use egress::sandbox::Sandbox;
+use rustix::fs::{FlockOperation, flock};
+use secrecy::SecretSlice;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::UnixListener;
+use tokio::sync::Semaphore;
+
+use super::*;
+
+/// Longest that anything may take here.
+const LONG: Duration = Duration::from_secs(20);
+
+/// An engine that has one policy, `a` of `acme/api`, and nothing that runs.
+struct Policies {
+    asked: AtomicUsize,
+    /// Answers that may be given.
+    answers: Semaphore,
+}
+
+struct Handle(Arc<Policies>);
+
+#[async_trait]
+impl Engine for Handle {
+    async fn look(&self) -> Result<World, String> {
+        self.0.asked.fetch_add(1, Ordering::SeqCst);
+        self.0.answers.acquire().await.map_err(|error| error.to_string())?.forget();
+        let stored = Stored { hash: "a".into(), text: "{}".into(), secrets: BTreeMap::new() };
+        Ok(World { running: Vec::new(), policies: [(("acme".to_owned(), "api".to_owned()), stored)].into() })
+    }
+}
+
+#[async_trait]
+impl Attach for Handle {
+    async fn attach(&self, _: &Running, _: &schema::policy::Policy) -> Result<Attached, String> {
+        Err("nothing runs".into())
+    }
+}
+
+impl Serve for Handle {
+    fn serve(
+        &self,
+        _: &Running,
+        _: Arc<Sandbox>,
+        _: Listeners,
+        _: Option<egress::direct::Direct>,
+    ) -> Result<Box<dyn Serving>, String> {
+        Err("nothing runs".into())
+    }
+}
+
+struct NoSecrets;
+
+#[async_trait]
+impl SecretSource for NoSecrets {
+    async fn read(&self, name: &str) -> Result<SecretSlice<u8>, BackendError> {
+        Err(BackendError::new(ErrorKind::NotFound, name.to_owned()))
+    }
+}
+
+fn place(dir: &Path) -> Place {
+    Place {
+        directory: dir.to_owned(),
+        log: dir.join("log"),
+        records: dir.join("records"),
+        state: dir.to_owned(),
+        data: dir.to_owned(),
+        engine_url: None,
+    }
+}
+
+/// The lock that a daemon holds, and in the midst of a replacement one or the other of two.
+fn held(place: &Place) -> File {
+    let lock = File::create(place.lock()).expect("made");
+    flock(&lock, FlockOperation::NonBlockingLockExclusive).expect("nobody else's");
+    lock
+}
+
+/// A daemon that answers on the socket as process `pid`, in the place of whoever did; its engine gives so many answers.
+fn daemon(place: &Place, pid: u32, answers: usize) -> Arc<Policies> {
+    let policies = Arc::new(Policies { asked: AtomicUsize::new(0), answers: Semaphore::new(answers) });
+    let handle = || Box::new(Handle(Arc::clone(&policies)));
+    let daemon = Daemon::new(Parts {
+        engine: handle(),
+        attach: handle(),
+        serve: handle(),
+        recorder: Arc::new(Recorder::open(place.records.clone()).expect("opened")),
+        secrets: None,
+        passed: Vec::new(),
+        version: crate::daemon::version(),
+    });
+    let listener = server::listen(&place.socket()).expect("listening");
+    let hello = Hello { pid, ..Hello::own(crate::daemon::version(), Starter::Sbx) };
+    tokio::spawn(server::serve(listener, daemon, hello, Arc::default()));
+    policies
+}
+
+/// Asks for policy `a`.
+fn ask(place: &Place) -> tokio::task::JoinHandle<Result<(), BackendError>> {
+    let place = place.clone();
+    tokio::spawn(async move { enforce(&place, &NoSecrets, "acme", "api", Some("a"), &BTreeMap::new()).await })
+}
+
+async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(LONG, future).await.expect("it takes no longer")
+}
+
+async fn asked(policies: &Policies) {
+    within(async {
+        while policies.asked.load(Ordering::SeqCst) == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+}
+
+/// As when a unit starts anew as a newer version in the middle of an `apply`.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_successor_of_a_daemon_that_is_replaced_is_asked() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let place = place(dir.path());
+    let _lock = held(&place);
+    let old = daemon(&place, 1, 0);
+    let enforced = ask(&place);
+    asked(&old).await;
+    let successor = Client::connect(&place.socket(), "99").await.expect("connected");
+    take_over(successor).await.expect("handed over");
+    // The question is answered now, and so is one to the old daemon, which still listens.
+    old.answers.add_permits(9);
+    let late = Request::Learn { project: "acme".into(), sandbox: "api".into(), seconds: 1 };
+    let refused = order(&place, false, &late, Duration::ZERO).await;
+    refused.expect_err("it serves nothing any more");
+    assert!(!enforced.is_finished(), "nobody can answer yet");
+    let new = daemon(&place, 2, 9);
+    within(enforced).await.expect("no panic").expect("in force");
+    assert_eq!((old.asked.load(Ordering::SeqCst), new.asked.load(Ordering::SeqCst)), (1, 1));
+}
+
+/// One that ends says nothing at all.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_successor_of_a_daemon_that_has_ended_is_asked() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let place = place(dir.path());
+    let _lock = held(&place);
+    let listener = UnixListener::bind(place.socket()).expect("listening");
+    let enforced = ask(&place);
+    within(ends(&listener, 1)).await;
+    drop(listener);
+    let new = daemon(&place, 2, 9);
+    within(enforced).await.expect("no panic").expect("in force");
+    assert_eq!(new.asked.load(Ordering::SeqCst), 1);
+}
+
+/// Says hello as process `pid`, hears a question, and ends.
+async fn ends(listener: &UnixListener, pid: u32) {
+    let (stream, _) = listener.accept().await.expect("somebody");
+    let mut stream = BufReader::new(stream);
+    let mut line = String::new();
+    stream.read_line(&mut line).await.expect("hello");
+    let hello = Response::Hello(Hello { pid, ..Hello::own(crate::daemon::version(), Starter::Sbx) });
+    let hello = serde_json::to_string(&hello).expect("plain data") + "\n";
+    stream.write_all(hello.as_bytes()).await.expect("said");
+    stream.read_line(&mut line).await.expect("a question");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_daemon_refuses_is_not_asked_for_again() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let place = place(dir.path());
+    let _lock = held(&place);
+    let there = daemon(&place, 1, 9);
+    let refused = enforce(&place, &NoSecrets, "acme", "api", Some("b"), &BTreeMap::new()).await;
+    assert!(refused.expect_err("another one is there").message.contains("policy a"));
+    assert_eq!(there.asked.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_has_an_end() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let place = place(dir.path());
+    let lock = held(&place);
+    let request =
+        Request::Enforce { project: "acme".into(), sandbox: "api".into(), policy: None, secrets: BTreeMap::new() };
+    let listener = UnixListener::bind(place.socket()).expect("listening");
+    // One daemon after another, none of which answers.
+    let endless = tokio::spawn(async move {
+        for pid in 1.. {
+            ends(&listener, pid).await;
+        }
+    });
+    let failure = within(order(&place, false, &request, Duration::from_millis(200))).await;
+    assert!(failure.expect_err("nobody answers").message.contains("control socket"));
+    endless.abort();
+    let _ = endless.await;
+    // Nobody is there, and nobody is about to be.
+    drop(lock);
+    within(order(&place, false, &request, LONG)).await.expect("nobody serves it");
+}
