@@ -69,9 +69,14 @@ pub fn wrap(text: &str, first: &str, rest: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// `1 file`, `2 files`.
+/// `1 file`, `2 files`, `2 sandboxes`.
 pub fn count(number: usize, noun: &str) -> String {
-    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+    let ending = match number {
+        1 => "",
+        _ if noun.ends_with('x') => "es",
+        _ => "s",
+    };
+    format!("{number} {noun}{ending}")
 }
 
 #[cfg(test)]
