@@ -33,6 +33,8 @@ mod invocation;
 mod kill;
 mod lifecycle;
 mod namespaces;
+#[cfg(feature = "failpoints")]
+mod operations;
 mod project;
 mod quotas;
 mod readback;
