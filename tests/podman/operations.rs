@@ -238,4 +238,35 @@ on_every_engine! {
         assert_eq!(std::fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
         has_every_metric("the socket", || scrape(UnixStream::connect(&socket).expect("metrics are served")));
     }
+
+    /// A newer program's `apply` ousts a unit's daemon, which starts anew as the newer one and takes the place back, while
+    /// policies come into force: the `apply` goes on with whoever is there.
+    fn an_apply_amid_replacements(engine) {
+        let _kept = Far::at(engine, KEPT);
+        // As a service manager does that is told by the exit code.
+        let sbx = engine.sbx_path();
+        let run = format!("{} daemon run --replace --supervised", sbx.display());
+        let script = format!("SBX_DAEMON_VERSION=0.0.1 {run}; [ $? = 1 ] && exec {run}");
+        let unit = engine.command("sh").env("CONTAINER_HOST", engine.url()).args(["-c", &script]).start();
+        let version = || daemon(engine)["version"].as_str().map(str::to_owned);
+        wait_for("the older daemon", Duration::from_secs(10), || version().filter(|version| version == "0.0.1"));
+        let sandboxes: String = (0..4).map(|number| format!("  dev-{number}: {{}}\n")).collect();
+        let configure = |rules: &str| {
+            engine.configure(&format!(
+                "defaults:\n  image: host\n  egress: {{ allow: [{rules}], hosts: {{ kept.test: [{FAR}] }} }}\n\
+                 sandboxes:\n  dev: {{}}\n{sandboxes}"
+            ));
+        };
+        let rule = format!("{{ host: kept.test, ports: [{KEPT}], protocol: tcp }}");
+        configure(&rule);
+        engine.apply();
+        configure(&format!("{rule}, {{ host: other.test }}"));
+        engine.converge();
+        reaches(engine, "kept.test", KEPT);
+        assert_ne!(version().as_deref(), Some("0.0.1"));
+        engine.sbx(&["daemon", "stop"]).run().expect_code(0);
+        let ended = unit.finish().expect_code(0);
+        assert!(ended.stderr.contains("a newer daemon has taken over"), "it was ousted: {}", ended.stderr);
+        assert!(ended.stderr.contains("taking over"), "it took the place back: {}", ended.stderr);
+    }
 }
