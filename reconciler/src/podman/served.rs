@@ -238,6 +238,7 @@ fn running(row: ListedContainer, images: &[ListedImage]) -> Option<RunningSandbo
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::podman::fake::{Fake, failed};
 
     fn labels(pairs: &[(&str, &str)]) -> Labels {
         pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
@@ -306,5 +307,23 @@ mod tests {
         ];
         let policies = served(Vec::new(), &[], &volumes).policies;
         assert_eq!(policies.iter().map(|policy| policy.hash.as_str()).collect::<Vec<_>>(), ["a"]);
+    }
+
+    #[tokio::test]
+    async fn what_is_removed_while_it_is_listed_fails_no_look() {
+        let mut lists = 0;
+        let fake = Fake::start(move |asked| {
+            if asked != "GET /volumes/json" {
+                return Some((200, "[]".to_owned()));
+            }
+            lists += 1;
+            match lists {
+                1 => failed(500, "no volume with name acme_api.policy.aa found in database: no such volume"),
+                2 => Some((200, "[]".to_owned())),
+                _ => None,
+            }
+        });
+        let fake = fake.await;
+        assert_eq!(fake.podman.reader().served().await.expect("looked again"), Served::default());
     }
 }

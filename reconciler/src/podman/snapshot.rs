@@ -127,13 +127,13 @@ impl Reader {
     }
 
     pub(crate) async fn volumes(&self) -> Result<Vec<ObjectFacts>, BackendError> {
-        let rows: Option<Vec<ListedVolume>> = self.client().get(&ours("/volumes/json")).await?;
+        let rows: Option<Vec<ListedVolume>> = self.client().get(&ours("/volumes/json")).await.map_err(in_passing)?;
         let facts = |row: ListedVolume| ObjectFacts { name: row.name, labels: row.labels, internal: false };
         Ok(rows.unwrap_or_default().into_iter().map(facts).collect())
     }
 
     async fn networks(&self) -> Result<Vec<ObjectFacts>, BackendError> {
-        let rows: Option<Vec<ListedNetwork>> = self.client().get(&ours("/networks/json")).await?;
+        let rows: Option<Vec<ListedNetwork>> = self.client().get(&ours("/networks/json")).await.map_err(in_passing)?;
         let facts = |row: ListedNetwork| ObjectFacts { name: row.name, labels: row.labels, internal: row.internal };
         Ok(rows.unwrap_or_default().into_iter().map(facts).collect())
     }
@@ -291,6 +291,14 @@ fn bind_mounts(spec: &str) -> Vec<(Cow<'_, str>, Cow<'_, str>)> {
         .filter(|mount| mount.target.0 != super::create::INIT)
         .filter_map(|mount| mount.source.map(|source| (source.0, mount.target.0)))
         .collect()
+}
+
+/// A list during which one of its objects was removed fails as if that had been asked for; the next one does not.
+fn in_passing(error: BackendError) -> BackendError {
+    match error.kind {
+        ErrorKind::NotFound => BackendError { kind: ErrorKind::Transient, ..error },
+        _ => error,
+    }
 }
 
 #[cfg(test)]
