@@ -16,6 +16,8 @@ pub mod facts;
 pub mod namespaces;
 pub mod run;
 pub mod start;
+#[cfg(test)]
+mod tests;
 pub mod unit;
 pub mod upkeep;
 

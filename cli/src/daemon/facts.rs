@@ -117,7 +117,7 @@ pub async fn enforce(
 /// one is started where none runs.
 ///
 /// What is asked for has to be something that can be asked for again.
-async fn order(place: &Place, needed: bool, request: &Request, succession: Duration) -> Result<(), Failure> {
+pub(super) async fn order(place: &Place, needed: bool, request: &Request, succession: Duration) -> Result<(), Failure> {
     let deadline = Instant::now() + succession;
     let mut successor = None;
     loop {
@@ -158,6 +158,3 @@ pub fn backend(failure: &Failure) -> BackendError {
         None => error,
     }
 }
-
-#[cfg(test)]
-mod tests;

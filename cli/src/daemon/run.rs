@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use egress::control::client::{Client, Inheritance, take_over};
-use egress::control::{ControlError, Hello, Starter, server};
+use egress::control::{Hello, Starter, server};
 use egress::daemon::{Daemon, Parts};
 use egress::limits::Limits;
 use egress::recorder::Recorder;
@@ -221,44 +221,46 @@ fn listen(kind: SignalKind) -> Result<tokio::signal::unix::Signal, Failure> {
 }
 
 /// The lock, and what an older daemon had.
-async fn take(place: &Place, manner: &Manner) -> Result<(File, Inheritance), Failure> {
+pub(super) async fn take(place: &Place, manner: &Manner) -> Result<(File, Inheritance), Failure> {
     let lock = open(&place.lock())?;
-    let nothing = || Inheritance { sandboxes: Vec::new(), secrets: std::collections::BTreeMap::new() };
-    let mut inheritance = None;
+    let mut inheritance = Inheritance { sandboxes: Vec::new(), secrets: std::collections::BTreeMap::new() };
+    // The process that gave it, and is about to end.
+    let mut heard = None;
     let deadline = Instant::now() + LEAVE;
     while !try_lock(&lock, &place.lock())? {
         if Instant::now() > deadline {
             return Err(Failure::new(Exit::TimedOut, "sbx::daemon", "another daemon runs, and does not answer")
                 .with_help(format!("end whatever holds {}", place.lock().display())));
         }
-        if inheritance.is_none() {
-            match Client::connect(&place.socket(), &version()).await {
-                Ok(client) => {
-                    may_replace(manner, &client.daemon, &version())?;
-                    let before = client.daemon.version.clone();
-                    match take_over(client).await {
-                        Ok(taken) => {
-                            tracing::info!(before, "taking over");
-                            inheritance = Some(taken);
-                        }
-                        // Another one was quicker, which is met next; or it has ended.
-                        Err(error) if error.is_end() => tracing::debug!(%error, "nothing was handed over"),
-                        // What was not handed over is attached anew once the other has ended.
-                        Err(error) => {
-                            tracing::warn!(%error, "not all was handed over");
-                            inheritance = Some(nothing());
-                        }
+        match Client::connect(&place.socket(), &version()).await {
+            Ok(client) if heard == Some(client.daemon.pid) => {}
+            // Also of one that had the lock before us: what it serves was attached to since.
+            Ok(client) => {
+                may_replace(manner, &client.daemon, &version())?;
+                let Hello { version: before, pid, .. } = client.daemon.clone();
+                match take_over(client).await {
+                    Ok(taken) => {
+                        tracing::info!(before, "taking over");
+                        inheritance.sandboxes = taken.sandboxes;
+                        inheritance.secrets.extend(taken.secrets);
+                        heard = Some(pid);
+                    }
+                    // Another one was quicker, which is met next; or it has ended.
+                    Err(error) if error.is_end() => tracing::debug!(%error, "nothing was handed over"),
+                    // What was not handed over is attached anew once the other has ended.
+                    Err(error) => {
+                        tracing::warn!(%error, "not all was handed over");
+                        heard = Some(pid);
                     }
                 }
-                // It has just begun, or is about to end.
-                Err(ControlError::Absent(_)) => {}
-                Err(error) if error.is_end() => {}
-                Err(error) => return Err(start::failure(&error)),
             }
+            // It has just begun, or is about to end.
+            Err(error) if error.is_end() || error.is_absent() => {}
+            Err(error) => return Err(start::failure(&error)),
         }
         sleep(Duration::from_millis(5)).await;
     }
-    Ok((lock, inheritance.unwrap_or_else(nothing)))
+    Ok((lock, inheritance))
 }
 
 /// Refuses to take the place of the daemon that said `there`. A newer one stays: what it serves may be beyond this one.

@@ -1,23 +1,31 @@
+//! One daemon after another, as those who need one see it.
+
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use egress::control::client::take_over;
-use egress::control::{Hello, Starter, server};
+use egress::control::client::{Client, take_over};
+use egress::control::{Hello, Request, Response, Starter, server};
 use egress::daemon::world::{Attach, Attached, Engine, Running, Serve, Serving, Stored, World};
 use egress::daemon::{Daemon, Parts};
 use egress::listeners::Listeners;
 use egress::recorder::Recorder;
 use egress::sandbox::Sandbox;
+use reconciler::backend::{BackendError, ErrorKind, SecretSource};
 use rustix::fs::{FlockOperation, flock};
 use secrecy::SecretSlice;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixListener;
 use tokio::sync::Semaphore;
 
-use super::*;
+use super::Place;
+use super::facts::{enforce, order};
+use super::run::{Manner, take};
+use crate::exit::Exit;
 
 /// Longest that anything may take here.
 const LONG: Duration = Duration::from_secs(20);
@@ -89,6 +97,11 @@ fn held(place: &Place) -> File {
 
 /// A daemon that answers on the socket as process `pid`, in the place of whoever did; its engine gives so many answers.
 fn daemon(place: &Place, pid: u32, answers: usize) -> Arc<Policies> {
+    daemon_of(place, Hello { pid, ..Hello::own(crate::daemon::version(), Starter::Sbx) }, answers)
+}
+
+/// The same that says `hello`.
+fn daemon_of(place: &Place, hello: Hello, answers: usize) -> Arc<Policies> {
     let policies = Arc::new(Policies { asked: AtomicUsize::new(0), answers: Semaphore::new(answers) });
     let handle = || Box::new(Handle(Arc::clone(&policies)));
     let daemon = Daemon::new(Parts {
@@ -101,7 +114,6 @@ fn daemon(place: &Place, pid: u32, answers: usize) -> Arc<Policies> {
         version: crate::daemon::version(),
     });
     let listener = server::listen(&place.socket()).expect("listening");
-    let hello = Hello { pid, ..Hello::own(crate::daemon::version(), Starter::Sbx) };
     tokio::spawn(server::serve(listener, daemon, hello, Arc::default()));
     policies
 }
@@ -114,6 +126,17 @@ fn ask(place: &Place) -> tokio::task::JoinHandle<Result<(), BackendError>> {
 
 async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(LONG, future).await.expect("it takes no longer")
+}
+
+/// Waits until the daemon that answers has given what it had to a successor.
+async fn frozen(place: &Place) {
+    let mut client = Client::connect(&place.socket(), "99").await.expect("connected");
+    within(async {
+        while client.status().await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
 }
 
 async fn asked(policies: &Policies) {
@@ -206,4 +229,41 @@ async fn it_has_an_end() {
     // Nobody is there, and nobody is about to be.
     drop(lock);
     within(order(&place, false, &request, LONG)).await.expect("nobody serves it");
+}
+
+/// Of two that take the place of an older one, the one that comes second gives up at once, with what it was handed: as long
+/// as it holds sockets of sandboxes, nobody else can attach to them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_successor_that_was_overtaken_gives_up() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let place = place(dir.path());
+    let lock = held(&place);
+    daemon_of(&place, Hello { pid: 1, ..Hello::own("0.0.1".into(), Starter::ServiceManager) }, 9);
+    let own = place.clone();
+    let manner = Manner { starter: Starter::Sbx, replace: true, metrics: None };
+    let taken = tokio::spawn(async move { take(&own, &manner).await.map(drop).map_err(|failure| failure.exit) });
+    frozen(&place).await;
+    assert!(!taken.is_finished(), "the lock is not free yet");
+    let hello = Hello { pid: 2, ..Hello::own(crate::daemon::version(), Starter::ServiceManager) };
+    daemon_of(&place, hello, 9);
+    let begun = std::time::Instant::now();
+    assert_eq!(within(taken).await.expect("no panic"), Err(Exit::TryAgain), "a daemon runs already");
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    drop(lock);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_successor_has_the_lock_once_the_other_has_ended() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let place = place(dir.path());
+    let lock = held(&place);
+    daemon_of(&place, Hello { pid: 1, ..Hello::own("0.0.1".into(), Starter::Sbx) }, 9);
+    let own = place.clone();
+    let manner = Manner { starter: Starter::Sbx, replace: true, metrics: None };
+    let taken = tokio::spawn(async move { take(&own, &manner).await.map(drop).map_err(|failure| failure.exit) });
+    frozen(&place).await;
+    // It answers until it ends: it is not taken for another one.
+    assert!(!taken.is_finished());
+    drop(lock);
+    assert_eq!(within(taken).await.expect("no panic"), Ok(()));
 }
