@@ -243,18 +243,18 @@ on_every_engine! {
     /// policies come into force: the `apply` goes on with whoever is there.
     fn an_apply_amid_replacements(engine) {
         let _kept = Far::at(engine, KEPT);
-        // As a service manager does that is told by the exit code.
+        // As the unit has it: started again by the exit code, after a moment.
         let sbx = engine.sbx_path();
         let run = format!("{} daemon run --replace --supervised", sbx.display());
-        let script = format!("SBX_DAEMON_VERSION=0.0.1 {run}; [ $? = 1 ] && exec {run}");
+        let script = format!("SBX_DAEMON_VERSION=0.0.1 {run}; [ $? = 1 ] && sleep 0.5 && exec {run}");
         let unit = engine.command("sh").env("CONTAINER_HOST", engine.url()).args(["-c", &script]).start();
         let version = || daemon(engine)["version"].as_str().map(str::to_owned);
         wait_for("the older daemon", Duration::from_secs(10), || version().filter(|version| version == "0.0.1"));
-        let sandboxes: String = (0..4).map(|number| format!("  dev-{number}: {{}}\n")).collect();
+        let sandboxes = ["dev", "dev-0", "dev-1", "dev-2", "dev-3"].map(|name| format!("  {name}: {{}}\n")).concat();
         let configure = |rules: &str| {
             engine.configure(&format!(
                 "defaults:\n  image: host\n  egress: {{ allow: [{rules}], hosts: {{ kept.test: [{FAR}] }} }}\n\
-                 sandboxes:\n  dev: {{}}\n{sandboxes}"
+                 sandboxes:\n{sandboxes}"
             ));
         };
         let rule = format!("{{ host: kept.test, ports: [{KEPT}], protocol: tcp }}");
@@ -267,6 +267,5 @@ on_every_engine! {
         engine.sbx(&["daemon", "stop"]).run().expect_code(0);
         let ended = unit.finish().expect_code(0);
         assert!(ended.stderr.contains("a newer daemon has taken over"), "it was ousted: {}", ended.stderr);
-        assert!(ended.stderr.contains("taking over"), "it took the place back: {}", ended.stderr);
     }
 }
