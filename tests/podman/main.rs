@@ -11,9 +11,9 @@ mod collisions;
 mod concurrent;
 mod contract;
 mod converge;
-mod desktop;
 #[cfg(feature = "failpoints")]
 mod daemon;
+mod desktop;
 mod devices;
 #[cfg(feature = "failpoints")]
 mod direct;
@@ -27,7 +27,6 @@ mod https;
 mod image;
 mod images;
 mod interrupt;
-#[allow(dead_code, reason = "what tests may use, used today or not")]
 mod invocation;
 #[cfg(feature = "failpoints")]
 mod kill;
