@@ -1,9 +1,11 @@
 //! Edits behind `sbx`'s back: each is seen, told from a change of the configuration, and put right.
 
 use std::fs;
+use std::time::Duration;
 
 use crate::on_every_engine;
 use crate::project::text;
+use crate::wait::wait_for;
 
 on_every_engine! {
     /// What happens to containers.
@@ -45,7 +47,10 @@ on_every_engine! {
         engine.try_apply(&[]).expect_code(73);
         assert_eq!(engine.containers()["somebody"], "running");
         engine.podman(&["rename", "somebody", "demo_dev"]);
-        engine.expect_nothing_to_do();
+        // Under the other name it was nobody's for the daemon, too.
+        wait_for("the daemon to serve it again", Duration::from_secs(10), || {
+            (engine.sbx(&["plan", "--detailed-exitcode"]).run().code == 0).then_some(())
+        });
         engine.podman(&["network", "disconnect", "demo_inner", "demo_dev"]);
         repaired("disconnected", "update");
         engine.podman(&["network", "create", "--internal", "elsewhere"]);
