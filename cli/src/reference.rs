@@ -85,7 +85,7 @@ fn exits(text: &mut String) {
          `plan --detailed-exitcode` ends with 2 when there is something to do, or not to be touched. `diff` ends with 1 when something differs\n\
          and with more than 1 on an error. `exec` and `shell` end with the code of the command.\n\n\
          With `--json` a failure is a document in the place of the result: `{\"format_version\":\"1.0\",\"error\":{\"code\":…,\n\
-         \"exit_code\":…,\"message\":…,\"help\":…}}`.\n",
+         \"exit_code\":…,\"message\":…,\"help\":…}}`. What each code means is in [errors.md](errors.md).\n",
     );
 }
 

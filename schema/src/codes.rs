@@ -1,6 +1,7 @@
 //! The catalogue of problems: what each code means, why it comes up and what to do about it.
 //!
-//! `docs/errors.md` is [`markdown`] of this catalogue.
+//! Three parts, by who finds them: [`catalogue`] what a text says, [`of_plans`] what only a plan sees, [`of_runs`] why a
+//! run ended. `docs/errors.md` is [`markdown`] of all of them.
 
 use std::fmt::Write as _;
 
@@ -11,7 +12,9 @@ mod config;
 mod document;
 mod egress;
 mod meaning;
+mod plan;
 mod rules;
+mod run;
 mod structure;
 
 pub use advice::*;
@@ -20,6 +23,7 @@ pub use document::*;
 pub use egress::*;
 pub use meaning::*;
 pub use rules::*;
+pub use run::Ending;
 pub use structure::*;
 
 /// One kind of problem.
@@ -70,7 +74,7 @@ impl Code {
     }
 }
 
-/// Every code, in the order of the documentation.
+/// Every code that a text can have, which is what `sbx validate` reports, in the order of the documentation.
 pub fn catalogue() -> impl Iterator<Item = &'static Code> {
     document::ENTRIES
         .iter()
@@ -82,7 +86,22 @@ pub fn catalogue() -> impl Iterator<Item = &'static Code> {
         .chain(rules::ENTRIES)
 }
 
-/// The entry of `code`.
+/// Every code that only a plan can have.
+pub fn of_plans() -> impl Iterator<Item = &'static Code> {
+    plan::ENTRIES.iter()
+}
+
+/// Every code that only a run can end with.
+pub fn of_runs() -> impl Iterator<Item = &'static Ending> {
+    run::ENTRIES.iter()
+}
+
+/// Codes of [`catalogue`] that a run can end with as well.
+pub fn shared_with_runs() -> impl Iterator<Item = &'static Ending> {
+    run::SHARED.iter()
+}
+
+/// The entry of `code` in [`catalogue`].
 pub fn find(code: &str) -> Option<&'static Code> {
     catalogue().find(|entry| entry.code == code)
 }
@@ -91,36 +110,72 @@ pub fn find(code: &str) -> Option<&'static Code> {
 pub fn markdown() -> String {
     let mut out = String::from(
         "# Errors and warnings\n\n\
-         Every problem that `sbx validate` reports about a configuration has one of these codes; what only a plan finds\n\
-         on this host (a source that is not there) is told with the resource and its line. Generated from the code: change\n\
-         `schema/src/codes/` and run `UPDATE=1 cargo test -p sbx-schema --test errors`.\n\n\
-         | code | | |\n|---|---|---|\n",
+         Every problem has a code that never changes: the `code` of whatever `--json` prints is on this page. Generated from\n\
+         the code: change `schema/src/codes/` and run `UPDATE=1 cargo test -p sbx-schema --test errors`.\n\n\
+         1. [Of a file](#of-a-file): what `sbx validate` reports, and every other command before anything else.\n\
+         2. [Of a plan](#of-a-plan): what does not fit this host or this engine.\n\
+         3. [Of a run](#of-a-run): why a command ended without doing what it was asked.\n\n\
+         ## Of a file\n\n\
+         In the file at a line, which the report shows. Errors end a run with 65, also `sbx validate`; warnings only with\n\
+         `--strict`.\n\n",
     );
-    // Writing to a String cannot fail.
+    table(&mut out, catalogue().map(|entry| (entry, word(entry.severity).to_owned())), "");
     for entry in catalogue() {
-        let _ = writeln!(
-            out,
-            "| [`{}`](#{}) | {} | {} |",
-            entry.code,
-            entry.fragment(),
-            word(entry.severity),
-            entry.summary.replace('|', "\\|")
-        );
+        section(&mut out, entry, word(entry.severity));
     }
-    for entry in catalogue() {
-        let language = if entry.example.starts_with("$ ") { "console" } else { "yaml" };
-        let _ = write!(
-            out,
-            "\n## {}\n\n*{}* · {}.\n\n**Cause.** {}\n\n**Cure.** {}\n\n```{language}\n{}\n```\n",
-            entry.code,
-            word(entry.severity),
-            entry.summary,
-            entry.cause,
-            entry.cure,
-            entry.example.trim_end()
-        );
+    out.push_str(
+        "\n## Of a plan\n\n\
+         Among the `warnings` of a plan, with the line that asks for it. An error is in the way of the whole plan: `sbx plan`\n\
+         tells them all and ends with 65, and `sbx apply` changes nothing. A plan may also find\n\
+         [`sbx::engine-socket`](#sbxengine-socket), where links lead to a socket that the text alone does not show.\n\n",
+    );
+    table(&mut out, of_plans().map(|entry| (entry, word(entry.severity).to_owned())), "");
+    for entry in of_plans() {
+        section(&mut out, entry, word(entry.severity));
+    }
+    out.push_str(
+        "\n## Of a run\n\n\
+         The `code` of a failure with `--json`, and the exit code that it goes with. `sbx diff` ends with 2 where others end\n\
+         with 1, which is its word for a difference.\n\n",
+    );
+    let ended = |ending: &'static Ending| (&ending.entry, exits(ending.exits));
+    table(&mut out, of_runs().chain(shared_with_runs()).map(ended), "exit code");
+    for ending in of_runs() {
+        section(&mut out, &ending.entry, &format!("exit code {}", exits(ending.exits)));
     }
     out
+}
+
+/// The overview of a part; `kind` is what its second column holds.
+fn table(out: &mut String, entries: impl Iterator<Item = (&'static Code, String)>, kind: &str) {
+    // Writing to a String cannot fail, here and below.
+    let _ = writeln!(out, "| code | {kind} | |\n|---|---|---|");
+    for (entry, what) in entries {
+        let summary = entry.summary.replace('|', "\\|");
+        let _ = writeln!(out, "| [`{}`](#{}) | {what} | {summary} |", entry.code, entry.fragment());
+    }
+}
+
+fn section(out: &mut String, entry: &Code, kind: &str) {
+    let language = if entry.example.starts_with("$ ") { "console" } else { "yaml" };
+    let _ = write!(
+        out,
+        "\n### {}\n\n*{kind}* · {}.\n\n**Cause.** {}\n\n**Cure.** {}\n\n```{language}\n{}\n```\n",
+        entry.code,
+        entry.summary,
+        entry.cause,
+        entry.cure,
+        entry.example.trim_end()
+    );
+}
+
+/// `1, 75 or 124`.
+fn exits(codes: &[u8]) -> String {
+    let mut texts: Vec<String> = codes.iter().map(u8::to_string).collect();
+    match texts.pop() {
+        Some(last) if !texts.is_empty() => format!("{} or {last}", texts.join(", ")),
+        last => last.unwrap_or_default(),
+    }
 }
 
 fn word(severity: Severity) -> &'static str {
@@ -139,7 +194,7 @@ mod tests {
     #[test]
     fn entries_are_complete_and_distinct() {
         let mut seen = BTreeSet::new();
-        for entry in catalogue() {
+        for entry in catalogue().chain(of_plans()).chain(of_runs().map(|ending| &ending.entry)) {
             assert!(seen.insert(entry.code), "{} is there twice", entry.code);
             let name = entry.code.strip_prefix("sbx::").expect("the prefix");
             assert!(name.chars().all(|c| c.is_ascii_lowercase() || c == '-'), "{name}");
@@ -148,6 +203,12 @@ mod tests {
                 assert!(sentence.ends_with('.'), "{name}: {sentence}");
             }
             assert!(!entry.example.is_empty(), "{name}");
+        }
+        for ending in of_runs().chain(shared_with_runs()) {
+            assert!(!ending.exits.is_empty() && ending.exits.is_sorted(), "{}", ending.entry.code);
+        }
+        for ending in shared_with_runs() {
+            assert_eq!(find(ending.entry.code), Some(&ending.entry));
         }
     }
 }

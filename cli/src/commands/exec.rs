@@ -69,7 +69,7 @@ pub(super) fn inside(
     let config = configuration::load_quietly(run, &surroundings)?;
     known(&config, sandbox)?;
     let Some(written) = config.sandboxes.get(sandbox) else {
-        return Err(Failure::failed("sbx::unknown-sandbox", format!("there is no sandbox {sandbox}")));
+        return Err(Failure::new(Exit::Usage, "sbx::unknown-sandbox", format!("there is no sandbox {sandbox}")));
     };
     let spec = spec(written).in_sandbox();
     crate::runtime::block_on(async {

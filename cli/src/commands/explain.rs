@@ -64,7 +64,7 @@ pub fn run(args: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
     let method = args.method.as_deref();
     let today = configuration::today();
     let Some(explanation) = explain(&config, &args.sandbox, &target, method, &given, today) else {
-        return Err(Failure::failed("sbx::unknown-sandbox", format!("there is no sandbox {}", args.sandbox)));
+        return Err(Failure::new(Exit::Usage, "sbx::unknown-sandbox", format!("there is no sandbox {}", args.sandbox)));
     };
     let requested = target.path.is_some().then(|| method.unwrap_or("GET"));
     let text = if run.screen.json {

@@ -80,7 +80,7 @@ pub fn run(args: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
     let (sources, config) = configuration::load_to_edit(run, &surroundings)?;
     known(&config, &args.sandbox)?;
     let Some(sandbox) = config.sandboxes.get(args.sandbox.as_str()) else {
-        return Err(Failure::failed("sbx::unknown-sandbox", format!("there is no sandbox {}", args.sandbox)));
+        return Err(Failure::new(Exit::Usage, "sbx::unknown-sandbox", format!("there is no sandbox {}", args.sandbox)));
     };
     if sandbox.egress.mode != EgressMode::Allowlist {
         let mode = sandbox.egress.mode.as_str();
