@@ -11,8 +11,8 @@ use crate::failure::{Failure, io_text};
 /// The file read when none is named.
 pub const DEFAULT_FILE: &str = "sandboxes.yaml";
 
-/// A configuration larger than this is a mistake, and reading it would only waste memory.
-const MAX_BYTES: u64 = 64 * 1024 * 1024;
+/// What the language reads of one text; reading more would only waste memory.
+const MAX_BYTES: u64 = schema::document::MAX_TEXT as u64;
 
 /// Reads `files`, or [`DEFAULT_FILE`].
 pub fn read(files: &[PathBuf]) -> Result<Vec<Source>, Failure> {
@@ -60,6 +60,10 @@ fn one(file: &Path, here: &Path) -> Result<Source, Failure> {
         return Err(Failure::new(Exit::Invalid, "sbx::unreadable", format!("{name} is a directory"))
             .with_help(format!("name a file: -f {}", file.join(DEFAULT_FILE).display())));
     }
+    // What is no regular file tells no length, and is read up to the bound.
+    if meta.is_file() && meta.len() > MAX_BYTES {
+        return Err(too_large(&name));
+    }
     let directory = here.join(file).parent().map_or_else(|| here.to_path_buf(), Path::to_path_buf);
     Ok(Source { text: text(open, &name)?, name, directory })
 }
@@ -77,12 +81,17 @@ fn cannot_read(name: &str, error: &std::io::Error) -> Failure {
     }
 }
 
+fn too_large(name: &str) -> Failure {
+    let message = format!("{name} is larger than {} MiB", MAX_BYTES >> 20);
+    Failure::new(Exit::Invalid, "sbx::too-large", message)
+        .with_help("split it, or check that this is the file you mean")
+}
+
 fn text(reader: impl std::io::Read, name: &str) -> Result<String, Failure> {
     let mut bytes = Vec::new();
     reader.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|error| cannot_read(name, &error))?;
     if bytes.len() as u64 > MAX_BYTES {
-        return Err(Failure::new(Exit::Invalid, "sbx::too-large", format!("{name} is larger than 64 MiB"))
-            .with_help("split it, or check that this is the file you mean"));
+        return Err(too_large(name));
     }
     String::from_utf8(bytes).map_err(|error| {
         let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];

@@ -39,8 +39,9 @@ pub struct Locator<'a> {
 /// What it takes to count without reading a text again.
 #[derive(Debug)]
 struct Table {
-    /// First byte of each line.
-    lines: Vec<usize>,
+    /// First byte of each line. In half a word: a hostile text has a line in every other byte, and none that is read is
+    /// longer than this can count.
+    lines: Vec<u32>,
     /// Characters before each block: a place costs one block, however long its line is.
     characters: Vec<usize>,
 }
@@ -50,13 +51,12 @@ const BLOCK: usize = 1024;
 
 impl Table {
     fn new(text: &str) -> Self {
-        let after_breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(index, _)| index + 1);
         let before = text.as_bytes().chunks(BLOCK).scan(0, |sum, block| {
             let before = *sum;
             *sum += characters(block);
             Some(before)
         });
-        Self { lines: std::iter::once(0).chain(after_breaks).collect(), characters: before.collect() }
+        Self { lines: lines(text), characters: before.collect() }
     }
 
     /// Characters of `text` before `offset`.
@@ -64,6 +64,12 @@ impl Table {
         let block = (offset / BLOCK).min(self.characters.len().checked_sub(1)?);
         Some(self.characters.get(block)? + characters(text.as_bytes().get(block * BLOCK..offset)?))
     }
+}
+
+/// First byte of each line.
+fn lines(text: &str) -> Vec<u32> {
+    let breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+    std::iter::once(0).chain(breaks.map(|(index, _)| u32::try_from(index + 1).unwrap_or(u32::MAX))).collect()
 }
 
 /// Characters that begin in `bytes`.
@@ -111,8 +117,8 @@ impl<'a> Locator<'a> {
         let text = &self.sources.get(source)?.text;
         let table = self.tables.get(source)?;
         let offset = text.floor_char_boundary(offset);
-        let line = table.lines.partition_point(|start| *start <= offset);
-        let start = *table.lines.get(line.checked_sub(1)?)?;
+        let line = table.lines.partition_point(|start| *start as usize <= offset);
+        let start = *table.lines.get(line.checked_sub(1)?)? as usize;
         let mark = usize::from(start == 0 && offset > 0 && text.starts_with('\u{feff}'));
         let column = match offset {
             0 => 1,

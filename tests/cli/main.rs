@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod ci;
+mod bombs;
 mod generated;
 mod init;
 mod limits;

@@ -162,7 +162,7 @@ pub const TOO_LARGE: Code = Code {
     code: "sbx::too-large",
     severity: Error,
     summary: "the file is too large",
-    cause: "The text is longer than 16 MiB or holds more than 1,000,000 keys and values, far beyond what 10,000 \
+    cause: "The text is longer than 16 MiB or holds more than 700,000 keys and values, far beyond what 10,000 \
             sandboxes need.",
     cure: "Check that it is the right file; split a really large fleet into projects.",
     example: "$ sbx validate -f disk.img",

@@ -19,9 +19,9 @@ use items::{Anchor, Item};
 
 /// Longest text that is read, in bytes. Callers need not read more than one byte further from a file.
 pub const MAX_TEXT: usize = 16 << 20;
-/// Most keys and values written in one text. Bounds the memory of hostile files; 10,000 sandboxes may have 100 each. What
+/// Most keys and values written in one text. Bounds the memory of hostile files; 10,000 sandboxes may have 70 each. What
 /// an anchor marks is kept twice and counts twice, and an anchor itself counts as [`ANCHOR`].
-pub const MAX_NODES: usize = 1_000_000;
+pub const MAX_NODES: usize = 700_000;
 /// Most keys and values produced by aliases and `<<`, where few bytes can ask for exponentially many. Long text counts as one
 /// value per started 160 bytes, so that the budget bounds memory too.
 pub const MAX_EXPANDED: usize = 100_000;

@@ -20,14 +20,13 @@ pub(super) struct Text {
     name: String,
     content: String,
     /// First byte of each line.
-    lines: Vec<usize>,
+    lines: Vec<u32>,
 }
 
 impl Text {
     /// `content` is what a terminal can show.
     pub(super) fn new(name: String, content: String) -> Self {
-        let breaks = content.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(index, _)| index + 1);
-        let lines = std::iter::once(0).chain(breaks).collect();
+        let lines = super::lines(&content);
         Self { name, content, lines }
     }
 
@@ -39,7 +38,12 @@ impl Text {
 
     /// Index of the line that holds the byte.
     fn line(&self, offset: usize) -> usize {
-        self.lines.partition_point(|start| *start <= offset).saturating_sub(1)
+        self.lines.partition_point(|start| *start as usize <= offset).saturating_sub(1)
+    }
+
+    /// First byte of the line of this index.
+    fn first_byte(&self, line: usize) -> Option<usize> {
+        self.lines.get(line).map(|start| *start as usize)
     }
 }
 
@@ -55,15 +59,15 @@ impl SourceCode for Text {
         // The last byte of the span, so that one that ends with its line does not reach into the next.
         let last = self.line(end.saturating_sub(1).max(start));
         let first = self.line(start).saturating_sub(before);
-        let mut from = self.lines.get(first).copied().unwrap_or_default();
-        let mut to = self.lines.get(last + after + 1).map_or(self.content.len(), |next| next - 1);
+        let mut from = self.first_byte(first).unwrap_or_default();
+        let mut to = self.first_byte(last + after + 1).map_or(self.content.len(), |next| next - 1);
         if to - from > MOST {
             // Two places that are too far apart for one excerpt get one each.
             if end - start > MOST {
                 return Err(MietteError::OutOfBounds);
             }
-            let line_start = self.lines.get(self.line(start)).copied().unwrap_or_default();
-            let line_end = self.lines.get(last + 1).map_or(self.content.len(), |next| next - 1);
+            let line_start = self.first_byte(self.line(start)).unwrap_or_default();
+            let line_end = self.first_byte(last + 1).map_or(self.content.len(), |next| next - 1);
             from = line_start.max(self.content.floor_char_boundary(start.saturating_sub(AROUND)));
             to = line_end.min(self.content.floor_char_boundary(end + AROUND)).max(from);
         }
@@ -72,7 +76,7 @@ impl SourceCode for Text {
             from = start;
         }
         let line = self.line(from);
-        let line_start = self.lines.get(line).copied().unwrap_or_default();
+        let line_start = self.first_byte(line).unwrap_or_default();
         let skipped = self.content.get(line_start..from).unwrap_or_default();
         let column = skipped.trim_start_matches('\u{feff}').chars().count();
         let data = self.content.get(from..to).unwrap_or_default();
