@@ -78,10 +78,11 @@ pub(super) const ENTRIES: &[Code] = &[
     Code {
         code: "sbx::egress-unavailable",
         severity: Error,
-        summary: "a set-up cannot be held to these rules",
-        cause: "The egress of an image's `setup` has a rule about requests inside TLS, or a secret. A set-up trusts no certificate \
-                of ours, so neither can be enforced there yet.",
-        cure: "Leave methods, paths, headers and secrets out of the set-up's rules.",
+        summary: "this egress cannot be served here",
+        cause: "The egress of an image's `setup` has a rule about requests inside TLS, or a secret: a set-up trusts no certificate \
+                of ours. Or something needs more than the engine can do, such as `upstream.netns` of a rootless one. Nothing is \
+                ever started more open, nor more closed, than it is written.",
+        cure: "Leave methods, paths, headers and secrets out of the set-up's rules; else do what the message says.",
         example: "apiVersion: sbx/v1\nproject: acme\nimages:\n  debian: { ref: \"docker.io/library/debian:bookworm\" }\n  tools:\n    from: debian\n    setup:\n      run: [\"curl -fO https://example.com/tool\"]\n      egress: { allow: [{ host: example.com, methods: [GET] }] }\nsandboxes:\n  api: { image: tools }",
     },
     Code {
