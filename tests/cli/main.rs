@@ -3,8 +3,8 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
 mod bad_input;
-mod ci;
 mod bombs;
+mod ci;
 mod generated;
 mod init;
 mod limits;
