@@ -43,9 +43,11 @@ impl Podman {
                 // It runs, or did: what it sees is no secret to it any more.
                 return self.start_container(container).await;
             };
+            let process = kernel::Process::of(pid);
+            let lives = || process.as_ref().is_some_and(kernel::Process::lives);
             let looked = look(pid, entries).await;
-            let now = self.reader().inspect(container).await?.state;
-            if now.pid != pid || now.status != INITIALIZED {
+            // As long as it lives it is what is set up: the engine need not be asked.
+            if !lives() {
                 sleep(LOOK_AGAIN).await;
                 continue;
             }
@@ -54,7 +56,10 @@ impl Podman {
                 return Err(refusal);
             }
             self.start_container(container).await?;
-            // The same process, unless the engine had to set it up once more in between.
+            if lives() {
+                return Ok(());
+            }
+            // It has ended, or the engine had to set it up once more in between.
             let started = self.reader().inspect(container).await?.state;
             if started.pid != pid
                 && started.running

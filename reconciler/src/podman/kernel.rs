@@ -11,7 +11,27 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
 use crate::facts::{LimitFacts, Observed};
+
+/// A process, told from later ones that have its number.
+pub(crate) struct Process(OwnedFd);
+
+impl Process {
+    /// The one that has the number `pid`, if there is one.
+    pub(crate) fn of(pid: u32) -> Option<Self> {
+        let pid = Pid::from_raw(i32::try_from(pid).ok()?)?;
+        pidfd_open(pid, PidfdFlags::empty()).ok().map(Self)
+    }
+
+    /// Whether it has not ended.
+    pub(crate) fn lives(&self) -> bool {
+        let mut ended = [PollFd::new(&self.0, PollFlags::IN)];
+        poll(&mut ended, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) == Ok(0)
+    }
+}
 
 /// The ceilings in force for the container `id` whose PID 1 is `pid`.
 pub(crate) fn limits(pid: u32, id: &str) -> Observed<LimitFacts> {
@@ -263,6 +283,25 @@ pub(crate) fn unescape(text: &str) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_lives_until_it_ends_and_not_a_moment_longer() {
+        let mut child = std::process::Command::new("cat")
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .expect("a process");
+        let process = Process::of(child.id()).expect("it is there");
+        assert!(process.lives());
+        drop(child.stdin.take());
+        let mut ended = [PollFd::new(&process.0, PollFlags::IN)];
+        assert_eq!(poll(&mut ended, Some(&Timespec { tv_sec: 20, tv_nsec: 0 })), Ok(1));
+        // Nobody has waited for it yet.
+        assert!(!process.lives());
+        child.wait().expect("ended");
+        assert!(!process.lives());
+        assert!(Process::of(0).is_none() && Process::of(u32::MAX).is_none());
+    }
 
     #[test]
     fn cpu_ceilings_in_thousandths() {
