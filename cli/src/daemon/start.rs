@@ -17,6 +17,8 @@ use crate::failure::Failure;
 
 /// How long a daemon may take until it answers. It also takes over from an older one in that time.
 const START: Duration = Duration::from_secs(20);
+/// How often one is started where another one, which then ends, is in its way.
+const ATTEMPTS: u32 = 3;
 /// How long one that somebody else starts is waited for.
 const MEET: Duration = Duration::from_secs(5);
 /// What it says on its standard output once it answers.
@@ -62,6 +64,16 @@ pub async fn ensure(place: &Place) -> Result<Client, Failure> {
 
 /// Starts one in the background, in the place of an older one if there is one, and connects.
 pub async fn start(place: &Place) -> Result<Client, Failure> {
+    for _ in 1..ATTEMPTS {
+        if let Some(client) = attempt(place).await? {
+            return Ok(client);
+        }
+    }
+    attempt(place).await?.ok_or_else(|| not_started(place))
+}
+
+/// `None` when another one was in its way, which has ended since.
+async fn attempt(place: &Place) -> Result<Option<Client>, Failure> {
     let mut child = spawn(place)?;
     let stdout = child.stdout.take();
     let said = tokio::task::spawn_blocking(move || {
@@ -73,21 +85,18 @@ pub async fn start(place: &Place) -> Result<Client, Failure> {
     if !matches!(&said, Ok(Ok(Ok(line))) if line.trim_end() == READY) {
         // It is our own child, and not waited for.
         let _ = child.kill();
-        let _ = child.wait();
+        let status = child.wait();
         // Somebody else's may have been quicker.
-        return match meet(place, Instant::now() + MEET, |_| true).await {
-            Some(client) => Ok(client),
-            None => Err(not_started(place)),
-        };
+        let met = meet(place, Instant::now() + MEET, |_| true).await;
+        let refused = status.is_ok_and(|status| status.code() == Some(i32::from(Exit::TryAgain.code())));
+        return if met.is_some() || refused { Ok(met) } else { Err(not_started(place)) };
     }
     // Whoever started it ends long before it; waiting is for the system's init then.
     std::thread::spawn(move || child.wait());
     match Client::connect(&place.socket(), &super::version()).await {
         // One that is to stay, a unit's, has taken its place already.
-        Err(error) if error.is_end() || error.is_absent() => {
-            meet(place, Instant::now() + MEET, |_| true).await.ok_or_else(|| failure(&error))
-        }
-        connected => connected.map_err(|error| failure(&error)),
+        Err(error) if error.is_end() || error.is_absent() => Ok(meet(place, Instant::now() + MEET, |_| true).await),
+        connected => connected.map(Some).map_err(|error| failure(&error)),
     }
 }
 
