@@ -4,7 +4,7 @@
 //! gets wrong or lacks, create (it would lose `no_new_privileges`), inspect, update, hijacked streams and uploads, and the
 //! lists, for which every no-op waits: only what is used of an answer is read.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -66,6 +66,8 @@ struct Shared {
     load: tokio::sync::Mutex<()>,
     /// A list of containers that was begun before anybody asked.
     ahead: std::sync::Mutex<Option<snapshot::Ahead>>,
+    /// Numbers of first processes of containers that were just started, for whoever waits for them next.
+    entered: std::sync::Mutex<HashMap<String, u32>>,
     /// Removes what operations left that were given up.
     tidying: std::sync::Mutex<JoinSet<()>>,
 }
@@ -87,8 +89,10 @@ impl Reader {
         let api = podman_api::Podman::unix(connection.client.socket());
         let address = connection.origin.address(&options.own);
         let keep_id = Turn::before(&address, &options.runtime_dir);
-        let (load, ahead, tidying) = Default::default();
-        Ok(Self { shared: Arc::new(Shared { connection, address, api, facts, keep_id, load, ahead, tidying }) })
+        let (load, ahead, entered, tidying) = Default::default();
+        Ok(Self {
+            shared: Arc::new(Shared { connection, address, api, facts, keep_id, load, ahead, entered, tidying }),
+        })
     }
 
     /// What is known of the engine itself.

@@ -105,7 +105,7 @@ impl Podman {
     pub(crate) async fn await_ready(&self, container: &str) -> Result<(), BackendError> {
         let begun = Instant::now();
         let mut pause = Duration::from_millis(1);
-        let mut pid = 0;
+        let mut pid = self.entered().remove(container).unwrap_or_default();
         loop {
             // The name is one read away; the engine is asked only when the process is not (or no longer) there.
             let named = (pid > 0).then(|| kernel::comm(pid)).flatten();

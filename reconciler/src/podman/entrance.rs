@@ -5,8 +5,10 @@
 //! steps: the engine sets everything up, mounts and all, with the first process waiting; what is mounted is compared by
 //! device and inode; only then does the process run.
 
+use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::{MutexGuard, PoisonError};
 
 use hyper::Method;
 use rustix::fs::{Mode, OFlags, open};
@@ -44,10 +46,9 @@ impl Podman {
                 return self.start_container(container).await;
             };
             let process = kernel::Process::of(pid);
-            let lives = || process.as_ref().is_some_and(kernel::Process::lives);
             let looked = look(pid, entries).await;
             // As long as it lives it is what is set up: the engine need not be asked.
-            if !lives() {
+            if !process.as_ref().is_some_and(kernel::Process::lives) {
                 sleep(LOOK_AGAIN).await;
                 continue;
             }
@@ -56,7 +57,8 @@ impl Podman {
                 return Err(refusal);
             }
             self.start_container(container).await?;
-            if lives() {
+            if process.is_some_and(|process| process.lives()) {
+                self.entered().insert(container.to_owned(), pid);
                 return Ok(());
             }
             // It has ended, or the engine had to set it up once more in between.
@@ -90,6 +92,11 @@ impl Podman {
             Ok(_) => Ok(Some(0)),
             Err(failure) => Err(failure),
         }
+    }
+
+    /// Numbers of first processes of containers that were started and not yet waited for.
+    pub(super) fn entered(&self) -> MutexGuard<'_, HashMap<String, u32>> {
+        self.reader().shared.entered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn stop_at_once(&self, container: &str) -> Result<(), BackendError> {
