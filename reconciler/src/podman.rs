@@ -29,6 +29,7 @@ mod fake;
 mod image;
 mod kernel;
 mod logs;
+mod note;
 mod object;
 mod probe;
 mod remains;
@@ -68,6 +69,8 @@ struct Shared {
     ahead: std::sync::Mutex<Option<snapshot::Ahead>>,
     /// Numbers of first processes of containers that were just started, for whoever waits for them next.
     entered: std::sync::Mutex<HashMap<String, u32>>,
+    /// Where first processes are noted.
+    notes: note::Notes,
     /// Removes what operations left that were given up.
     tidying: std::sync::Mutex<JoinSet<()>>,
 }
@@ -89,9 +92,9 @@ impl Reader {
         let api = podman_api::Podman::unix(connection.client.socket());
         let address = connection.origin.address(&options.own);
         let keep_id = Turn::before(&address, &options.runtime_dir);
-        let (load, ahead, entered, tidying) = Default::default();
+        let (load, ahead, entered, notes, tidying) = Default::default();
         Ok(Self {
-            shared: Arc::new(Shared { connection, address, api, facts, keep_id, load, ahead, entered, tidying }),
+            shared: Arc::new(Shared { connection, address, api, facts, keep_id, load, ahead, entered, notes, tidying }),
         })
     }
 

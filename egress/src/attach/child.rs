@@ -90,7 +90,7 @@ fn take(channel: &Channel) -> Result<Done, Refusal> {
             Ok(Done { stays: None, report: Some(report) })
         }
         Task::Closed { peers, gate } => {
-            nft::start(&nft::allowlist(&peers))?.finish()?;
+            nft::install(&nft::allowlist(&peers))?.finish()?;
             let mut sockets = Vec::new();
             sockets.extend(through_gate(&inside, gate)?);
             pass(channel, &sockets)?;
@@ -125,7 +125,7 @@ fn direct(channel: &Channel, inside: &Inside, gate: bool) -> Result<Report, Refu
     // What was open stays so until the daemon has judged it: that is the first thing it does.
     let standing = nft::listed().and_then(|listed| nft::standing(&listed));
     if standing.is_none() {
-        nft::start(&nft::direct(&BTreeSet::new(), &[]))?.finish()?;
+        nft::install(&nft::direct(&BTreeSet::new(), &[]))?.finish()?;
     }
     for part in standing.unwrap_or_default().chunks(STANDING) {
         channel
@@ -149,7 +149,7 @@ fn attach(
     if gate && crate::defence::Defence::Gate.is_off() {
         open_too_early(inside)?;
     }
-    let rules = nft::start(&nft::allowlist(peers))?;
+    let rules = nft::install(&nft::allowlist(peers))?;
     // It takes about as long as the rules, and is connected only when they are there: nothing meets it before.
     let dead_end = DeadEnd::make();
     rules.finish()?;

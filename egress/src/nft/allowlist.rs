@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::{list, set};
+use super::{IN_PLACE, list, set};
 use crate::attach::{DNS_PORT, TCP_PORT};
 use crate::synthetic::{POOL_V4, POOL_V6};
 
@@ -20,9 +20,7 @@ pub fn allowlist(peers: &BTreeSet<IpAddr>) -> String {
     let peers6 = set("peers6", "ipv6_addr", &list(peers, IpAddr::is_ipv6));
     super::as_tested(format!(
         "\
-add table inet sbx
-delete table inet sbx
-table inet sbx {{
+{IN_PLACE}table inet sbx {{
   {peers4}
   {peers6}
   chain to_us {{

@@ -7,7 +7,7 @@ use std::time::Duration;
 use schema::policy::PortRange;
 use serde::Deserialize;
 
-use super::{list, set};
+use super::{IN_PLACE, list, set};
 use crate::attach::{DNS_PORT, Standing};
 use crate::direct::openings::{Ports, Run};
 
@@ -61,9 +61,7 @@ pub fn direct(peers: &BTreeSet<IpAddr>, groups: &[Group<'_>]) -> String {
     let answers = rules("open", 's') + &rules("nets", 's');
     super::as_tested(format!(
         "\
-add table inet sbx
-delete table inet sbx
-table inet sbx {{
+{IN_PLACE}table inet sbx {{
   {peers4}
   {peers6}
 {sets}  chain to_us {{

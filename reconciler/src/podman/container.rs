@@ -57,8 +57,9 @@ impl Podman {
         }
         match outcome {
             Ok(answer) => {
-                let _: Made =
+                let made: Made =
                     serde_json::from_slice(&answer).map_err(|error| error::malformed("containers/create", &error))?;
+                self.reader().shared.notes.made(name, &made.id);
                 Ok(())
             }
             Err(failure) => {
@@ -201,6 +202,7 @@ impl Podman {
     /// Removes a stopped container, and with it the anonymous volumes it may have; named ones stay. With `uid`, only
     /// the container that carries it.
     pub(crate) async fn remove_container(&self, container: &str, uid: Option<&str>) -> Result<(), BackendError> {
+        self.reader().shared.notes.gone(container);
         let found;
         let container = match uid {
             None => container,
@@ -222,6 +224,9 @@ impl Podman {
     }
 
     pub(crate) async fn rename_container(&self, container: &str, to: &str) -> Result<(), BackendError> {
+        for name in [container, to] {
+            self.reader().shared.notes.gone(name);
+        }
         // By id: after a rename whose answer was lost, the name leads nowhere.
         let id = self.reader().inspect(container).await?.id;
         let path = with_query(&address(&id, "/rename"), &[("name", to)]);

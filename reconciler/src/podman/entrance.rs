@@ -17,6 +17,7 @@ use tokio::time::sleep;
 
 use super::client::{SLOW, with_query};
 use super::container::{LOOK_AGAIN, address};
+use super::wire::InspectedContainer;
 use super::{Podman, kernel};
 use crate::backend::{BackendError, ErrorKind};
 use crate::op::Entry;
@@ -84,7 +85,14 @@ impl Podman {
         {
             return Err(failure.clone());
         }
-        let state = self.reader().inspect(container).await?.state;
+        let notes = &self.reader().shared.notes;
+        if made.is_ok()
+            && let Some(pid) = notes.first_process(container)
+        {
+            return Ok(Some(pid));
+        }
+        let InspectedContainer { id, state, pid_file, .. } = self.reader().inspect(container).await?;
+        notes.learn(&id, &pid_file);
         match made {
             _ if state.status == INITIALIZED => Ok(Some(state.pid)),
             _ if state.running || state.is_paused() => Ok(None),

@@ -26,6 +26,15 @@ impl Process {
         pidfd_open(pid, PidfdFlags::empty()).ok().map(Self)
     }
 
+    /// The one that has the number `pid`, if it is one of the container `id`.
+    pub(crate) fn of_container(pid: u32, id: &str) -> Option<Self> {
+        let process = Self::of(pid)?;
+        let mut buffer = [0; 16 * 1024];
+        let groups = read_whole(Path::new(&format!("/proc/{pid}/cgroup")), &mut buffer).ok()?;
+        // What was read was read of this process only if it is still there.
+        (groups.contains(id) && process.lives()).then_some(process)
+    }
+
     /// Whether it has not ended.
     pub(crate) fn lives(&self) -> bool {
         let mut ended = [PollFd::new(&self.0, PollFlags::IN)];

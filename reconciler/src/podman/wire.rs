@@ -88,6 +88,8 @@ pub(crate) struct InspectedContainer {
     pub id: String,
     pub name: String,
     pub state: InspectedState,
+    /// The file in which the number of the first process is.
+    pub pid_file: String,
     pub config: InspectedConfig,
     #[serde(rename = "ExecIDs", deserialize_with = "nullable")]
     pub exec_ids: Vec<String>,
