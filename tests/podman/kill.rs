@@ -134,6 +134,85 @@ fn a_destroy(kind: Kind) {
     assert_eq!(user_data(&engine), data);
 }
 
+/// What a running sandbox is held to changes: after two applies at most it is the new rules, and nothing but them.
+fn a_change_of_policy(kind: Kind) {
+    let rules = |value: u8| {
+        format!(
+            "sandboxes: {{ dev: {{ image: host, egress: {{ hosts: {{ h{value}.test: [203.0.113.7] }}, \
+             allow: [{{ host: h{value}.test, ports: [7], protocol: tcp }}] }} }} }}"
+        )
+    };
+    let engine = Engine::start(kind);
+    engine.configure(&rules(0));
+    engine.converge();
+    let container = engine.id("dev");
+    let value = std::cell::Cell::new(0u8);
+    let kills = killed_everywhere(
+        || {
+            value.set(value.get() + 1);
+            engine.configure(&rules(value.get()));
+            engine.sbx(&["apply", "--auto-approve", "--parallelism", "1"])
+        },
+        |point| {
+            converges_within_two(&engine, point);
+            let value = value.get();
+            let asked =
+                |value: u8| engine.sbx(&["exec", "-T", "dev", "--", "getent", "hosts", &format!("h{value}.test")]);
+            asked(value).run().expect_code(0);
+            asked(value - 1).run().expect_code(2);
+            assert_eq!(engine.get("/volumes/json").as_array().map(Vec::len), Some(1), "{point}: one policy");
+        },
+    );
+    assert!(kills >= 6, "a daemon, the policy, in force, the older one removed: {kills}");
+    assert_eq!(engine.id("dev"), container, "rules replace no container");
+}
+
+/// An image is set up behind an allowlist: whatever a kill leaves of the builder and of what it is held to goes.
+fn a_set_up(kind: Kind) {
+    let engine = Engine::start(kind);
+    let local = engine.import_busybox();
+    let value = std::cell::Cell::new(0u8);
+    let kills = killed_everywhere(
+        || {
+            value.set(value.get() + 1);
+            let value = value.get();
+            engine.configure(&format!(
+                "images:\n  local: {{ ref: {local}, pull: never }}\n  tooled:\n    from: local\n    setup:\n      \
+                 run: [echo {value} >/value]\n      egress: {{ allow: [{{ host: h.test }}] }}\n\
+                 sandboxes: {{ dev: {{ image: tooled, home: {{ tmpfs: 8MiB }} }} }}\n"
+            ));
+            engine.sbx(&["apply", "--auto-approve", "--parallelism", "1"])
+        },
+        |point| {
+            converges_within_two(&engine, point);
+            assert_eq!(engine.shell("dev", "cat /value"), value.get().to_string(), "{point}");
+            let volumes = engine.get("/volumes/json").to_string();
+            assert!(!volumes.contains("builder"), "{point}: {volumes}");
+        },
+    );
+    assert!(kills >= 6, "the image, a container, its policy: {kills}");
+}
+
+#[test]
+fn a_change_of_policy_rootful_4() {
+    a_change_of_policy(Kind::Rootful4);
+}
+
+#[test]
+fn a_change_of_policy_rootless_5() {
+    a_change_of_policy(Kind::Rootless5);
+}
+
+#[test]
+fn a_set_up_rootful_5() {
+    a_set_up(Kind::Rootful5);
+}
+
+#[test]
+fn a_set_up_rootless_4() {
+    a_set_up(Kind::Rootless4);
+}
+
 #[test]
 fn a_create_rootful_4() {
     a_create(Kind::Rootful4);
