@@ -1,5 +1,6 @@
 //! The daemon from the side of the command line: where it is, how it is started, what it runs on.
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -69,6 +70,19 @@ impl Place {
         }
     }
 
+    /// What no sandbox may be shown, as far as it can be known: the sockets, secrets and records of this daemon and of any
+    /// other of this user or of `person`, whatever variables it was started with, and the files by which its sandboxes
+    /// trust and begin. Links are not resolved.
+    pub fn own(&self, person: &Person, directories: &Directories) -> Vec<PathBuf> {
+        let sessions = [rustix::process::geteuid().as_raw(), person.uid].map(session);
+        let sockets = directories.runtime.iter().chain(&sessions).map(|runtime| runtime.join("sbx"));
+        let usual = Directories::find(person, None).ok();
+        let states = [Some(self.state.clone()), Some(directories.state.clone()), usual.map(|usual| usual.state)];
+        let data = [&self.data, &directories.data].into_iter().flat_map(|data| OF_DATA.map(|part| data.join(part)));
+        let all = [PathBuf::from(ROOTS)].into_iter().chain(sockets).chain(states.into_iter().flatten()).chain(data);
+        all.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
     /// The control socket.
     pub fn socket(&self) -> PathBuf {
         self.directory.join("daemon.sock")
@@ -90,14 +104,26 @@ impl Place {
     }
 }
 
+/// Where the sockets of root's daemons are.
+pub const ROOTS: &str = "/run/sbx";
+
+/// What of the data directory is no sandbox's: keys, what sandboxes trust and are started by, and their sockets. Clones and
+/// worktrees are there too.
+const OF_DATA: [&str; 5] = ["authority", "trust", "init", "etc", "sockets"];
+
+/// Where sessions of `uid` have what lives as long as they do.
+fn session(uid: u32) -> PathBuf {
+    PathBuf::from(format!("/run/user/{uid}"))
+}
+
 /// The directory for sockets: in memory, gone with the user's last session, where the system has such a thing.
 fn runtime(directories: &Directories, state: &Path) -> PathBuf {
     let uid = rustix::process::geteuid().as_raw();
     if uid == 0 {
         // Not that of a session: with sudo and without it is the same daemon.
-        return PathBuf::from("/run/sbx");
+        return PathBuf::from(ROOTS);
     }
-    let usual = PathBuf::from(format!("/run/user/{uid}"));
+    let usual = session(uid);
     let ours = |directory: &PathBuf| directory.metadata().is_ok_and(|found| found.is_dir() && found.uid() == uid);
     let found = directories.runtime.iter().chain([&usual]).find(|directory| ours(directory));
     found.map_or_else(|| state.join("run"), |directory| directory.join("sbx"))

@@ -92,7 +92,7 @@ impl Reached {
                 run.screen.say(&renewal(&why));
             }
         }
-        let env = host::env(surroundings, init, trust.shown(), lockfile::path(&run.global.file));
+        let env = host::env(surroundings, &daemon, init, trust.shown(), lockfile::path(&run.global.file));
         let host = host::gather(config, &env).await?;
         let mut git = GitOptions::new(env.env.clone(), crate::caller::scratch(person, directories));
         git.identity.clone_from(&env.identity);

@@ -11,6 +11,7 @@ use schema::Config;
 
 use crate::caller::{engine_sockets, environment};
 use crate::configuration::Surroundings;
+use crate::daemon::Place;
 use crate::failure::Failure;
 
 /// A password manager may ask its user to unlock it.
@@ -20,7 +21,7 @@ const SECRET_DEADLINE: Duration = Duration::from_mins(1);
 const CDI: [&str; 2] = ["/etc/cdi", "/var/run/cdi"];
 
 /// This host as `surroundings` sees it.
-pub fn env(surroundings: &Surroundings, init: PathBuf, trust: PathBuf, lockfile: PathBuf) -> HostEnv {
+pub fn env(surroundings: &Surroundings, daemon: &Place, init: PathBuf, trust: PathBuf, lockfile: PathBuf) -> HostEnv {
     let Surroundings { person, directories } = surroundings;
     HostEnv {
         env: environment(person),
@@ -32,6 +33,7 @@ pub fn env(surroundings: &Surroundings, init: PathBuf, trust: PathBuf, lockfile:
         trust,
         cdi_dirs: CDI.map(PathBuf::from).into(),
         engine_sockets: engine_sockets(person, directories),
+        own: daemon.own(person, directories),
         secret_deadline: SECRET_DEADLINE,
     }
 }

@@ -45,6 +45,8 @@ pub struct HostEnv {
     pub cdi_dirs: Vec<PathBuf>,
     /// Where sockets of container engines may be.
     pub engine_sockets: Vec<PathBuf>,
+    /// Files and directories of `sbx` itself that no sandbox may be shown.
+    pub own: Vec<PathBuf>,
     /// How long a secret command may take.
     pub secret_deadline: Duration,
 }
@@ -81,6 +83,7 @@ pub async fn gather(config: &Config, env: &HostEnv) -> Result<HostFacts, HostErr
         identities,
         resolved: paths.resolved,
         engine_sockets: path::real_sockets(&env.engine_sockets),
+        own: path::real_or_named(&env.own),
         root_links: path::root_links(Path::new("/")),
         inputs,
         contexts,

@@ -54,6 +54,9 @@ pub struct HostFacts {
     pub resolved: BTreeMap<PathBuf, PathBuf>,
     /// Sockets of container engines, links resolved; nothing that is or contains one may be mounted.
     pub engine_sockets: Vec<PathBuf>,
+    /// What only `sbx` itself may use: keys, the daemon's socket, secrets, records. As it was named, and links resolved;
+    /// it need not be there yet. Nothing that is, contains or is in one of these may be mounted because somebody says so.
+    pub own: Vec<PathBuf>,
     /// Top-level links of the host's root that lead into a mounted directory: `/bin` to `usr/bin`.
     pub root_links: BTreeMap<PathBuf, PathBuf>,
     /// Content hash of archives and root filesystems.

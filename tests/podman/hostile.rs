@@ -258,6 +258,31 @@ on_every_engine! {
         assert!(!below.join("new").exists());
     }
 
+    /// The daemon's socket, secrets and records are mounted nowhere, also where a run is given no session's directory, or a
+    /// state directory in the project. What is beside them is.
+    fn what_is_sbxs_own(engine) {
+        let sockets = if engine.kind().is_rootless() { format!("/run/user/{}/sbx", engine.uid()) } else { "/run/sbx".into() };
+        let records = engine.home().join(".local/state/sbx/egress");
+        engine.command("mkdir").arg("-p").args([sockets.as_str(), &records.to_string_lossy()]).ok();
+        engine.write("source/file", "theirs to read");
+        let apply = |home: &str, mount: &str| {
+            engine.configure(&format!(
+                "sandboxes: {{ dev: {{ image: host, home: {home}, mounts: [{{ source: '{mount}', target: /srv/it }}] }} }}"
+            ));
+            engine.sbx(&["apply", "--auto-approve"]).env_remove("XDG_RUNTIME_DIR")
+        };
+        for own in [&sockets, &*records.to_string_lossy(), &*engine.home().to_string_lossy()] {
+            let refused = apply("{ tmpfs: 8MiB }", own).run().expect_code(65);
+            assert!(refused.told().contains("which is sbx's own"), "{own}: {}", refused.stderr);
+        }
+        let refused = apply("{ workspace: . }", "./source").args(["--state-dir", "state"]).run().expect_code(65);
+        assert!(refused.told().contains("which is sbx's own"), "{}", refused.stderr);
+        assert!(engine.containers().is_empty());
+
+        apply("{ workspace: . }", "./source").run().expect_code(0);
+        assert_eq!(engine.inside("dev", &["cat", "/srv/it/file"]), "theirs to read");
+    }
+
     /// An image that carries our labels: what others start from it is theirs, what we start from it is ours.
     fn an_image_with_our_labels(engine) {
         let tar = engine.rootfs_tar("evil.tar");

@@ -25,6 +25,8 @@ use tokio::sync::Semaphore;
 use super::Place;
 use super::facts::{enforce, order};
 use super::run::{Manner, take};
+use crate::args::Global;
+use crate::caller::{Directories, Person};
 use crate::exit::Exit;
 
 /// Longest that anything may take here.
@@ -266,4 +268,30 @@ async fn a_successor_has_the_lock_once_the_other_has_ended() {
     assert!(!taken.is_finished());
     drop(lock);
     assert_eq!(within(taken).await.expect("no panic"), Ok(()));
+}
+
+#[test]
+fn what_is_its_own_is_where_any_daemon_of_the_person_may_have_it() {
+    let person = Person { name: "alice".into(), uid: 7, gid: 7, home: "/home/alice".into(), through_sudo: true };
+    let directories =
+        Directories { data: "/home/alice/.local/share/sbx".into(), state: "/project/state".into(), runtime: None };
+    let global = Global { engine_url: Some("unix:///x".into()), ..Global::default() };
+    let own = Place::find(&global, &person, &directories).own(&person, &directories);
+    for path in [
+        // Sockets and secrets, whether or not a variable names the session's directory.
+        "/run/sbx",
+        "/run/user/7/sbx",
+        // Records, locks, and sockets where there is no such directory; also of runs without --state-dir.
+        "/project/state",
+        "/home/alice/.local/state/sbx",
+        "/root/.local/state/sbx",
+        // Keys are root's with sudo.
+        "/root/.local/share/sbx/authority",
+        "/home/alice/.local/share/sbx/authority",
+        "/home/alice/.local/share/sbx/init",
+    ] {
+        assert!(own.iter().any(|own| own == Path::new(path)), "{path}: {own:?}");
+    }
+    // Clones and worktrees are sandboxes' to use.
+    assert!(!own.iter().any(|own| Path::new("/home/alice/.local/share/sbx/clones").starts_with(own)), "{own:?}");
 }

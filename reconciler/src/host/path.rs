@@ -50,6 +50,19 @@ pub(super) fn real_sockets(candidates: &[PathBuf]) -> Vec<PathBuf> {
     real.into_iter().collect()
 }
 
+/// Each of `paths` as it is named and, where that differs, where it really is or would be: the links of as much of it as is
+/// there are resolved.
+pub(super) fn real_or_named(paths: &[PathBuf]) -> Vec<PathBuf> {
+    let real = |path: &PathBuf| {
+        let mut there = path.ancestors().filter_map(|ancestor| Some((ancestor.canonicalize().ok()?, ancestor)));
+        let (real, ancestor) = there.next()?;
+        let rest = path.strip_prefix(ancestor).ok().filter(|rest| *rest != Path::new(""));
+        Some(rest.map_or_else(|| real.clone(), |rest| real.join(rest)))
+    };
+    let all: BTreeSet<PathBuf> = paths.iter().flat_map(|path| [Some(path.clone()), real(path)]).flatten().collect();
+    all.into_iter().collect()
+}
+
 /// Links directly below `root`, as `/bin` to `usr/bin` on most hosts.
 pub(super) fn root_links(root: &Path) -> BTreeMap<PathBuf, PathBuf> {
     let Ok(entries) = std::fs::read_dir(root) else { return BTreeMap::new() };
@@ -73,6 +86,11 @@ mod tests {
         let kinds = [(at("file"), PathKind::File), (at("link"), PathKind::File), (at("socket"), PathKind::Socket)];
         assert_eq!(paths.kinds, kinds.into());
         assert_eq!(paths.resolved, [(at("link"), at("file"))].into());
+        std::os::unix::fs::symlink(".", at("here")).expect("linked");
+        let own = ["here/file", "here/missing/deeper", "socket"].map(at);
+        let expected = ["file", "here/file", "here/missing/deeper", "missing/deeper", "socket"].map(at);
+        assert_eq!(real_or_named(&own), expected);
+        std::fs::remove_file(at("here")).expect("removed");
         assert_eq!(real_sockets(&[at("socket"), at("missing")]), [at("socket")]);
         let links = [(at("link"), "file".into()), (at("dangling"), "nowhere".into())];
         assert_eq!(root_links(&at("")), links.into());

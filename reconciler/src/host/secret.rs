@@ -152,6 +152,7 @@ mod tests {
             env: variables.iter().map(|(name, value)| (name.into(), value.into())).collect(),
             identity: None,
             runtime_dir: None,
+            own: Vec::new(),
             lockfile: None,
             data: "/data".into(),
             init: "/init".into(),

@@ -17,8 +17,9 @@ pub(super) const ENTRIES: &[Code] = &[
         code: "sbx::own-files",
         severity: Error,
         summary: "the mount leads to what sbx keeps for itself",
-        cause: "The path is, holds or lies in the directory of the certificate authority or of the daemon's sockets. Whoever \
-                reads these is any host to the project's sandboxes, or gives orders to the daemon.",
+        cause: "The path is, holds or lies in a directory of the certificate authority, of the daemon's sockets and secrets, or of \
+                records (the state directory, that of `--state-dir` too). Whoever reaches these is any host to the project's \
+                sandboxes, gives orders to the daemon, or writes what `egress learn` and `tighten` believe.",
         cure: "Mount something narrower.",
         example: "apiVersion: sbx/v1\nproject: acme\nsandboxes:\n  api: { image: host, mounts: [{ source: /run/sbx, target: /mnt }] }",
     },

@@ -6,7 +6,7 @@ use schema::config::{EgressMode, Home, Image, Mode, MountSource, Relabel, Sandbo
 
 use super::{etc, trust};
 use crate::desired::DesireContext;
-use crate::host_facts::{HostFacts, PathKind};
+use crate::host_facts::PathKind;
 use crate::kinds::{image, worktree};
 use crate::plan::Notice;
 use crate::resource::Naming;
@@ -93,13 +93,11 @@ impl<'a> Mounts<'a> {
             self.fail("engine-socket", field, message, "the sandbox has its own; mount something narrower");
             return false;
         }
-        // Whoever reads these is any host to the project's sandboxes, or gives orders to the daemon.
-        let HostFacts { data, runtime_dir, .. } = &self.context.host;
-        let own =
-            [Some(data.join("authority")), Some("/run/sbx".into()), runtime_dir.as_ref().map(|dir| dir.join("sbx"))];
-        if let Some(own) = own.iter().flatten().find(|own| own.starts_with(real) || real.starts_with(own)) {
+        // Whoever reads these is any host to the project's sandboxes, gives orders to the daemon, or writes its records.
+        let own = &self.context.host.own;
+        if let Some(own) = own.iter().find(|own| own.starts_with(real) || real.starts_with(own)) {
             let message = format!("{} leads to {}, which is sbx's own", source.display(), own.display());
-            let help = "keys and orders to the daemon go through it; mount something narrower";
+            let help = "keys, orders to the daemon or its records are there; mount something narrower";
             self.fail("own-files", field, message, help);
             return false;
         }
@@ -314,10 +312,25 @@ mod tests {
 
     #[tokio::test]
     async fn what_leads_to_files_of_sbx_is_not_mounted() {
-        let paths = ["/data", "/data/authority/acme.pem", "/run/user/7/sbx", "/data/other", "/srv"];
+        let paths = [
+            "/data",
+            "/data/authority/acme.pem",
+            "/run/user/7",
+            "/project",
+            "/project/state/egress/0123/acme/one/audit.jsonl",
+            "/root",
+            "/home/alice/linked",
+            // Beside them.
+            "/data/other",
+            "/run/user/7/bus",
+            "/project/source",
+            "/srv",
+        ];
+        let own = ["/data/authority", "/run/user/7/sbx", "/project/state", "/root/.local/share/sbx/authority"];
         let host = HostFacts {
             data: "/data".into(),
-            runtime_dir: Some("/run/user/7".into()),
+            own: own.map(Into::into).into(),
+            resolved: [("/home/alice/linked".into(), "/project".into())].into(),
             paths: paths.iter().map(|path| (path.into(), PathKind::Directory)).collect(),
             ..HostFacts::default()
         };
@@ -327,6 +340,6 @@ mod tests {
         let state = desired(&config, &host).await;
         let refused = state.notices.iter().filter(|notice| notice.code == "sbx::own-files");
         let refused: Vec<&str> = refused.filter_map(|notice| notice.message.split(' ').next()).collect();
-        assert_eq!(refused, &paths[..3]);
+        assert_eq!(refused, &paths[..7]);
     }
 }
