@@ -127,7 +127,7 @@ pub struct Global {
     /// Draw no progress
     #[arg(long)]
     pub no_progress: bool,
-    /// Directory for locks and history [default: the user's state directory]
+    /// Directory for history and, but for root, locks [default: the user's state directory]
     #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
     pub state_dir: Option<PathBuf>,
 }

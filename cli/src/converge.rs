@@ -19,7 +19,7 @@ use crate::engine::{Engine, Reached, refuse_unlocked};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
-use crate::project_lock::ProjectLock;
+use crate::project_lock::{self, ProjectLock};
 use crate::render::progress::{Progress, duration};
 use crate::render::{json, outcome, plan as plan_view};
 use crate::replayed::{Replayed, replayed};
@@ -199,12 +199,11 @@ async fn take(
     approach: &Approach,
     limit: &TimeLimit,
 ) -> Result<ProjectLock, Failure> {
-    let (state, address, project) =
-        (surroundings.directories.state.clone(), address.to_owned(), config.project.to_string());
+    let locks = project_lock::directory(&surroundings.directories.state);
+    let (address, project) = (address.to_owned(), config.project.to_string());
     // Waiting blocks a thread, and signals must still end it.
-    let person = surroundings.person.clone();
     let wait = |patience| async move {
-        let take = move || person.act(&state, || ProjectLock::take(&state, &address, &project, patience));
+        let take = move || ProjectLock::take(&locks, &address, &project, patience);
         let taken = tokio::task::spawn_blocking(take).await;
         taken.map_err(|error| Failure::failed("sbx::bug", error.to_string()))?
     };

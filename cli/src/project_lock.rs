@@ -1,14 +1,15 @@
 //! One writer per project and engine: an advisory lock of the operating system, gone with its holder however it ends.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{Read as _, Seek as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
 use serde::{Deserialize, Serialize};
 
+use crate::daemon;
 use crate::exit::Exit;
 use crate::failure::Failure;
 
@@ -28,28 +29,49 @@ struct Holder {
 
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// Where locks are, for a user whose state directory is `state`.
+///
+/// Root's are not in a state directory: with sudo each caller has one of their own, and the engine is the same.
+pub fn directory(state: &Path) -> PathBuf {
+    let root = rustix::process::geteuid().is_root();
+    if root { Path::new(daemon::ROOTS) } else { state }.join("locks")
+}
+
 impl ProjectLock {
     /// Takes the lock of `project` on the engine called `engine`, waiting at most `timeout`.
     ///
     /// # Guarantees
-    /// - At most one process of this state directory holds it; a killed holder holds nothing.
+    /// - At most one process with this directory of locks holds it; a killed holder holds nothing.
     /// - The file stays behind, so that nobody can lock a file that another is about to delete.
-    pub fn take(state: &Path, engine: &str, project: &str, timeout: Duration) -> Result<Self, Failure> {
-        let path = path(state, engine, project);
+    pub fn take(directory: &Path, engine: &str, project: &str, timeout: Duration) -> Result<Self, Failure> {
+        let path = directory.join(format!("{project}.{}", key(engine)));
         let mut file = open(&path)?;
-        let deadline = Instant::now() + timeout;
-        loop {
-            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => break,
-                Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < deadline => pause(),
-                Err(rustix::io::Errno::WOULDBLOCK) => return Err(held(project, &mut file)),
-                Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(Failure::io(path.display(), &error.into())),
-            }
+        if !acquire(&file, timeout).map_err(|error| failed(&path, &error))? {
+            return Err(held(project, &mut file));
         }
         // Only a courtesy to whoever waits; without space left on the disk the lock still holds.
         let _ = describe(&mut file);
         Ok(Self { _file: file })
+    }
+}
+
+/// Short name of the engine called `engine`.
+pub fn key(engine: &str) -> String {
+    let hash = reconciler::resource::sha256(engine.as_bytes());
+    reconciler::resource::short(&hash).to_owned()
+}
+
+/// Locks `file` for this process alone, waiting at most `timeout`; whether that was possible.
+pub fn acquire(file: &File, timeout: Duration) -> std::io::Result<bool> {
+    let begun = Instant::now();
+    loop {
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(true),
+            Err(rustix::io::Errno::WOULDBLOCK) if begun.elapsed() < timeout => pause(),
+            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(false),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 
@@ -59,19 +81,27 @@ fn pause() {
     std::thread::sleep(PAUSE);
 }
 
-fn path(state: &Path, engine: &str, project: &str) -> PathBuf {
-    let engine = reconciler::resource::sha256(engine.as_bytes());
-    state.join("locks").join(format!("{project}.{}", reconciler::resource::short(&engine)))
+/// The file of a lock, made if it is not there, and its directory, which is its user's alone.
+pub fn open(path: &Path) -> Result<File, Failure> {
+    let open = || {
+        let directory = path.parent().unwrap_or(path);
+        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        let flags = i32::try_from(OFlags::NOFOLLOW.bits()).map_err(std::io::Error::other)?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(flags).open(path)
+    };
+    open().map_err(|error| failed(path, &error))
 }
 
-fn open(path: &Path) -> Result<File, Failure> {
-    let failed = |error: std::io::Error| {
-        Failure::io(format!("lock {}", path.display()), &error).with_help("choose another place with --state-dir")
-    };
-    if let Some(directory) = path.parent() {
-        std::fs::create_dir_all(directory).map_err(failed)?;
+/// That something of the lock at `path` went wrong.
+pub fn failed(path: &Path, error: &std::io::Error) -> Failure {
+    let failure = Failure::io(format!("lock {}", path.display()), error);
+    // Root's locks are where everybody with sudo has them.
+    if rustix::process::geteuid().is_root() {
+        failure
+    } else {
+        failure.with_help("choose another place with --state-dir")
     }
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path).map_err(failed)
 }
 
 fn describe(file: &mut File) -> std::io::Result<()> {
@@ -113,5 +143,12 @@ mod tests {
         ProjectLock::take(state.path(), "unix:///y", "acme", Duration::ZERO).expect("another engine");
         drop(lock);
         ProjectLock::take(state.path(), "unix:///x", "acme", Duration::ZERO).expect("it is free again");
+    }
+
+    #[test]
+    fn the_locks_of_root_are_in_one_place_whoever_calls() {
+        let [alice, bob] =
+            ["/home/alice/.local/state/sbx", "/home/bob/.local/state/sbx"].map(|it| directory(Path::new(it)));
+        assert_eq!(alice == bob, rustix::process::geteuid().is_root());
     }
 }
