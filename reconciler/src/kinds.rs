@@ -1,5 +1,6 @@
 //! The kinds of resources. A new kind is one file here and one line in [`REGISTRY`].
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
@@ -96,10 +97,17 @@ impl<'a> PlanContext<'a> {
             id.clone(),
             Basis {
                 resource: id.clone(),
-                desired: desired.map(|desired| sha256(desired.text.as_bytes())),
+                desired: desired.map(|desired| self.wish(desired)),
                 observed: observed.map(|value| spec_hash(&value)),
             },
         );
+    }
+
+    /// Hash of all that is wished of a resource: its specification, and whose it is.
+    pub fn wish(&self, desired: &Desired) -> String {
+        let owner = self.desired.owners.get(&desired.id.name).filter(|_| desired.id.kind == container::NOUN);
+        let text = owner.map_or(Cow::Borrowed(&desired.text), |owner| Cow::Owned(format!("{owner}\n{}", desired.text)));
+        sha256(text.as_bytes())
     }
 
     /// Whether the user named `consent`.

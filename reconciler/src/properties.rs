@@ -25,6 +25,7 @@ use crate::testing::MemoryBackend;
 use crate::{ExecuteOptions, execute, prepare};
 
 mod cases;
+mod ceilings;
 mod older;
 mod others;
 mod replacements;

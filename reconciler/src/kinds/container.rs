@@ -302,6 +302,12 @@ impl<'a> Comparison<'a> {
         with_action(change)
     }
 
+    /// See [`live::ceilings`].
+    fn ceilings(&self, context: &PlanContext<'_>, current: &ContainerFacts, change: Change, fresh: bool) -> Change {
+        let met = context.options.applied.get(&self.desired.id) == Some(&context.wish(self.desired));
+        live::ceilings(context, &self.spec, &self.applied, current, change, fresh, met)
+    }
+
     /// Running or stopped as wished, with the ceilings that hold while it runs.
     fn state(&self, context: &mut PlanContext<'_>, current: &ContainerFacts, mut change: Change) -> Change {
         let id = current.id.clone();
@@ -312,7 +318,7 @@ impl<'a> Comparison<'a> {
                 change.loses = loss::of_stop(context, &self.desired.id, current);
                 change = change.step(format!("stop {}", self.object), Op::StopContainer { container: id.clone() });
                 change = self.started(context, change, &id);
-                change = live::ceilings(context, &self.spec, &self.applied, current, change, true);
+                change = self.ceilings(context, current, change, true);
             }
             (Intent::Running, State::Running) if !current.replaced_binds.is_empty() => {
                 // A mount shows the file that was there at the start; only a new start shows its successor.
@@ -323,10 +329,10 @@ impl<'a> Comparison<'a> {
                 change.loses = loss::of_stop(context, &self.desired.id, current);
                 change = change.step(format!("stop {}", self.object), Op::StopContainer { container: id.clone() });
                 change = self.started(context, change, &id);
-                change = live::ceilings(context, &self.spec, &self.applied, current, change, true);
+                change = self.ceilings(context, current, change, true);
             }
             (Intent::Running, State::Running) => {
-                change = live::ceilings(context, &self.spec, &self.applied, current, change, false);
+                change = self.ceilings(context, current, change, false);
             }
             (Intent::Running, state) => {
                 change.drift |= !asked && state != State::Created;
@@ -341,7 +347,7 @@ impl<'a> Comparison<'a> {
                     change = change.step(format!("stop {}", self.object), Op::StopContainer { container: id.clone() });
                 }
                 change = self.started(context, change, &id);
-                change = live::ceilings(context, &self.spec, &self.applied, current, change, true);
+                change = self.ceilings(context, current, change, true);
             }
             (Intent::Stopped, State::Created | State::Exited) => {}
             (Intent::Stopped, _) => {

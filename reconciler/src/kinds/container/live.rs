@@ -3,7 +3,7 @@
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 
-use crate::facts::{ContainerFacts, EngineFacts, LimitFacts, Observed};
+use crate::facts::{ContainerFacts, EngineFacts, LimitFacts, Observed, State};
 use crate::kinds::PlanContext;
 use crate::op::Op;
 use crate::plan::{Change, FieldChange};
@@ -66,6 +66,8 @@ pub fn networks(spec: &ContainerSpec, applied: &Value, current: &ContainerFacts,
 ///
 /// `fresh`: the container starts in this change. Podman 4 then falls back to the ceilings it was created with, Podman 5
 /// keeps what somebody set while it was stopped, and a stopped container shows neither: they are set in any case.
+///
+/// `met`: the specification was met by an earlier apply, as far as is remembered.
 pub fn ceilings(
     context: &PlanContext<'_>,
     spec: &ContainerSpec,
@@ -73,9 +75,17 @@ pub fn ceilings(
     current: &ContainerFacts,
     mut change: Change,
     fresh: bool,
+    met: bool,
 ) -> Change {
     if context.snapshot.engine.limits.is_empty() || (context.options.state_only && !fresh) {
         return change;
+    }
+    if context.options.state_only {
+        return match last_in_force(spec, applied, current, met) {
+            Some(limits) if limits != LimitSpec::default() => change
+                .step("set ceilings", Op::UpdateContainer { container: current.id.clone(), limits, restart: None }),
+            _ => change,
+        };
     }
     let applied = LimitSpec::deserialize(&applied["limits"]).unwrap_or_default();
     let in_force = match &current.limits {
@@ -110,6 +120,34 @@ pub fn ceilings(
     }
     let op = Op::UpdateContainer { container: current.id.clone(), limits: spec.limits, restart: None };
     change.step("set ceilings", op)
+}
+
+/// The ceilings of a container that is started and not changed: those that were in force last, whatever the file says by
+/// now. `None` where the engine, which starts it as it knows it, is not known to be wrong.
+///
+/// While it runs the kernel tells. Those of a stopped one are the file's if the very same was applied before; else nobody
+/// knows more than the engine does: the label tells what it was created with, and not what was set since.
+fn last_in_force(spec: &ContainerSpec, applied: &Value, current: &ContainerFacts, met: bool) -> Option<LimitSpec> {
+    let applied = LimitSpec::deserialize(&applied["limits"]).unwrap_or_default();
+    if spec.limits == LimitSpec::default() && applied == LimitSpec::default() {
+        // None of them was ours, and the engine's own defaults come back by themselves.
+        return None;
+    }
+    let Observed::Present(LimitFacts { cpus_milli, memory, pids }) = &current.limits else {
+        return met.then_some(spec.limits);
+    };
+    if current.state != State::Running {
+        return met.then_some(spec.limits);
+    }
+    let known = |observed: &Observed<Option<u64>>, applied| match observed {
+        Observed::Present(in_force) => *in_force,
+        Observed::Absent | Observed::Unknown(_) => applied,
+    };
+    Some(LimitSpec {
+        cpus_milli: known(cpus_milli, applied.cpus_milli),
+        memory: known(memory, applied.memory),
+        pids: known(pids, applied.pids),
+    })
 }
 
 /// Restart policy, looked at closely only where the last-applied one is not the wished one.
