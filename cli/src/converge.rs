@@ -5,9 +5,11 @@ use std::time::{Duration, Instant};
 
 use reconciler::backend::Perform as _;
 use reconciler::executor::{ExecuteOptions, execute};
+use reconciler::facts::Snapshot;
 use reconciler::outcome::Ending;
 use reconciler::plan::Plan;
 use reconciler::prepare::Prepared;
+use reconciler::quotas::{self, Wish};
 use reconciler::{PlanOptions, planner};
 use schema::Config;
 use serde::Serialize;
@@ -15,6 +17,7 @@ use serde::Serialize;
 use crate::commands::{Run, selection};
 use crate::configuration::Surroundings;
 use crate::consent;
+use crate::counting::{Announced, Counting};
 use crate::engine::{Engine, Reached, refuse_unlocked};
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -66,6 +69,8 @@ impl Approach {
     }
 }
 
+/// How long others may take to count; it is one question to the engine for each.
+const COUNTING: Duration = Duration::from_secs(45);
 /// More consents than this are not put into one line.
 const MOST_FLAGS: usize = 4;
 
@@ -130,6 +135,7 @@ pub async fn converge(
         refuse(approach, &prepared.plan)?;
     }
 
+    let announced = announce(surroundings, config, engine, &mut prepared, &limit).await?;
     let progress = std::sync::Arc::new(Progress::new(run.screen));
     let told = std::sync::Arc::clone(&progress);
     let interrupt = Interrupt::listen(move |text| told.say(text))
@@ -144,6 +150,7 @@ pub async fn converge(
     let acting = mortal(acting)?;
     let outcome = execute(&prepared.plan, &acting, &options, interrupt.stop(), &|event| progress.show(&event)).await;
     remember(engine, approach, &prepared.plan, &outcome);
+    drop(announced);
     drop(lock);
     let exit = if outcome.interrupted && interrupt.timed_out() { Some(Exit::TimedOut) } else { None };
     if !run.screen.json && !run.screen.quiet {
@@ -208,6 +215,36 @@ async fn take(
         taken.map_err(|error| Failure::failed("sbx::bug", error.to_string()))?
     };
     limit.waiting(approach.lock_timeout, wait).await
+}
+
+/// Where the plan creates sandboxes, counts those of the engine once more, with what other runs are about to create, and
+/// says what this one is: from here to its end no two runs take the same place.
+async fn announce(
+    surroundings: &Surroundings,
+    config: &Config,
+    engine: &Engine,
+    prepared: &mut Prepared,
+    limit: &TimeLimit,
+) -> Result<Option<Announced>, Failure> {
+    let Prepared { plan, snapshot } = prepared;
+    let (project, owners) = (config.project.as_str(), quotas::owners(config));
+    let wish = Wish { project, quotas: config.quotas, owners: &owners };
+    let gained = quotas::gained(&wish, &plan.changes, snapshot);
+    if gained.is_empty() {
+        return Ok(None);
+    }
+    let (locks, address) = (project_lock::directory(&surroundings.directories.state), engine.address().to_owned());
+    let begin = |patience| async move {
+        let begun = tokio::task::spawn_blocking(move || Counting::begin(&locks, &address, patience)).await;
+        begun.map_err(|error| Failure::failed("sbx::bug", error.to_string()))?
+    };
+    let counting = limit.waiting(COUNTING, begin).await?;
+    let others = counting.others(project)?;
+    let containers = limit.within(engine.containers()).await?;
+    let now = Snapshot { containers, ..snapshot.clone() };
+    plan.warnings.extend(quotas::exceeded(&wish, &plan.changes, &now, &others));
+    errors(plan)?;
+    counting.announce(project, gained).map(Some)
 }
 
 fn show(run: &Run<'_>, approach: &Approach, plan: &Plan, replayed: Option<&Replayed>) -> Result<(), Failure> {

@@ -141,6 +141,11 @@ impl Engine {
             .map_err(|error| Failure::backend("", error))
     }
 
+    /// The containers of all projects that are there by now.
+    pub async fn containers(&self) -> Result<Vec<ContainerFacts>, Failure> {
+        self.reader.containers().await.map_err(|error| Failure::backend("list containers", error))
+    }
+
     /// One that does too.
     pub fn acting<'a>(&'a self, config: &Config) -> Acting<'a> {
         let secrets = Arc::new(host::Secrets::new(config, &self.env));

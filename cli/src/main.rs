@@ -8,6 +8,7 @@ mod commands;
 mod configuration;
 mod consent;
 mod converge;
+mod counting;
 mod daemon;
 mod engine;
 mod engine_address;

@@ -32,6 +32,7 @@ pub mod prepare;
 mod process_group;
 #[cfg(test)]
 mod properties;
+pub mod quotas;
 pub mod resource;
 pub mod spec;
 #[cfg(test)]

@@ -9,8 +9,9 @@ use crate::kinds::{AFTER_CONTAINERS, PlanContext, REGISTRY, container, image};
 use crate::op::Op;
 use crate::options::PlanOptions;
 use crate::ownership;
-use crate::plan::{Action, Basis, Change, FORMAT_VERSION, Loss, Notice, Plan, PlanEngine, Summary};
-use crate::resource::{Labels, Naming, ResourceId, label};
+use crate::plan::{Action, Basis, Change, FORMAT_VERSION, Loss, Plan, PlanEngine, Summary};
+use crate::quotas::{self, Held, Wish};
+use crate::resource::{Labels, Naming, ResourceId};
 use crate::spec::{ImageSpec, NewObject};
 use crate::unenforced;
 use schema::config::{Config, Image, Pull};
@@ -68,13 +69,12 @@ pub fn pulls<'a>(config: &'a Config, host: &HostFacts) -> Vec<(&'a schema::Name,
 pub fn desire(config: &Config, host: &HostFacts, snapshot: &Snapshot) -> DesiredState {
     let naming = Naming::new(config.project.as_str());
     let context = DesireContext { config, host, snapshot, naming: &naming };
-    let owners = config.sandboxes.values().map(|sandbox| (sandbox.name.to_string(), sandbox.owner.clone()));
     let mut state = DesiredState {
         project: config.project.to_string(),
         quotas: config.quotas,
         resources: Vec::new(),
         notices: Vec::new(),
-        owners: owners.collect(),
+        owners: quotas::owners(config),
         sources: host.identities.clone(),
     };
     for kind in REGISTRY {
@@ -139,7 +139,8 @@ pub fn plan(
     }
     resolve_order(&mut changes);
     if options.destroy.is_none() {
-        warnings.extend(exceeded(&changes, desired, snapshot, &naming));
+        let wish = Wish { project, quotas: desired.quotas, owners: &desired.owners };
+        warnings.extend(quotas::exceeded(&wish, &changes, snapshot, &Held::new()));
     }
     let kept: BTreeSet<_> = changes.iter().map(|change| change.resource.clone()).collect();
     let basis = basis.into_values().filter(|basis| kept.contains(&basis.resource)).collect();
@@ -222,73 +223,6 @@ fn resolve_order(changes: &mut [Change]) {
         change.after.sort();
         change.after.dedup();
     }
-}
-
-/// Quotas, with who holds what. Checked only when the plan adds a sandbox: what runs is never held hostage.
-fn exceeded(changes: &[Change], desired: &DesiredState, snapshot: &Snapshot, naming: &Naming) -> Vec<Notice> {
-    let added: Vec<&Change> =
-        changes.iter().filter(|change| change.kind == container::NOUN && change.action == Action::Create).collect();
-    if added.is_empty() {
-        return Vec::new();
-    }
-    // Every sandbox there will be, as (project, name) to owner.
-    let mut held: BTreeMap<(String, String), String> = BTreeMap::new();
-    for facts in &snapshot.containers {
-        let get = |key| facts.labels.get(key).cloned().unwrap_or_default();
-        if get(label::KIND) == container::NOUN && ownership::is_labelled(snapshot, facts) {
-            held.insert((get(label::PROJECT), get(label::NAME)), get(label::OWNER));
-        }
-    }
-    let project = naming.project().to_owned();
-    for change in changes.iter().filter(|change| change.kind == container::NOUN) {
-        let key = (project.clone(), change.resource.name.clone());
-        if change.action == Action::Delete {
-            held.remove(&key);
-        } else if change.action != Action::Forbidden {
-            let owner = desired.owners.get(&change.resource.name).cloned().unwrap_or_default();
-            held.insert(key, owner);
-        }
-    }
-    let list = |owner: Option<&str>| {
-        held.iter()
-            .filter(|(_, holder)| owner.is_none_or(|owner| owner == holder.as_str()))
-            .map(|((project, name), holder)| match owner {
-                Some(_) => format!("{project}/{name}"),
-                None => format!("{project}/{name} ({holder})"),
-            })
-            .collect::<Vec<_>>()
-    };
-    let quotas = desired.quotas;
-    let mut notices = Vec::new();
-    let mut refuse = |message: String, field: &str| {
-        notices.push(Notice {
-            code: "sbx::quota".to_owned(),
-            severity: "error".to_owned(),
-            message,
-            help: Some(format!("destroy a sandbox, or raise quotas.{field}")),
-            origin: added.first().and_then(|change| change.origin.clone()),
-        });
-    };
-    let owners: BTreeSet<&str> =
-        added.iter().filter_map(|change| desired.owners.get(&change.resource.name)).map(String::as_str).collect();
-    for owner in owners {
-        let names = list(Some(owner));
-        if names.len() > quotas.per_owner as usize {
-            let ceiling = quotas.per_owner;
-            refuse(
-                format!("{owner} would hold {} sandboxes, {ceiling} are allowed: {}", names.len(), names.join(", ")),
-                "perOwner",
-            );
-        }
-    }
-    if held.len() > quotas.total as usize {
-        let names = list(None);
-        refuse(
-            format!("there would be {} sandboxes, {} are allowed: {}", names.len(), quotas.total, names.join(", ")),
-            "total",
-        );
-    }
-    notices
 }
 
 /// What moved between the making of `saved` and now: resources whose basis differs, or that would lose more.

@@ -28,6 +28,7 @@ mod cases;
 mod ceilings;
 mod older;
 mod others;
+mod owners;
 mod replacements;
 mod worktrees;
 

@@ -1,8 +1,13 @@
 //! How many sandboxes there may be on a host, over all projects.
 
+use std::time::Duration;
+
+use rustix::process::Signal;
+
 use crate::engine::Engine;
 use crate::invocation::Finished;
 use crate::on_every_engine;
+use crate::wait::wait_for;
 
 /// Applies a project of its own directory: `sandboxes` are names and owners.
 fn apply(engine: &Engine, project: &str, quotas: &str, sandboxes: &[(&str, &str)]) -> Finished {
@@ -58,5 +63,41 @@ on_every_engine! {
         expect_refused(engine, "", &five, "perOwner", bobs);
         let eight = [&five[..], &[("late", "carol"), ("extra", "dave")]].concat();
         expect_refused(engine, "perOwner: 6", &eight, "total", "there would be 8 sandboxes, 7 are allowed: first/two (bob), ");
+    }
+
+    /// What another project's run is still about to create has its place already, for as long as that run goes on. Nobody
+    /// waits for it.
+    fn what_another_run_is_about_to_create(engine) {
+        let root = engine.rootfs("root");
+        engine.write("first/sandboxes.yaml", format!(
+            "apiVersion: sbx/v1\nproject: first\n\
+             images: {{ bare: {{ rootfs: {} }}, made: {{ from: bare, setup: {{ run: [sleep 1000] }} }} }}\n\
+             sandboxes: {{ one: {{ image: made, owner: alice }} }}\n",
+            root.display()
+        ));
+        let first = engine.sbx(&["apply", "--auto-approve"]).cwd(engine.project().join("first")).start();
+        wait_for("the commands to run", Duration::from_secs(30), || (engine.containers().len() == 1).then_some(()));
+
+        let all = "there would be 2 sandboxes, 1 are allowed: first/one (alice), second/late (bob)";
+        expect_refused(engine, "total: 1", &[("late", "bob")], "total", all);
+        let alices = "alice would hold 2 sandboxes, 1 are allowed: first/one, second/late";
+        expect_refused(engine, "perOwner: 1", &[("late", "alice")], "perOwner", alices);
+        apply(engine, "second", "total: 2, perOwner: 1", &[("late", "bob")]).expect_code(0);
+
+        first.signal(Signal::KILL);
+        first.finish().expect_code(137);
+        apply(engine, "second", "total: 2", &[("late", "bob"), ("more", "bob")]).expect_code(0);
+    }
+
+    /// To give a sandbox to somebody else is a change like any other, and theirs count it.
+    fn a_sandbox_given_to_another_owner(engine) {
+        apply(engine, "first", "", &[("one", "alice"), ("two", "bob")]).expect_code(0);
+        let owner = || engine.get("/containers/first_one/json")["Config"]["Labels"]["sbx.owner"].clone();
+        let refused = apply(engine, "first", "perOwner: 1", &[("one", "bob"), ("two", "bob")]).expect_code(65);
+        assert!(refused.told().contains("bob would hold 2 sandboxes, 1 are allowed: first/one, first/two"), "{}", refused.stderr);
+        assert_eq!(owner(), "alice");
+        apply(engine, "first", "", &[("one", "bob"), ("two", "bob")]).expect_code(0);
+        assert_eq!(owner(), "bob");
+        engine.sbx(&["plan", "--detailed-exitcode"]).cwd(engine.project().join("first")).run().expect_code(0);
     }
 }

@@ -162,7 +162,10 @@ impl<'a> Comparison<'a> {
             return forbidden;
         }
         let change = match (self.current, self.successor) {
-            (None, Some(successor)) if successor.labels.get(label::HASH) == Some(&self.desired.hash) => {
+            (None, Some(successor))
+                if successor.labels.get(label::HASH) == Some(&self.desired.hash)
+                    && successor.labels.get(label::OWNER) == context.desired.owners.get(self.name) =>
+            {
                 // A replacement was cut short between removing the old one and renaming the new one.
                 let change = Change::of(self.desired, Action::Update).because("a replacement was cut short").step(
                     format!("rename {} to {}", successor.name, self.object),

@@ -62,7 +62,7 @@ impl Reader {
     }
 
     /// All containers with a project label, of any project.
-    pub(crate) async fn containers(&self) -> Result<Vec<ContainerFacts>, BackendError> {
+    pub async fn containers(&self) -> Result<Vec<ContainerFacts>, BackendError> {
         let ahead = self.ahead().take();
         if let Some(ahead) = ahead
             && let Ok((Ok(containers), at)) = ahead.await

@@ -90,8 +90,9 @@ pub(super) const ENTRIES: &[Code] = &[
         code: "sbx::quota",
         severity: Error,
         summary: "there would be more sandboxes than the quotas allow",
-        cause: "The plan adds sandboxes, and then their owner, or all owners together, would hold more than `quotas` allows. \
-                Sandboxes of all projects on the engine count. What runs already is left alone.",
+        cause: "The plan adds sandboxes, or gives some to another owner, and then their owner, or all owners together, would hold \
+                more than `quotas` allows. Sandboxes of all projects on the engine count, and those that other runs are about \
+                to create. What runs already is left alone.",
         cure: "Destroy a sandbox nobody needs (the message lists them), or raise `quotas.perOwner` or `quotas.total`.",
         example: "apiVersion: sbx/v1\nproject: acme\nquotas: { total: 1 }\nsandboxes:\n  api: { image: host }\n  web: { image: host }",
     },

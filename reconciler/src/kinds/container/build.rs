@@ -54,6 +54,7 @@ pub fn container(
 ) -> ContainerSpec {
     let Sandbox {
         name,
+        // A label of the container, no part of what it is made of.
         owner: _,
         image: _,
         user,

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use serde_json::json;
+
 use super::{Comparison, applied_mounts, live, loss, start, trust};
 use crate::diff;
 use crate::facts::{ContainerFacts, State};
@@ -31,6 +33,12 @@ impl Comparison<'_> {
             && image::find(context.snapshot, &self.spec.image.reference) == Some(current.image_id.as_str())
         {
             fields.retain(|field| !field.path.starts_with("image."));
+        }
+        // A label, which quotas count by, and which no engine lets be changed.
+        let (before, after) = (current.labels.get(label::OWNER), context.desired.owners.get(self.name));
+        if before != after {
+            let path = "owner".to_owned();
+            fields.push(FieldChange { path, before: json!(before), after: json!(after), forces_replacement: true });
         }
         let mut because: Vec<String> = if self.applied.is_null() {
             vec!["its last-applied specification cannot be read".to_owned()]
