@@ -123,7 +123,7 @@ pub async fn converge(
     }
     refuse(approach, &prepared.plan)?;
     if prepared.plan.is_empty() {
-        remember(engine, approach, &prepared.plan, &reconciler::outcome::Outcome::default());
+        remember(engine, approach, &prepared, &reconciler::outcome::Outcome::default());
         return finish(run, approach, &prepared.plan, &reconciler::outcome::Outcome::default(), None);
     }
     if lock.is_none() {
@@ -149,7 +149,7 @@ pub async fn converge(
     #[cfg(feature = "failpoints")]
     let acting = mortal(acting)?;
     let outcome = execute(&prepared.plan, &acting, &options, interrupt.stop(), &|event| progress.show(&event)).await;
-    remember(engine, approach, &prepared.plan, &outcome);
+    remember(engine, approach, &prepared, &outcome);
     drop(announced);
     drop(lock);
     let exit = if outcome.interrupted && interrupt.timed_out() { Some(Exit::TimedOut) } else { None };
@@ -161,9 +161,9 @@ pub async fn converge(
 
 /// Keeps what is there now for the next plan. Whoever starts or stops a sandbox has not looked whether it is as the file
 /// says.
-fn remember(engine: &Engine, approach: &Approach, plan: &Plan, outcome: &reconciler::outcome::Outcome) {
+fn remember(engine: &Engine, approach: &Approach, prepared: &Prepared, outcome: &reconciler::outcome::Outcome) {
     if !approach.options.state_only {
-        engine.history().record(plan, outcome);
+        engine.history().record(&prepared.plan, outcome, &engine.ids(&prepared.snapshot));
     }
 }
 

@@ -12,6 +12,7 @@ use reconciler::git::{Git, GitOptions};
 use reconciler::host::HostEnv;
 use reconciler::host_facts::HostFacts;
 use reconciler::op::Op;
+use reconciler::ownership;
 use reconciler::podman::{Connect, Podman, Reader};
 use reconciler::prepare::{Prepared, prepare};
 use reconciler::resource::{Naming, label};
@@ -26,7 +27,7 @@ use crate::daemon::{Place, facts, start};
 use crate::engine_address::own_sockets;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::history::History;
+use crate::history::{History, Ids, Memory};
 use crate::trust::{TrustPlace, Trusted};
 use crate::{host, lockfile, placed_etc, placed_init};
 
@@ -135,10 +136,25 @@ impl Engine {
     /// Makes a plan.
     pub async fn prepare(&self, config: &Config, options: &PlanOptions) -> Result<Prepared, Failure> {
         let now = jiff::Timestamp::now().to_string();
-        let options = PlanOptions { applied: self.history.read(), ..options.clone() };
+        let Memory { applied, containers: seen } = self.history.read();
+        let options = PlanOptions { applied, seen, ..options.clone() };
         prepare(config, &self.host, self, &options, &now, &mut new_uid)
             .await
             .map_err(|error| Failure::backend("", error))
+    }
+
+    /// Ids of the containers of sandboxes, of those in `snapshot` and of those that were made since.
+    pub fn ids(&self, snapshot: &Snapshot) -> Ids {
+        let naming = Naming::new(&self.project);
+        let owned = ownership::containers(snapshot, &naming, &self.history.read().containers);
+        let found =
+            owned.current.into_iter().map(|(name, container)| (name.to_owned(), container.id.clone())).collect();
+        let name = |object: &str| {
+            let name = object.strip_prefix(&naming.object(""))?;
+            Some(name.strip_suffix(".next").unwrap_or(name).to_owned())
+        };
+        let made = self.reader.made().into_iter().filter_map(|(object, id)| Some((name(&object)?, id))).collect();
+        Ids { found, made }
     }
 
     /// The containers of all projects that are there by now.

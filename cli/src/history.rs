@@ -1,13 +1,14 @@
 //! What was there after the last apply, as far as this state directory remembers.
 //!
 //! The engine is the only truth, and what it does not have is not there. Whether it was there before is history: this
-//! file tells "removed by somebody" from "never made". Losing it loses that hint and nothing else; the next apply writes
-//! it anew.
+//! file tells "removed by somebody" from "never made", and by the engine's ids "renamed by somebody" from "a copy of it".
+//! Losing it loses these hints and nothing else; the next apply writes it anew.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use reconciler::kinds::container;
 use reconciler::outcome::{Ending, Outcome};
 use reconciler::plan::{Action, Plan};
 use reconciler::resource::{ResourceId, sha256, short};
@@ -29,8 +30,18 @@ pub struct History {
 #[derive(Serialize, Deserialize)]
 struct Document {
     format_version: String,
+    #[serde(flatten)]
+    memory: Memory,
+}
+
+/// What it remembers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
     /// Hash of the specification that was met, by resource.
-    applied: BTreeMap<ResourceId, String>,
+    pub applied: BTreeMap<ResourceId, String>,
+    /// Id of the container of each sandbox.
+    #[serde(default)]
+    pub containers: BTreeMap<String, String>,
 }
 
 impl History {
@@ -42,25 +53,35 @@ impl History {
     }
 
     /// What it remembers; nothing, when it is not there or cannot be read.
-    pub fn read(&self) -> BTreeMap<ResourceId, String> {
+    pub fn read(&self) -> Memory {
         let document = std::fs::read(&self.path).ok().and_then(|text| serde_json::from_slice::<Document>(&text).ok());
-        document.filter(|document| document.format_version == FORMAT_VERSION).map(|it| it.applied).unwrap_or_default()
+        document.filter(|document| document.format_version == FORMAT_VERSION).map(|it| it.memory).unwrap_or_default()
     }
 
     /// Remembers what `plan` found or `outcome` brought about. A file that cannot be written is not worth a failure.
-    pub fn record(&self, plan: &Plan, outcome: &Outcome) {
+    pub fn record(&self, plan: &Plan, outcome: &Outcome, ids: &Ids) {
         let before = self.read();
-        let applied = after(before.clone(), plan, outcome);
-        if applied != before
-            && let Err(failure) = self.person.act(&self.path, || write(&self.path, applied))
+        let memory = after(before.clone(), plan, outcome, ids);
+        if memory != before
+            && let Err(failure) = self.person.act(&self.path, || write(&self.path, memory))
         {
             tracing::debug!(failure = failure.message, "history");
         }
     }
 }
 
+/// Ids of the containers of sandboxes, by sandbox.
+#[derive(Debug, Clone, Default)]
+pub struct Ids {
+    /// Of those that were there.
+    pub found: BTreeMap<String, String>,
+    /// Of those that were made.
+    pub made: BTreeMap<String, String>,
+}
+
 /// What is there after `outcome`, of what the plan knows.
-fn after(mut known: BTreeMap<ResourceId, String>, plan: &Plan, outcome: &Outcome) -> BTreeMap<ResourceId, String> {
+fn after(memory: Memory, plan: &Plan, outcome: &Outcome, ids: &Ids) -> Memory {
+    let Memory { applied: mut known, mut containers } = memory;
     let done: BTreeSet<&ResourceId> =
         outcome.results.iter().filter(|it| it.ending == Ending::Done).map(|it| &it.resource).collect();
     let (gone, there): (Vec<_>, Vec<_>) = plan
@@ -76,23 +97,35 @@ fn after(mut known: BTreeMap<ResourceId, String>, plan: &Plan, outcome: &Outcome
                 && other.name.strip_prefix(name.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
         };
         known.retain(|id, _| !same(id));
+        if *kind == container::NOUN {
+            containers.remove(name);
+        }
     }
     let hashes: BTreeMap<_, _> = plan.basis.iter().map(|basis| (&basis.resource, &basis.desired)).collect();
     for change in there.iter().filter(|change| change.resource.deposed.is_none()) {
         if let Some(Some(hash)) = hashes.get(&change.resource) {
             known.insert(change.resource.clone(), hash.clone());
         }
+        if change.kind == container::NOUN {
+            let name = &change.resource.name;
+            let made = matches!(change.action, Action::Create | Action::Replace);
+            // One whose id nobody knows is not the one there was before.
+            match if made { &ids.made } else { &ids.found }.get(name) {
+                Some(id) => containers.insert(name.clone(), id.clone()),
+                None => containers.remove(name),
+            };
+        }
     }
-    known
+    Memory { applied: known, containers }
 }
 
-fn write(path: &Path, applied: BTreeMap<ResourceId, String>) -> Result<(), Failure> {
+fn write(path: &Path, memory: Memory) -> Result<(), Failure> {
     let failed = |error: std::io::Error| Failure::io(path.display(), &error);
     if let Some(directory) = path.parent() {
         std::fs::create_dir_all(directory).map_err(failed)?;
     }
     let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
-    let document = Document { format_version: FORMAT_VERSION.to_owned(), applied };
+    let document = Document { format_version: FORMAT_VERSION.to_owned(), memory };
     std::fs::File::create(&temporary)
         .and_then(|mut file| file.write_all(crate::render::json::line(&document).as_bytes()))
         .and_then(|()| std::fs::rename(&temporary, path))
@@ -146,7 +179,7 @@ mod tests {
         let state = tempfile::tempdir().expect("a directory");
         let person = Person::find();
         let history = History::of(state.path(), "unix:///x", "acme", &person);
-        assert!(history.read().is_empty());
+        assert_eq!(history.read(), Memory::default());
         let id = |kind: &str, name: &str| ResourceId::new(kind, name);
         let (api, web, data) = (id("container", "api"), id("container", "web"), id("volume", "data"));
         let root = id("image", "host.0123");
@@ -156,18 +189,30 @@ mod tests {
             change(data.clone(), Action::Noop),
             change(root.clone(), Action::Create),
         ]);
-        history.record(&made, &outcome(&[(&api, true), (&web, false), (&root, true)]));
-        let known = |history: &History| history.read().into_keys().collect::<Vec<_>>();
+        let map = |pairs: &[(&str, &str)]| pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
+        let ids = |found: &[(&str, &str)], made: &[(&str, &str)]| Ids { found: map(found), made: map(made) };
+        // One that could not be started has been taken back.
+        let first = ids(&[], &[("api", "1"), ("web", "2")]);
+        history.record(&made, &outcome(&[(&api, true), (&web, false), (&root, true)]), &first);
+        let known = |history: &History| history.read().applied.into_keys().collect::<Vec<_>>();
         assert_eq!(known(&history), [api.clone(), root, data.clone()]);
-        assert_eq!(history.read()[&api], "hash of container/api");
-        assert!(History::of(state.path(), "unix:///y", "acme", &person).read().is_empty(), "another engine");
+        assert_eq!(history.read().applied[&api], "hash of container/api");
+        assert_eq!(history.read().containers, map(&[("api", "1")]));
+        assert_eq!(History::of(state.path(), "unix:///y", "acme", &person).read(), Memory::default(), "another engine");
+
+        // The one that is there is the one that was found, or made in its place.
+        history.record(&plan(vec![change(api.clone(), Action::Noop)]), &outcome(&[]), &ids(&[("api", "3")], &[]));
+        assert_eq!(history.read().containers, map(&[("api", "3")]));
+        let replaced = plan(vec![change(api.clone(), Action::Replace)]);
+        history.record(&replaced, &outcome(&[(&api, true)]), &ids(&[("api", "3")], &[("api", "4")]));
+        assert_eq!(history.read().containers, map(&[("api", "4")]));
 
         // An image goes by its tag; removed on purpose, it is not missed later.
         let old = ResourceId::deposed("image", "host", "0123");
         let gone = plan(vec![change(old.clone(), Action::Delete), change(api.clone(), Action::Delete)]);
-        history.record(&gone, &outcome(&[(&old, true), (&api, true)]));
-        assert_eq!(known(&history), [data]);
+        history.record(&gone, &outcome(&[(&old, true), (&api, true)]), &ids(&[("api", "4")], &[]));
+        assert_eq!((known(&history), history.read().containers), (vec![data], BTreeMap::new()));
         std::fs::write(&history.path, "{").expect("written");
-        assert!(history.read().is_empty(), "damaged is lost, and no more");
+        assert_eq!(history.read(), Memory::default(), "damaged is lost, and no more");
     }
 }

@@ -48,6 +48,9 @@ pub struct PlanOptions {
     /// What was there after earlier applies: hashes of the specifications that were met. Only a hint, which tells what
     /// was removed by somebody from what was never made.
     pub applied: BTreeMap<ResourceId, String>,
+    /// Ids of the containers that sandboxes had after earlier applies. Only a hint, which tells a container that somebody
+    /// renamed from a copy of it.
+    pub seen: BTreeMap<String, String>,
 }
 
 impl Default for PlanOptions {
@@ -63,6 +66,7 @@ impl Default for PlanOptions {
             wait: true,
             state_only: false,
             applied: BTreeMap::new(),
+            seen: BTreeMap::new(),
         }
     }
 }

@@ -9,12 +9,12 @@ use crate::resource::{Labels, Naming, is_short, label, sha256, short};
 /// Containers of one project that `sbx` made, by sandbox.
 #[derive(Debug, Default)]
 pub struct OwnedContainers<'a> {
-    /// Under its own name.
+    /// Under its own name, or renamed by somebody and seen under it before.
     pub current: BTreeMap<&'a str, &'a ContainerFacts>,
     /// Made to take over, left by a run that was cut short.
     pub successor: BTreeMap<&'a str, &'a ContainerFacts>,
     /// With our labels, when nothing has the name they lead to: renamed by somebody, or a clone whose original is gone.
-    /// Labels and what the engine tells are the same for both, so neither is touched.
+    /// Labels and what the engine tells are the same for both, so neither is touched where nobody remembers the id.
     pub strays: BTreeMap<&'a str, &'a ContainerFacts>,
     /// Builders left by a run that was cut short.
     pub builders: Vec<&'a ContainerFacts>,
@@ -34,12 +34,14 @@ pub fn is_labelled(snapshot: &Snapshot, container: &ContainerFacts) -> bool {
     !inherited.into_iter().any(|image| image.labels.get(label::UID) == Some(uid))
 }
 
-/// Sorts out the containers of `naming`'s project.
+/// Sorts out the containers of `naming`'s project. `seen`: id of the container that each sandbox had, as far as is
+/// remembered.
 ///
 /// # Guarantees
 /// A container whose labels come from its image is in none of the groups, nor is one that copies the labels of a
-/// container that has the proper name. What is to be changed or removed has the name that its labels lead to.
-pub fn containers<'a>(snapshot: &'a Snapshot, naming: &Naming) -> OwnedContainers<'a> {
+/// container that has the proper name. What is to be changed or removed has the name that its labels lead to, or had it
+/// once: an engine gives an id to one container, which keeps it when it is renamed.
+pub fn containers<'a>(snapshot: &'a Snapshot, naming: &Naming, seen: &BTreeMap<String, String>) -> OwnedContainers<'a> {
     let markers = snapshot.volumes.iter().filter(|volume| is_ours(volume, naming, STOP_MARKER));
     let mut owned = OwnedContainers {
         stopped: markers.filter_map(|volume| volume.labels.get(label::NAME)).map(String::as_str).collect(),
@@ -63,6 +65,11 @@ pub fn containers<'a>(snapshot: &'a Snapshot, naming: &Naming) -> OwnedContainer
             }
             Some("container") => strays.push((name, container)),
             _ => {}
+        }
+    }
+    for (name, container) in &strays {
+        if seen.get(*name) == Some(&container.id) && !owned.current.contains_key(name.as_str()) {
+            owned.current.insert(name, container);
         }
     }
     for (name, container) in strays {

@@ -107,7 +107,7 @@ pub fn plan(
 ) -> Draft {
     let project = desired.project.as_str();
     let naming = Naming::new(project);
-    let containers = ownership::containers(snapshot, &naming);
+    let containers = ownership::containers(snapshot, &naming, &options.seen);
     let mut context = PlanContext {
         desired,
         snapshot,

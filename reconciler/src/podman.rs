@@ -113,6 +113,11 @@ impl Reader {
         Podman { reader: self, secrets, patience: Duration::MAX }
     }
 
+    /// Ids of the containers that were made by way of this value or its clones, by the name they were made with.
+    pub fn made(&self) -> HashMap<String, String> {
+        self.shared.notes.all()
+    }
+
     fn client(&self) -> &Client {
         &self.shared.connection.client
     }

@@ -13,6 +13,7 @@ on_every_engine! {
         let rootful = !engine.kind().is_rootless();
         let limits = if rootful { ", limits: { pids: 100, memory: 64MiB }" } else { "" };
         engine.write("conf/file", "first");
+        let image = engine.import_busybox();
         engine.configure(&format!(
             "volumes: {{ data: {{}} }}\n\
              networks: {{ inner: {{}} }}\n\
@@ -39,7 +40,28 @@ on_every_engine! {
         repaired("stopped", "update");
         engine.podman(&["kill", "--signal", "KILL", "demo_dev"]);
         repaired("killed", "update");
-        // Renamed, or cloned and the original gone: nothing tells, and neither is touched.
+        // Renamed: the engine's id tells it from a clone, and it has been seen.
+        engine.podman(&["rename", "demo_dev", "elsewhere"]);
+        assert!(text(&engine.planned_for("container/dev")["because"][0]).contains("renamed to elsewhere"));
+        repaired("renamed", "update");
+        assert_eq!(engine.id("dev"), id);
+        assert!(!engine.containers().contains_key("elsewhere"));
+        engine.podman(&["rename", "demo_dev", "elsewhere"]);
+        engine.podman(&["container", "clone", "elsewhere", "copy"]);
+        repaired("renamed, and a clone beside it", "update");
+        assert_eq!(engine.id("dev"), id);
+        engine.podman(&["rm", "--force", "--time", "0", "copy"]);
+        // Its name given to somebody else, it is not taken from them.
+        engine.podman(&["rename", "demo_dev", "elsewhere"]);
+        engine.podman(&["create", "--name", "demo_dev", "--network", "none", image, "true"]);
+        assert_eq!(text(&engine.planned_for("container/dev")["action"]), "forbidden");
+        engine.try_apply(&[]).expect_code(73);
+        engine.podman(&["rm", "demo_dev"]);
+        repaired("renamed, and its name free again", "update");
+
+        // Not seen by anybody who remembers: renamed, or cloned and the original gone. Neither is touched.
+        let applied = engine.home().join(".local/state/sbx/applied");
+        fs::remove_dir_all(&applied).unwrap();
         engine.podman(&["rename", "demo_dev", "somebody"]);
         let change = engine.planned_for("container/dev");
         assert_eq!(text(&change["action"]), "forbidden");

@@ -19,6 +19,7 @@ use crate::spec::{ContainerSpec, MountOrigin, MountSpec, NewObject};
 
 mod build;
 pub mod etc;
+mod leftovers;
 mod live;
 mod loss;
 mod mounts;
@@ -78,7 +79,7 @@ impl Kind for Containers {
     fn compare(&self, context: &mut PlanContext<'_>) -> Vec<Change> {
         let mut changes: Vec<_> =
             context.desired_of(NOUN).map(|desired| Comparison::of(context, desired).change(context)).collect();
-        changes.extend(leftovers(context));
+        changes.extend(leftovers::leftovers(context));
         changes
     }
 }
@@ -156,7 +157,7 @@ impl<'a> Comparison<'a> {
         if context.options.state_only {
             return self.state_only(context);
         }
-        if self.current.is_none()
+        if self.current.is_none_or(|current| current.name != self.object)
             && let Some(forbidden) = self.name_is_held(context, &self.object)
         {
             return forbidden;
@@ -192,6 +193,11 @@ impl<'a> Comparison<'a> {
         let Some(current) = self.current else {
             return Change::of(self.desired, Action::Forbidden).because("it does not exist yet; run: sbx apply");
         };
+        if current.name != self.object {
+            // Under the other name it is nobody's for the daemon, and would not be let in.
+            let why = format!("it was renamed to {}; run: sbx apply", current.name);
+            return Change::of(self.desired, Action::Forbidden).because(why);
+        }
         let change = self.state(context, current, Change::of(self.desired, Action::Noop));
         self.marker(context, with_action(change))
     }
@@ -293,11 +299,23 @@ impl<'a> Comparison<'a> {
         let mut change = Change::of(self.desired, Action::Noop);
         change.unchanged = diff::leaves(&self.desired.spec);
         let id = current.id.clone();
+        let renamed = current.name != self.object && current.name != context.naming.successor(self.name);
+        if renamed {
+            change.drift = true;
+            change = change.because(format!("it was renamed to {}", current.name));
+        }
         if current.name != self.object {
             change = change.step(
                 format!("rename {} to {}", current.name, self.object),
                 Op::RenameContainer { container: id.clone(), to: self.object.clone() },
             );
+        }
+        if renamed
+            && current.state == State::Running
+            && let Some(op) = policy::at_start(context, self.name)
+        {
+            // Under the other name it was nobody's for the daemon.
+            change = change.step("put its policy in force", op);
         }
         change = live::networks(&self.spec, &self.applied, current, change);
         change = self.state(context, current, change);
@@ -431,57 +449,4 @@ fn summary(container: &ContainerFacts) -> Value {
         "id": id, "name": name, "state": state, "image": image_id, "networks": networks, "limits": limits,
         "replaced": replaced_binds,
     })
-}
-
-/// Containers and stop markers of ours that nothing asks for.
-fn leftovers(context: &mut PlanContext<'_>) -> Vec<Change> {
-    let names = context.desired_names(NOUN);
-    let mut changes = Vec::new();
-    let owned = context.containers;
-    for (name, container) in owned.current.iter().chain(&owned.successor) {
-        if names.contains(name) {
-            continue;
-        }
-        let successor = owned.current.get(name).is_some_and(|current| current.id != container.id);
-        let id = if successor { ResourceId::deposed(NOUN, *name, "next") } else { ResourceId::new(NOUN, *name) };
-        let because = context.why_gone();
-        context.rests_on(&id, None, Some(summary(container)));
-        let mut change = removal(id.clone(), because, container);
-        change.sandbox = Some((*name).to_owned());
-        change.loses = loss::of_removal(context, &id, container);
-        change.fields = diff::deleted(&applied_spec(container));
-        changes.push(change);
-    }
-    for (name, stray) in owned.strays.iter().filter(|(name, _)| !names.contains(**name)) {
-        context.warn(
-            "stray",
-            format!("{} carries the labels of sandbox {name} under another name; it is left alone", stray.name),
-            format!("remove it if nobody needs it: podman rm {}", stray.name),
-        );
-    }
-    for builder in &owned.builders {
-        let key = builder.id.get(..12).unwrap_or(&builder.id);
-        let name = builder.labels.get(label::NAME).cloned().unwrap_or_default();
-        changes.push(removal(ResourceId::deposed(NOUN, name, key), "left by a build that was cut short", builder));
-    }
-    for volume in &context.snapshot.volumes {
-        let Some(name) = volume.labels.get(label::NAME) else { continue };
-        if names.contains(name.as_str()) || !ownership::is_ours(volume, context.naming, ownership::STOP_MARKER) {
-            continue;
-        }
-        let op = Op::RemoveVolume { volume: volume.name.clone() };
-        let title = "forget that it was stopped on purpose";
-        let id = ResourceId::new(NOUN, name.as_str());
-        match changes.iter_mut().find(|change| change.resource == id) {
-            Some(change) => change.steps.push(Step { title: title.to_owned(), op, undo: Vec::new(), commits: false }),
-            None => changes.push(Change::deletion(id, context.why_gone()).step(title, op)),
-        }
-    }
-    changes
-}
-
-fn removal(id: ResourceId, because: &str, container: &ContainerFacts) -> Change {
-    Change::deletion(id, because)
-        .step(format!("stop {}", container.name), Op::StopContainer { container: container.id.clone() })
-        .step(format!("remove {}", container.name), Op::RemoveContainer { container: container.id.clone(), uid: None })
 }

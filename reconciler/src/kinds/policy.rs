@@ -274,10 +274,10 @@ fn compare(context: &mut PlanContext<'_>, desired: &Desired, ours: &[&ObjectFact
     }
 }
 
-/// The container of a sandbox, when it runs.
+/// The container of a sandbox, when it runs under the name by which a daemon knows it.
 fn running<'a>(context: &PlanContext<'a>, name: &str) -> Option<&'a ContainerFacts> {
     let current = context.containers.current.get(name).copied();
-    current.filter(|container| container.state == State::Running)
+    current.filter(|container| container.state == State::Running && container.name == context.naming.object(name))
 }
 
 fn enforce(context: &PlanContext<'_>, name: &str, hash: &str, spec: &PolicySpec) -> Op {

@@ -18,6 +18,8 @@ pub(super) struct Notes(Mutex<Known>);
 struct Known {
     /// Ids of containers by name.
     ids: HashMap<String, String>,
+    /// Ids of all that were made here, by the name they were made with.
+    made: HashMap<String, String>,
     /// What stands before and after an id in the path of such a file.
     place: Option<(String, String)>,
 }
@@ -26,8 +28,16 @@ impl Notes {
     /// `container` was made, and has the id `id`.
     pub(super) fn made(&self, container: &str, id: &str) {
         if !id.is_empty() {
-            self.known(|known| known.ids.insert(container.to_owned(), id.to_owned()));
+            self.known(|known| {
+                known.ids.insert(container.to_owned(), id.to_owned());
+                known.made.insert(container.to_owned(), id.to_owned());
+            });
         }
+    }
+
+    /// Ids of all that were made here, by the name they were made with, whatever became of them.
+    pub(super) fn all(&self) -> HashMap<String, String> {
+        self.known(|known| known.made.clone())
     }
 
     /// Nothing of that name is what was made here any more.

@@ -131,3 +131,49 @@ fn an_image_that_somebody_keeps_under_our_prefix_is_theirs() {
     let plan = bench.plan(&shape, &PlanOptions::default());
     assert_eq!(change_of(&plan, "image/old@0123456789ab").action, Action::Delete);
 }
+
+#[test]
+fn one_that_was_renamed_is_told_from_a_copy_by_the_id_that_was_seen() {
+    let mut bench = Bench::new();
+    let shape = one(Variant { policy: 1, ..plain() });
+    bench.converge(&shape);
+    let id = bench.backend.world().containers.keys().next().expect("one").clone();
+    let renamed = |bench: &Bench| {
+        let mut world = bench.backend.world();
+        let ours = world.containers.get_mut(&id).expect("there");
+        ours.facts.name = "elsewhere".to_owned();
+        let facts = ours.facts.clone();
+        // Under that name it is nobody's for the daemon, and another may have the labels too.
+        world.daemon.as_mut().expect("it runs").remove(&id);
+        world.add_container("copy", facts.labels.clone(), &facts.image_id)
+    };
+    let copy = renamed(&bench);
+    let remembered =
+        |id: &str| PlanOptions { seen: [("api".to_owned(), id.to_owned())].into(), ..PlanOptions::default() };
+    for nobody in [PlanOptions::default(), remembered("another")] {
+        assert_eq!(change_of(&bench.plan(&shape, &nobody), "container/api").action, Action::Forbidden);
+    }
+    // Nothing is done to it under the other name.
+    let stop = PlanOptions {
+        intents: BTreeMap::from([("api".to_owned(), Intent::Stopped)]),
+        targets: ["api".to_owned()].into(),
+        state_only: true,
+        ..remembered(&id)
+    };
+    assert_eq!(change_of(&bench.plan(&shape, &stop), "container/api").action, Action::Forbidden);
+
+    let plan = bench.plan(&shape, &remembered(&id));
+    let change = change_of(&plan, "container/api");
+    let because = ["it was renamed to elsewhere".to_owned()];
+    assert_eq!((change.action, change.drift, &change.because[..]), (Action::Update, true, &because[..]), "{plan:#?}");
+    assert!(!serde_json::to_string(&plan).expect("serializes").contains(&copy), "a step names the copy");
+    assert!(bench.execute(&plan).is_done());
+    assert_eq!(bench.backend.world().containers[&id].facts.name, "acme_api");
+    bench.settled(&shape);
+
+    // What has the name by now keeps it.
+    bench.backend.world().containers.get_mut(&id).expect("there").facts.name = "elsewhere".to_owned();
+    bench.backend.world().add_container("acme_api", Labels::new(), "theirs");
+    let plan = bench.plan(&shape, &remembered(&id));
+    assert_eq!(change_of(&plan, "container/api").action, Action::Forbidden);
+}
