@@ -184,18 +184,15 @@ impl Engine {
         &self.reader
     }
 
-    /// Id of a sandbox's container.
+    /// A sandbox's container. One of that name that is somebody else's is none.
     pub async fn present(&self, config: &Config, sandbox: &str) -> Result<ContainerFacts, Failure> {
         let query = Query { project: config.project.to_string(), ..Query::default() };
         let snapshot =
             self.reader.snapshot(&query).await.map_err(|error| Failure::backend("list containers", error))?;
-        let name = Naming::new(config.project.as_str()).object(sandbox);
-        let ours = |container: &ContainerFacts| {
-            container.name == name
-                && container.labels.get(label::PROJECT).is_some_and(|project| project == config.project.as_str())
-        };
+        let seen = self.history.read().containers;
+        let owned = ownership::containers(&snapshot, &Naming::new(config.project.as_str()), &seen);
         let origin = config.origins.find(&format!("sandboxes.{sandbox}")).map(|place| place.to_string());
-        snapshot.containers.into_iter().find(ours).ok_or_else(|| {
+        owned.current.get(sandbox).copied().cloned().ok_or_else(|| {
             Failure::failed("sbx::not-created", format!("sandbox {sandbox} is not there"))
                 .with_origin(origin)
                 .with_help("create it with `sbx apply`")
@@ -263,7 +260,7 @@ const AT_ITS_GATE: &str = "sbx-init:gate";
 
 /// Whether nothing of a running sandbox's own runs yet. Beyond `/proc` of this host nobody can tell, and `sbx-init exec`
 /// refuses by itself.
-fn waits_at_its_gate(container: &ContainerFacts) -> bool {
+pub fn waits_at_its_gate(container: &ContainerFacts) -> bool {
     let comm = || std::fs::read_to_string(format!("/proc/{}/comm", container.pid));
     container.pid > 0 && comm().is_ok_and(|name| name.trim_end() == AT_ITS_GATE)
 }

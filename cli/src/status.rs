@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use reconciler::facts::{ContainerFacts, Observed, Snapshot, State, WorktreePlace};
+use reconciler::ownership;
 use reconciler::plan::{Action, Plan};
 use reconciler::resource::{Naming, ResourceId, label};
 use schema::Config;
@@ -122,30 +123,28 @@ pub struct Worktree {
     pub ahead: Option<u32>,
 }
 
-/// The report. `daemon` is what the daemon says of itself, `now` seconds since the epoch.
+/// The report. `daemon` is what the daemon says of itself, `now` seconds since the epoch; `waits` tells of a running
+/// container whether it waits at its gate; `seen` is the id of the container that each sandbox had.
 pub fn report(
     config: &Config,
     snapshot: &Snapshot,
     plan: &Plan,
     daemon: Option<&egress::control::Status>,
     now: i64,
+    waits: impl Fn(&ContainerFacts) -> bool,
+    seen: &BTreeMap<String, String>,
 ) -> Report {
     let project = config.project.as_str();
-    let naming = Naming::new(project);
-    let ours: BTreeMap<&str, &ContainerFacts> = snapshot
-        .containers
-        .iter()
-        .filter(|container| container.labels.get(label::PROJECT).is_some_and(|label| label == project))
-        .map(|container| (container.name.as_str(), container))
-        .collect();
+    let owned = ownership::containers(snapshot, &Naming::new(project), seen);
     let mut sandboxes: Vec<Sandbox> = Vec::new();
     for (name, written) in &config.sandboxes {
-        let object = naming.object(name.as_str());
-        let container = ours.get(object.as_str()).copied();
-        let marker = naming.stop_marker(name.as_str());
-        let stopped = snapshot.volumes.iter().any(|volume| volume.name == marker);
+        let container = owned.current.get(name.as_str()).copied();
+        let stopped = owned.stopped.contains(name.as_str());
         let worktrees: Vec<Worktree> = written.worktrees.iter().map(|tree| worktree(tree, snapshot)).collect();
-        let (phase, ready) = readiness(container, stopped);
+        let (phase, ready) = match container {
+            Some(container) => readiness(container, stopped, waits(container)),
+            None => ("Pending", absent(name.as_str(), plan)),
+        };
         let mut conditions = vec![ready, synced(name.as_str(), plan)];
         let egress = held(written, container, daemon);
         conditions.extend(egress.as_ref().filter(|_| phase == "Running").map(enforced));
@@ -167,14 +166,26 @@ pub fn report(
             age: container.and_then(|container| age(container, now)),
         });
     }
-    let written: Vec<String> = config.sandboxes.keys().map(|name| naming.object(name.as_str())).collect();
-    for (object, container) in ours.iter().filter(|(object, _)| !written.iter().any(|name| name == *object)) {
-        sandboxes.push(orphan(object, container, now));
+    // What is left of a replacement is part of its sandbox, and alone there where that is no longer written either.
+    let left: BTreeMap<&str, &ContainerFacts> = owned.successor.into_iter().chain(owned.current).collect();
+    for (name, container) in left.into_iter().filter(|(name, _)| !config.sandboxes.contains_key(*name)) {
+        sandboxes.push(orphan(name, container, now));
     }
     Report { format_version: FORMAT_VERSION, project: project.to_owned(), sandboxes }
 }
 
-fn readiness(container: Option<&ContainerFacts>, stopped: bool) -> (&'static str, Condition) {
+/// How ready a sandbox is that is not there. What has its name may be somebody else's.
+fn absent(name: &str, plan: &Plan) -> Condition {
+    let forbidden = plan.forbidden().find(|change| change.resource == ResourceId::new("container", name));
+    let message = match forbidden {
+        Some(change) => format!("it is not there, and cannot be created: {}", change.because.join("; ")),
+        None => String::from("it is not there; `sbx apply` creates it"),
+    };
+    let reason = String::from("NotCreated");
+    Condition { kind: "Ready", status: Truth::False, reason, message, last_transition: None }
+}
+
+fn readiness(container: &ContainerFacts, stopped: bool, waits: bool) -> (&'static str, Condition) {
     let ready = |status, reason: &str, message: String, at: Option<i64>| Condition {
         kind: "Ready",
         status,
@@ -182,12 +193,12 @@ fn readiness(container: Option<&ContainerFacts>, stopped: bool) -> (&'static str
         message,
         last_transition: at.filter(|at| *at > 0).and_then(rfc3339),
     };
-    let Some(container) = container else {
-        let message = String::from("it is not there; `sbx apply` creates it");
-        return ("Pending", ready(Truth::False, "NotCreated", message, None));
-    };
     let started = Some(container.started_at);
     match container.state {
+        State::Running if waits => {
+            let message = "nothing runs in it: no daemon holds it to its policy yet; `sbx daemon status` tells why";
+            ("Running", ready(Truth::False, "AtItsGate", String::from(message), started))
+        }
         State::Running => ("Running", ready(Truth::True, "Running", String::from("the main process runs"), started)),
         State::Paused => ("Stopped", ready(Truth::False, "Paused", String::from("it is paused"), None)),
         _ if stopped => {
@@ -321,10 +332,10 @@ fn worktrees_ready(written: &[schema::config::Worktree], snapshot: &Snapshot) ->
     condition(Truth::True, "CheckedOut", String::from("all worktrees are there"))
 }
 
-fn orphan(object: &str, container: &ContainerFacts, now: i64) -> Sandbox {
+fn orphan(name: &str, container: &ContainerFacts, now: i64) -> Sandbox {
     let label = |name| container.labels.get(name).cloned();
     Sandbox {
-        name: label(label::NAME).unwrap_or_else(|| object.to_owned()),
+        name: name.to_owned(),
         owner: label(label::OWNER).unwrap_or_default(),
         phase: "Orphaned",
         image: container.image.clone(),
@@ -359,3 +370,6 @@ fn age(container: &ContainerFacts, now: i64) -> Option<String> {
         _ => format!("{}d", seconds / 86_400),
     })
 }
+
+#[cfg(test)]
+mod tests;

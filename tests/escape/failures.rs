@@ -222,6 +222,9 @@ fn after_a_reboot(kind: Kind) {
     let name = |scene: &Scene<'_>| scene.engine.as_root("cat").arg(format!("/proc/{}/comm", engine.pid("inner"))).ok();
     wait_for("PID 1 to wait", Duration::from_secs(5), || (name(&scene) == "sbx-init:gate").then_some(()));
     engine.sbx(&["exec", "inner", "--", "true"]).run().expect_code(1);
+    let told = engine.sbx(&["status", "inner", "--json"]).run().expect_code(0).json();
+    let ready = &told["sandboxes"][0]["conditions"][0];
+    assert!(ready["status"] == "False" && ready["reason"] == "AtItsGate", "{told}");
     assert_eq!(scene.starts(), started, "nothing of the sandbox's own ran");
 
     scene.start_daemon();

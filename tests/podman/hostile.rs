@@ -300,7 +300,21 @@ on_every_engine! {
         assert_eq!(before.len(), 2);
 
         engine.configure("images: { evil: { ref: 'localhost/evil:1', pull: never } }\nsandboxes: { dev: { image: evil, home: { tmpfs: 8MiB } } }");
+        // Not even by the name that ours would have: nothing is told of it, shown of it or run in it as if it were.
+        engine.podman(&["run", "--detach", "--name", "demo_dev", "--network", "none", "localhost/evil:1", "sleep", "1000"]);
+        let told = || {
+            let told = engine.sbx(&["status", "--json"]).run().expect_code(0).json();
+            let sandboxes = told["sandboxes"].as_array().unwrap().iter();
+            sandboxes.map(|one| format!("{} {}", one["name"], one["conditions"][0]["status"])).collect::<Vec<_>>()
+        };
+        assert_eq!(told(), [r#""dev" "False""#]);
+        for command in [&["exec", "dev", "--", "true"][..], &["logs", "dev"]] {
+            let refused = engine.sbx(command).run().expect_code(1);
+            assert!(refused.told().contains("sandbox dev is not there"), "{command:?}: {}", refused.stderr);
+        }
+        engine.podman(&["rm", "--force", "--time", "0", "demo_dev"]);
         engine.converge();
+        assert_eq!(told(), [r#""dev" "True""#]);
         assert_eq!(engine.inside("dev", &["echo", "mine"]), "mine");
         engine.configure("images: { evil: { ref: 'localhost/evil:1', pull: never } }\nsandboxes: { dev: { image: evil, home: { tmpfs: 8MiB }, env: { A: '1' } } }");
         engine.converge();

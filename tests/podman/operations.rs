@@ -35,6 +35,18 @@ fn starts(engine: &Engine) -> usize {
     engine.podman(&["exec", "demo_dev", "sh", "-c", "cat /tmp/starts 2>/dev/null || true"]).lines().count()
 }
 
+/// Whether the only sandbox is ready, and why, as `status` and `list` tell.
+fn readiness(engine: &Engine) -> (String, String) {
+    let [status, list] = ["status", "list"].map(|command| {
+        let told = engine.sbx(&[command, "--json"]).run().expect_code(0).json();
+        let ready = &told["sandboxes"][0]["conditions"][0];
+        assert_eq!(ready["type"], "Ready", "{told}");
+        ["status", "reason"].map(|key| ready[key].as_str().expect("a word").to_owned())
+    });
+    assert_eq!(status, list);
+    status.into()
+}
+
 fn served(engine: &Engine) {
     wait_for("the sandbox to be served", Duration::from_secs(20), || {
         daemon(engine)["sandboxes"][0]["policy"].is_string().then_some(())
@@ -131,6 +143,7 @@ on_every_engine! {
         assert_eq!(starts(engine), 0, "something of it ran");
         let refused = engine.sbx(&["exec", "dev", "--", "true"]).run().expect_code(1);
         assert!(refused.told().contains("waits at its gate"), "{}", refused.stderr);
+        assert_eq!(readiness(engine), ("False".to_owned(), "AtItsGate".to_owned()));
         wait_for("the daemon to say so", Duration::from_secs(10), || {
             daemon(engine)["sandboxes"][0]["problem"].as_str().is_some_and(|why| why.contains("nft")).then_some(())
         });
@@ -141,6 +154,7 @@ on_every_engine! {
         engine.as_root("umount").arg("/usr/sbin/nft").ok();
         engine.converge();
         assert_eq!(starts(engine), 1);
+        assert_eq!(readiness(engine), ("True".to_owned(), "Running".to_owned()));
         traffic(engine);
         assert_eq!(finding(engine, "egress policies", 0).0, "ok");
     }

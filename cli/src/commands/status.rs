@@ -11,7 +11,7 @@ use reconciler::facts::ProbeQuery;
 use super::Run;
 use super::selection::known;
 use crate::configuration::{self, Surroundings};
-use crate::engine::Engine;
+use crate::engine::{Engine, waits_at_its_gate};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
@@ -99,7 +99,8 @@ pub(super) async fn look(engine: &Engine, config: &schema::Config, only: &[Strin
     }
     let now = jiff::Timestamp::now().as_second();
     let daemon = engine.daemon().await;
-    let mut report = report(config, &prepared.snapshot, &prepared.plan, daemon.as_ref(), now);
+    let seen = engine.history().read().containers;
+    let mut report = report(config, &prepared.snapshot, &prepared.plan, daemon.as_ref(), now, waits_at_its_gate, &seen);
     if !only.is_empty() {
         report.sandboxes.retain(|sandbox| only.contains(&sandbox.name));
     }

@@ -1,0 +1,145 @@
+use reconciler::facts::{EngineFacts, ImageFacts, ObjectFacts};
+use reconciler::ownership::{STOP_MARKER, labels};
+use reconciler::resource::Labels;
+
+use super::*;
+use crate::render::sample;
+
+fn config(body: &str) -> Config {
+    let text = format!("apiVersion: sbx/v1\nproject: acme\n{body}");
+    let source = schema::Source { name: "sandboxes.yaml".into(), directory: "/project".into(), text };
+    let caller = schema::Caller {
+        env: BTreeMap::new(),
+        home: "/home/alice".into(),
+        user: "alice".into(),
+        uid: 1000,
+        gid: 1000,
+        today: jiff::civil::Date::MIN,
+        data_dir: "/data".into(),
+        engine_sockets: Vec::new(),
+    };
+    schema::load(&[source], &caller).config.expect("a configuration without errors")
+}
+
+/// Labels of the container of a sandbox.
+fn of(sandbox: &str) -> Labels {
+    labels(&Naming::new("acme"), "container", sandbox, format!("uid of {sandbox}"), "")
+}
+
+fn container(name: &str, labels: Labels, image: &str) -> ContainerFacts {
+    ContainerFacts {
+        id: format!("id of {name}"),
+        name: name.to_owned(),
+        labels,
+        state: State::Running,
+        exit_code: None,
+        image_id: image.to_owned(),
+        image: image.to_owned(),
+        networks: Vec::new(),
+        mount_targets: Vec::new(),
+        pid: 1,
+        started_at: 0,
+        limits: Observed::Absent,
+        replaced_binds: Vec::new(),
+    }
+}
+
+/// An engine with an image whose labels are those of a container of ours.
+fn snapshot(containers: Vec<ContainerFacts>) -> Snapshot {
+    let engine = EngineFacts {
+        kind: "podman".to_owned(),
+        version: "5.4.2".to_owned(),
+        rootless: true,
+        limits: std::collections::BTreeSet::new(),
+        updates_restart: true,
+        local: true,
+    };
+    let (tags, digests) = (Vec::new(), Vec::new());
+    let kept = ImageFacts { id: "kept".to_owned(), tags, digests, labels: of("api"), in_use: true };
+    Snapshot {
+        engine,
+        containers,
+        images: vec![kept],
+        volumes: Vec::new(),
+        networks: Vec::new(),
+        secrets: Vec::new(),
+        repositories: BTreeMap::new(),
+        worktrees: BTreeMap::new(),
+        checkouts: BTreeMap::new(),
+        daemon: Observed::Absent,
+    }
+}
+
+/// Name, phase, and reason of the first condition.
+fn told(config: &Config, snapshot: &Snapshot, waits: bool) -> Vec<(String, &'static str, String)> {
+    let report = report(config, snapshot, &sample::empty(), None, 0, |_| waits, &BTreeMap::new());
+    let one = |sandbox: Sandbox| (sandbox.name, sandbox.phase, sandbox.conditions[0].reason.clone());
+    report.sandboxes.into_iter().map(one).collect()
+}
+
+fn row(name: &str, phase: &'static str, reason: &str) -> (String, &'static str, String) {
+    (name.to_owned(), phase, reason.to_owned())
+}
+
+#[test]
+fn nothing_is_ready_that_waits_at_its_gate() {
+    let config = config("sandboxes: { api: { image: host } }");
+    let snapshot = snapshot(vec![container("acme_api", of("api"), "host")]);
+    assert_eq!(told(&config, &snapshot, false), [row("api", "Running", "Running")]);
+    assert_eq!(told(&config, &snapshot, true), [row("api", "Running", "AtItsGate")]);
+    let report = report(&config, &snapshot, &sample::empty(), None, 0, |_| true, &BTreeMap::new());
+    let ready = &report.sandboxes[0].conditions[0];
+    assert_eq!((ready.kind, ready.status), ("Ready", Truth::False));
+}
+
+#[test]
+fn what_an_image_brings_its_labels_to_is_no_sandbox() {
+    let config = config("sandboxes: { api: { image: host } }");
+    // Somebody's container of our image, and one that even has the name.
+    let theirs = |name: &str| container(name, of("api"), "kept");
+    for name in ["scratch", "acme_api"] {
+        let snapshot = snapshot(vec![theirs(name)]);
+        assert_eq!(told(&config, &snapshot, false), [row("api", "Pending", "NotCreated")], "{name}");
+    }
+    // So says the plan.
+    let mut plan = sample::empty();
+    let mut held = sample::change(Action::Forbidden, "container", "api");
+    held.because = vec!["the name is held".to_owned()];
+    plan.changes.push(held);
+    let report = report(&config, &snapshot(vec![theirs("acme_api")]), &plan, None, 0, |_| false, &BTreeMap::new());
+    assert_eq!(report.sandboxes[0].conditions[0].message, "it is not there, and cannot be created: the name is held");
+}
+
+#[test]
+fn what_a_replacement_left_is_part_of_its_sandbox() {
+    let next = |sandbox: &str| container(&format!("acme_{sandbox}.next"), of(sandbox), "host");
+    let all = snapshot(vec![
+        container("acme_api", of("api"), "host"),
+        next("api"),
+        container("acme_old", of("old"), "host"),
+        next("old"),
+        next("older"),
+        // A clone is somebody's experiment.
+        container("experiment", of("api"), "host"),
+    ]);
+    let expected = [
+        row("api", "Running", "Running"),
+        row("old", "Orphaned", "NotWritten"),
+        row("older", "Orphaned", "NotWritten"),
+    ];
+    assert_eq!(told(&config("sandboxes: { api: { image: host } }"), &all, false), expected);
+}
+
+#[test]
+fn a_volume_that_only_has_the_name_stops_nobody() {
+    let config = config("sandboxes: { api: { image: host } }");
+    let mut stopped = container("acme_api", of("api"), "host");
+    stopped.state = State::Exited;
+    let naming = Naming::new("acme");
+    let mut all = snapshot(vec![stopped]);
+    let marker = |labels| ObjectFacts { name: naming.stop_marker("api"), labels, internal: false };
+    all.volumes = vec![marker(Labels::new())];
+    assert_eq!(told(&config, &all, false), [row("api", "Stopped", "Exited")]);
+    all.volumes = vec![marker(labels(&naming, STOP_MARKER, "api", "uid".to_owned(), ""))];
+    assert_eq!(told(&config, &all, false), [row("api", "Stopped", "StoppedOnPurpose")]);
+}
