@@ -21,6 +21,8 @@ const TEXTS: &[(&str, ErrorKind)] = &[
     ("unexpected eof", ErrorKind::Transient),
     ("no available locks", ErrorKind::Transient),
     ("temporary failure in name resolution", ErrorKind::Transient),
+    // Another process has just removed the image.
+    ("layer not known", ErrorKind::Transient),
     // The engine has tried several times by then.
     ("tls handshake timeout", ErrorKind::TimedOut),
     ("i/o timeout", ErrorKind::TimedOut),

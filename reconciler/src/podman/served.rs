@@ -8,6 +8,7 @@ use hyper::Method;
 use serde::Deserialize;
 
 use super::client::{JSON, Pieces, QUICK, full, with_query};
+use super::snapshot::in_passing;
 use super::wire::{ListedContainer, ListedImage};
 use super::{Reader, patiently};
 use crate::backend::{BackendError, ErrorKind};
@@ -161,7 +162,7 @@ impl Reader {
 
     async fn labelled_images(&self) -> Result<Vec<ListedImage>, BackendError> {
         let filters = format!(r#"{{"label":["{}"]}}"#, label::UID);
-        self.client().get(&with_query("/images/json", &[("filters", &filters)])).await
+        self.client().get(&with_query("/images/json", &[("filters", &filters)])).await.map_err(in_passing)
     }
 }
 
@@ -238,6 +239,8 @@ fn running(row: ListedContainer, images: &[ListedImage]) -> Option<RunningSandbo
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::Observe as _;
+    use crate::facts::Query;
     use crate::podman::fake::{Fake, failed};
 
     fn labels(pairs: &[(&str, &str)]) -> Labels {
@@ -311,19 +314,25 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_removed_while_it_is_listed_fails_no_look() {
-        let mut lists = 0;
-        let fake = Fake::start(move |asked| {
-            if asked != "GET /volumes/json" {
-                return Some((200, "[]".to_owned()));
-            }
-            lists += 1;
-            match lists {
-                1 => failed(500, "no volume with name acme_api.policy.aa found in database: no such volume"),
-                2 => Some((200, "[]".to_owned())),
-                _ => None,
-            }
-        });
-        let fake = fake.await;
-        assert_eq!(fake.podman.reader().served().await.expect("looked again"), Served::default());
+        for (list, why) in [
+            ("GET /volumes/json", "no volume with name acme_api.policy.aa found in database: no such volume"),
+            ("GET /images/json", "localhost/sbx/acme/base:0123: image not known"),
+            ("GET /images/json", "retrieving size for image \"0123\": layer not known"),
+        ] {
+            // Each look meets it once.
+            let mut lists = 0;
+            let fake = Fake::start(move |asked| {
+                if asked != list {
+                    return Some((200, "[]".to_owned()));
+                }
+                lists += 1;
+                if lists % 2 == 1 { failed(500, why) } else { Some((200, "[]".to_owned())) }
+            });
+            let fake = fake.await;
+            let reader = fake.podman.reader();
+            assert_eq!(reader.served().await.expect("looked again"), Served::default(), "{why}");
+            let snapshot = reader.snapshot(&Query { project: "acme".to_owned(), ..Query::default() }).await;
+            assert!(snapshot.expect("looked again").images.is_empty(), "{why}");
+        }
     }
 }

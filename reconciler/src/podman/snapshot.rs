@@ -74,7 +74,7 @@ impl Reader {
     }
 
     async fn images(&self, wanted: &BTreeSet<String>) -> Result<Vec<ImageFacts>, BackendError> {
-        let rows: Vec<ListedImage> = self.client().get("/images/json").await?;
+        let rows: Vec<ListedImage> = self.client().get("/images/json").await.map_err(in_passing)?;
         let mut images: Vec<ImageFacts> = rows
             .into_iter()
             .map(|row| ImageFacts {
@@ -293,8 +293,9 @@ fn bind_mounts(spec: &str) -> Vec<(Cow<'_, str>, Cow<'_, str>)> {
         .collect()
 }
 
-/// A list during which one of its objects was removed fails as if that had been asked for; the next one does not.
-fn in_passing(error: BackendError) -> BackendError {
+/// A list during which one of its objects was removed fails as if that had been asked for; the next one does not. Podman
+/// before 4.6 lists images so, too.
+pub(super) fn in_passing(error: BackendError) -> BackendError {
     match error.kind {
         ErrorKind::NotFound => BackendError { kind: ErrorKind::Transient, ..error },
         _ => error,

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::upload;
 use crate::backend::{BackendError, ErrorKind};
 use crate::podman::client::{LONG_SILENCE, TAR};
+use crate::podman::snapshot::in_passing;
 use crate::podman::wire::ListedImage;
 use crate::podman::{Podman, Progress, error};
 use crate::spec::NewObject;
@@ -63,7 +64,7 @@ impl Podman {
     }
 
     async fn tags(&self) -> Result<BTreeMap<String, String>, BackendError> {
-        let rows: Vec<ListedImage> = self.client().get("/images/json").await?;
+        let rows: Vec<ListedImage> = self.client().get("/images/json").await.map_err(in_passing)?;
         Ok(rows
             .into_iter()
             .flat_map(|row| {
