@@ -27,9 +27,9 @@ pub struct ExecuteOptions {
     pub backoff: Duration,
     /// Deadline of a step that makes a sandbox ready.
     pub ready_timeout: Duration,
-    /// Deadline of any other step that does not move images or repositories.
+    /// Deadline of any other step that does not move images and is not git's.
     pub step_timeout: Duration,
-    /// Deadline of a step that moves images or repositories; backends also watch for silence.
+    /// Deadline of a step that moves images, or that is git's; backends also watch for silence.
     pub transfer_timeout: Duration,
 }
 
@@ -102,7 +102,10 @@ pub async fn execute(
     }
     let results =
         plan.effective().filter_map(|change| endings.remove(&change.resource).map(|ending| result(change, ending)));
-    Outcome { results: results.collect(), interrupted: run.stopped() }
+    let results: Vec<_> = results.collect();
+    // One that came too late to keep anything from being done has interrupted nothing.
+    let interrupted = run.stopped() && results.iter().any(|result| result.ending != Ending::Done);
+    Outcome { results, interrupted }
 }
 
 fn result(change: &Change, ending: Ending) -> ChangeResult {
@@ -195,9 +198,12 @@ impl Run<'_> {
 
     fn deadline(&self, op: &Op) -> Duration {
         match op {
-            Op::CreateImage { .. } | Op::CloneRepository { .. } | Op::AddWorktree { .. } => {
-                self.options.transfer_timeout
-            }
+            // Whoever works in a clone may have to wait for another that makes it.
+            Op::CreateImage { .. }
+            | Op::CloneRepository { .. }
+            | Op::AddWorktree { .. }
+            | Op::LockWorktree { .. }
+            | Op::RemoveWorktree { .. } => self.options.transfer_timeout,
             Op::AwaitReady { .. } => self.options.ready_timeout,
             _ => self.options.step_timeout,
         }

@@ -44,6 +44,11 @@ impl Observe for Flaky {
 #[async_trait]
 impl Perform for Flaky {
     async fn perform(&self, op: &Op, _progress: Progress<'_>) -> Result<(), BackendError> {
+        if let Op::LockWorktree { .. } | Op::RemoveWorktree { .. } = op {
+            // A clone that another process makes.
+            tokio::time::sleep(std::time::Duration::from_mins(10)).await;
+            return Ok(());
+        }
         let Op::StopContainer { container } = op else {
             return Err(BackendError::new(ErrorKind::Failed, format!("not planned: {op:?}")));
         };
@@ -148,4 +153,38 @@ async fn what_is_taken_back_is_tried_again_too() {
     assert!(matches!(ending, Ending::Failed { rolled_back: true, .. }), "{ending:?}");
     assert_eq!(retries, [2, 3, 2, 3]);
     assert_eq!(backend.times("undone"), [300, 400, 600]);
+}
+
+/// What comes of `plan` when a stop is asked for as soon as its first step begins.
+async fn stopped_at_once(plan: &Plan) -> Outcome {
+    let (asking, stop) = watch::channel(false);
+    let on_event = |event: Event| {
+        if let Event::Step { .. } = event {
+            asking.send_replace(true);
+        }
+    };
+    execute(plan, &Flaky::new(0, ErrorKind::Failed), &ExecuteOptions::default(), stop, &on_event).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_that_comes_too_late_interrupts_nothing() {
+    let outcome = stopped_at_once(&plan(Action::Update, vec![step("one", Vec::new())])).await;
+    assert!(outcome.is_done(), "{outcome:?}");
+    let outcome = stopped_at_once(&plan(Action::Update, vec![step("one", Vec::new()), step("two", Vec::new())])).await;
+    assert!(outcome.interrupted && !outcome.is_done(), "{outcome:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn git_may_wait_for_another_process() {
+    let spec = crate::spec::WorktreeSpec {
+        repo: String::new(),
+        clone: "/clone".into(),
+        path: "/tree".into(),
+        branch: "main".into(),
+        base: None,
+    };
+    let lock = Op::LockWorktree { spec, holder: "acme/api".to_owned(), from: None };
+    let step = Step { title: "lock it".to_owned(), op: lock, undo: Vec::new(), commits: false };
+    let (ending, _) = run(&Flaky::new(0, ErrorKind::Failed), &plan(Action::Update, vec![step])).await;
+    assert_eq!(ending, Ending::Done);
 }
