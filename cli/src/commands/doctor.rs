@@ -80,7 +80,7 @@ pub fn run(_: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
         findings.extend(rootless::check(&person, &directories));
     }
     findings.extend(engine::check(run.global.engine_url.as_deref(), &person, &directories));
-    findings.extend(daemon::check(&run.global, &person, &directories));
+    findings.extend(daemon::check(&run.global, &person, &directories)?);
     findings.push(writable("data directory", &directories.data));
     findings.push(writable("state directory", &directories.state));
 

@@ -11,6 +11,8 @@ use crate::args::Global;
 use crate::caller::{Directories, Person};
 use crate::daemon::engine::Engine;
 use crate::daemon::{Place, facts, start, version};
+use crate::exit::Exit;
+use crate::failure::Failure;
 use crate::render::text::{count, safe};
 
 const CHECK: &str = "daemon";
@@ -19,7 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Sandboxes that are named one by one.
 const NAMED: usize = 3;
 
-pub(super) fn check(global: &Global, person: &Person, directories: &Directories) -> Vec<Finding> {
+/// What is to be said of it; fails when interrupted.
+pub(super) fn check(global: &Global, person: &Person, directories: &Directories) -> Result<Vec<Finding>, Failure> {
     let place = Place::find(global, person, directories);
     let connect = crate::engine::connect_options(global, person, directories);
     let asked = crate::runtime::block_on(async {
@@ -28,8 +31,9 @@ pub(super) fn check(global: &Global, person: &Person, directories: &Directories)
         Ok((status, waiting))
     });
     match asked {
-        Ok((status, waiting)) => findings(status, waiting.as_deref()),
-        Err(failure) => vec![Finding::error(CHECK, failure.message.clone(), "free some memory or processes")],
+        Ok((status, waiting)) => Ok(findings(status, waiting.as_deref())),
+        Err(failure) if failure.exit == Exit::Interrupted => Err(failure),
+        Err(failure) => Ok(vec![Finding::error(CHECK, failure.message.clone(), "free some memory or processes")]),
     }
 }
 
