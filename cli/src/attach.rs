@@ -8,7 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::interrupt::Interrupt;
+use crate::interrupt::{Asked, Interrupt};
 use crate::terminal::{self, Raw};
 
 /// How a shell's command ends that writes to a pipe nobody reads: SIGPIPE.
@@ -47,14 +47,10 @@ pub async fn attach(podman: &Podman, container: &str, mut spec: ExecSpec) -> Res
     }
     // With a terminal, Ctrl-C is a byte for the command. Without one, or from elsewhere, a signal ends this end.
     let interrupt = Interrupt::listen(|_| {}).map_err(|error| Failure::io("cannot listen for signals", &error))?;
-    let mut hangup = signal(SignalKind::hangup()).map_err(|error| Failure::io("cannot listen for signals", &error))?;
     loop {
         let piece = tokio::select! {
             piece = session.next() => piece.map_err(|error| Failure::backend("", error))?,
-            () = interrupt.stopped() => {
-                return Ok(if interrupt.terminated() { Exit::Of(143) } else { Exit::Interrupted });
-            }
-            _ = hangup.recv() => return Ok(Exit::Of(129)),
+            () = interrupt.stopped() => return Ok(cut_short(&interrupt)),
         };
         match piece {
             Some(output) => {
@@ -67,8 +63,20 @@ pub async fn attach(podman: &Podman, container: &str, mut spec: ExecSpec) -> Res
         }
     }
     drop(raw);
-    let code = session.exit_code().await.map_err(|error| Failure::backend("", error))?;
+    let code = tokio::select! {
+        code = session.exit_code() => code.map_err(|error| Failure::backend("", error))?,
+        () = interrupt.stopped() => return Ok(cut_short(&interrupt)),
+    };
     Ok(Exit::Of(u8::try_from(code).unwrap_or(255)))
+}
+
+/// How a shell tells by which signal a command was ended.
+fn cut_short(interrupt: &Interrupt) -> Exit {
+    match interrupt.asked() {
+        Some(Asked::Terminate) => Exit::Of(143),
+        Some(Asked::HangUp) => Exit::Of(129),
+        Some(Asked::Interrupt) | None => Exit::Interrupted,
+    }
 }
 
 /// Writes to the stream it came from.

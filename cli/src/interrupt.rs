@@ -1,5 +1,5 @@
-//! Signals: SIGINT and SIGTERM end a run at once, or first let it finish the step in hand when it has asked for that; the
-//! next one ends it at once in any case.
+//! Signals: SIGINT, SIGTERM and SIGHUP end a run at once, or first let it finish the step in hand when it has asked for
+//! that; the next one ends it at once in any case. Whoever was started to ignore SIGHUP (`nohup`) goes on ignoring it.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,12 +15,24 @@ use crate::exit::Exit;
 /// read, or a dead mount, would take for ever.
 const GRACE: Duration = Duration::from_secs(2);
 
+/// A signal that asks for an end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Asked {
+    /// SIGINT.
+    #[default]
+    Interrupt,
+    /// SIGTERM.
+    Terminate,
+    /// SIGHUP: the terminal has gone.
+    HangUp,
+}
+
 /// The signals of this run.
 #[derive(Debug, Clone, Copy, Default)]
 struct Arrived {
     number: u32,
-    /// Whether the last one was SIGTERM.
-    terminate: bool,
+    /// The last one.
+    asked: Asked,
     /// Whether the first one is for an [`Interrupt`].
     heeded: bool,
 }
@@ -46,23 +58,58 @@ fn arrived() -> io::Result<&'static watch::Sender<Arrived>> {
         return Ok(arrived);
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (int, term) = {
+    let signals = {
         let _inside = runtime.enter();
-        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
+        Signals {
+            int: signal(SignalKind::interrupt())?,
+            term: signal(SignalKind::terminate())?,
+            hup: if ignores_hang_up() { None } else { Some(signal(SignalKind::hangup())?) },
+        }
     };
     let arrived = ARRIVED.get_or_init(watch::Sender::default);
     std::thread::Builder::new()
         .name(String::from("signals"))
-        .spawn(move || runtime.block_on(count(int, term, arrived)))?;
+        .spawn(move || runtime.block_on(count(signals, arrived)))?;
     Ok(arrived)
 }
 
-async fn count(mut int: Signal, mut term: Signal, arrived: &watch::Sender<Arrived>) {
+/// What is listened to.
+struct Signals {
+    int: Signal,
+    term: Signal,
+    hup: Option<Signal>,
+}
+
+impl Signals {
+    async fn next(&mut self) -> Asked {
+        let hang_up = async {
+            match &mut self.hup {
+                Some(signal) => signal.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = self.int.recv() => Asked::Interrupt,
+            _ = self.term.recv() => Asked::Terminate,
+            _ = hang_up => Asked::HangUp,
+        }
+    }
+}
+
+/// Whether this process was started to ignore SIGHUP; a handler of ours would undo that.
+fn ignores_hang_up() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    // The signal of number 1 has the lowest bit.
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
+}
+
+async fn count(mut signals: Signals, arrived: &watch::Sender<Arrived>) {
     loop {
-        let terminate = tokio::select! { _ = int.recv() => false, _ = term.recv() => true };
+        let asked = signals.next().await;
         arrived.send_modify(|arrived| {
             arrived.number += 1;
-            arrived.terminate = terminate;
+            arrived.asked = asked;
         });
         if arrived.borrow().ends_at_once() {
             tokio::time::sleep(GRACE).await;
@@ -88,14 +135,14 @@ pub fn begin() -> io::Result<impl Future<Output = ()>> {
 pub struct Interrupt {
     stop: watch::Sender<bool>,
     timed_out: Arc<AtomicBool>,
-    terminated: Arc<AtomicBool>,
+    asked: Arc<OnceLock<Asked>>,
 }
 
 impl Interrupt {
     /// Takes the first signal of this run, which ends nothing by itself from now on; `say` tells the user what it does.
     pub fn listen(say: impl Fn(&str) + Send + 'static) -> io::Result<Self> {
         let (stop, _) = watch::channel(false);
-        let interrupt = Self { stop, timed_out: Arc::default(), terminated: Arc::default() };
+        let interrupt = Self { stop, timed_out: Arc::default(), asked: Arc::default() };
         let arrived = arrived()?;
         // One that has come just before is not lost: whoever is told to end at once looks at both numbers.
         arrived.send_modify(|arrived| arrived.heeded = true);
@@ -103,7 +150,7 @@ impl Interrupt {
         tokio::spawn(async move {
             // Not kept: it would hold up the next signal.
             let first = receiver.wait_for(|arrived| arrived.number > 0).await.map(|arrived| *arrived);
-            own.terminated.store(first.is_ok_and(|arrived| arrived.terminate), Ordering::Relaxed);
+            let _ = own.asked.set(first.map_or_else(|_| Asked::default(), |arrived| arrived.asked));
             own.stop.send_replace(true);
             say("Interrupted: finishing the step in hand. Once more stops at once.");
         });
@@ -130,9 +177,9 @@ impl Interrupt {
         self.timed_out.load(Ordering::Relaxed)
     }
 
-    /// Whether it was SIGTERM that asked for the stop.
-    pub fn terminated(&self) -> bool {
-        self.terminated.load(Ordering::Relaxed)
+    /// Which signal asked for the stop; `None` when none did.
+    pub fn asked(&self) -> Option<Asked> {
+        self.asked.get().copied()
     }
 
     /// Returns when the run is to stop.

@@ -79,9 +79,9 @@ fn exits(text: &mut String) {
          | 65 | invalid configuration |\n| 69 | engine unreachable |\n\
          | 73 | refused: needs a flag or a consent that was not given |\n\
          | 75 | try again: the lock is held, the plan is stale |\n| 124 | timed out |\n| 130 | interrupted |\n\n\
-         SIGINT and SIGTERM (Ctrl-C) interrupt: commands that only look end at once; one that is changing something finishes\n\
-         the step in hand, takes back or completes the change, and reports. The second signal ends it at once; the next run\n\
-         goes on from there.\n\n\
+         SIGINT (Ctrl-C), SIGTERM and SIGHUP interrupt: commands that only look end at once; one that is changing something\n\
+         finishes the step in hand, takes back or completes the change, and reports. The second signal ends it at once; the\n\
+         next run goes on from there. Under `nohup` SIGHUP is ignored.\n\n\
          `plan --detailed-exitcode` ends with 2 when there is something to do, or not to be touched. `diff` ends with 1 when something differs\n\
          and with more than 1 on an error. `exec` and `shell` end with the code of the command.\n\n\
          With `--json` a failure is a document in the place of the result: `{\"format_version\":\"1.0\",\"error\":{\"code\":…,\n\

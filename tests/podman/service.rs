@@ -68,6 +68,16 @@ on_every_engine! {
         plan.finish().expect_code(130);
         nothing_is_left(engine);
 
+        // A killed run cannot end its service, which ends by itself; its directory goes all the same.
+        let follow = sbx(engine, &["logs", "--follow", "dev"]).start();
+        wait_for("the log to be followed", Duration::from_secs(20), || {
+            let there = beside(engine);
+            (there.contains("/cmdline") && there.contains("/sbx-")).then_some(())
+        });
+        follow.signal(Signal::KILL);
+        follow.finish().expect_code(137);
+        wait_for("the service's own end", Duration::from_secs(30), || beside(engine).is_empty().then_some(()));
+
         // Nor of one that waits for a service that never answers.
         let mute = engine.write("bin/podman", "#!/bin/sh\nwhile :; do sleep 1; done\n");
         engine.as_root("chmod").arg("755").arg(&mute).ok();

@@ -23,6 +23,23 @@ const START: Duration = Duration::from_secs(20);
 /// How long a started service outlives us when we could not stop it. It counts connections, and we hold one.
 const IDLE_SECONDS: &str = "--time=10";
 
+/// Runs a program, given from `$2` on. However we end, our end of its standard input is closed then, and whoever reads there
+/// removes the socket and its directory `$0`, and does `$1`. Without it only a death that we live to see would end the
+/// program.
+const LEASH: &str = r#"
+then=$1
+shift
+exec 3<&0 </dev/null
+(read -r _ <&3; rm -f "$0/podman.sock"; rmdir "$0"; $then) >/dev/null 2>&1 &
+exec 3<&-
+exec "$@"
+"#;
+
+/// What is left to do for a program that ends by itself.
+const NOTHING: &str = ":";
+/// Ends the program, which has a process group of its own.
+const END: &str = "kill -TERM 0";
+
 /// Where to look for an engine, in order. Everything is given: this crate does not read the environment.
 #[derive(Debug, Clone, Default)]
 pub struct Connect {
@@ -80,6 +97,15 @@ impl Drop for Helper {
             let _ = rustix::process::kill_process(pid, Signal::TERM);
         }
     }
+}
+
+/// A command that runs `program` with a socket in `dir`, and does `then` when we are gone.
+fn leashed(dir: &TempDir, then: &str, program: &Path) -> Command {
+    let mut command = Command::new("/bin/sh");
+    command.arg("-c").arg(LEASH).arg(dir.path()).arg(then).arg(program);
+    // A group of its own: an interrupt of ours lets the step in hand finish, and the program has to live that long.
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0);
+    command
 }
 
 impl Connection {
@@ -182,19 +208,13 @@ async fn start_service(program: &Path, runtime_dir: &Path) -> Result<Connection,
     let socket = dir.path().join("podman.sock");
     let mut address = std::ffi::OsString::from("unix://");
     address.push(&socket);
-    let child = Command::new(program)
-        .args(["system", "service", IDLE_SECONDS])
-        .arg(address)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        // An interrupt of ours lets the step in hand finish; the service must live that long.
-        .process_group(0)
-        .spawn()
-        .map_err(|error| {
-            BackendError::new(ErrorKind::Unreachable, format!("cannot start {}: {error}", program.display()))
-                .with_help("install podman, or name an engine with --engine-url")
-        })?;
+    let child =
+        leashed(&dir, NOTHING, program).args(["system", "service", IDLE_SECONDS]).arg(address).spawn().map_err(
+            |error| {
+                BackendError::new(ErrorKind::Unreachable, format!("cannot start {}: {error}", program.display()))
+                    .with_help("install podman, or name an engine with --engine-url")
+            },
+        )?;
     // Whoever gives up while it starts stops it as well.
     let mut helper = Helper { child, hold: None, _dir: dir };
     let version = answering(&mut helper.child, &socket, "podman system service").await?;
@@ -281,7 +301,7 @@ async fn tunnel(target: &SshTarget, runtime_dir: &Path, origin: Origin) -> Resul
     let mut forward = socket.clone().into_os_string();
     forward.push(":");
     forward.push(&target.socket);
-    let mut command = Command::new("ssh");
+    let mut command = leashed(&dir, END, Path::new("ssh"));
     command
         .args(["-N", "-T", "-o", "ExitOnForwardFailure=yes", "-o", "BatchMode=yes", "-o", "ServerAliveInterval=15"])
         .args(["-o", "StreamLocalBindMask=0177", "-o", "ControlMaster=no", "-o", "ControlPath=none"]);
@@ -290,11 +310,6 @@ async fn tunnel(target: &SshTarget, runtime_dir: &Path, origin: Origin) -> Resul
     }
     command.arg("-L").arg(forward).arg("--").arg(&target.destination);
     let child = command
-        // ssh ends with its standard input's writer only in other modes; here it is ended by us.
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .process_group(0)
         .kill_on_drop(true)
         .spawn()
         .map_err(|error| BackendError::new(ErrorKind::Unreachable, format!("cannot start ssh: {error}")))?;

@@ -129,7 +129,12 @@ async fn let_out(args: &Args, run: &Run<'_>, config: &Config, place: &Place) -> 
         seconds: args.duration.as_secs().max(1),
     };
     let interrupt = Interrupt::listen(|_| {}).map_err(|error| Failure::io("cannot listen for signals", &error))?;
-    let until = match client.ask(&request).await {
+    let asked = tokio::select! {
+        asked = client.ask(&request) => asked,
+        // It ends with this connection, should it have begun.
+        () = interrupt.stopped() => return Err(Failure::new(Exit::Interrupted, "sbx::interrupted", "interrupted")),
+    };
+    let until = match asked {
         Ok(Response::Learning { until }) => until,
         Ok(_) => return Err(Failure::failed("sbx::daemon", "the daemon said something unexpected")),
         Err(error) => {
