@@ -106,8 +106,7 @@ pub async fn converge(
     reached.look_ahead();
     let engine = &limit.within(reached.gather(run, surroundings, config)).await?;
     if approach.saved.is_none() {
-        // Bounded as well, and says itself which image the time was up for.
-        pull(run, config, engine, &approach.options, limit.left()).await?;
+        pull(run, config, engine, &approach.options, &mut limit).await?;
     }
     let mut prepared = limit.within(engine.prepare(config, &approach.options)).await?;
     if let Some(saved) = &approach.saved {
@@ -174,18 +173,24 @@ async fn pull(
     config: &Config,
     engine: &Engine,
     options: &PlanOptions,
-    left: Option<Duration>,
+    limit: &mut TimeLimit,
 ) -> Result<(), Failure> {
     if options.destroy.is_some() || options.state_only || options.refresh_only {
         return Ok(());
     }
-    let acting = engine.acting(config).patient_for(left);
     for (name, op) in planner::pulls(config, engine.host()) {
         run.screen.say(&format!("Pulling image {name}"));
-        acting.perform(&op, &|text| tracing::debug!(text, "pull")).await.map_err(|error| {
+        let image = format!("image/{name}");
+        let pull = async |left| {
+            let acting = engine.acting(config).patient_for(left);
+            let pulled = acting.perform(&op, &|text| tracing::debug!(text, "pull")).await;
+            pulled.map_err(|error| Failure::backend(&image, error))
+        };
+        limit.pulling(&image, pull).await.map_err(|failure| {
             let origin = config.origins.find(&format!("images.{name}")).map(|place| place.to_string());
-            Failure::backend(&format!("image/{name}"), error).with_origin(origin)
+            failure.with_origin(origin)
         })?;
+        limit.pulled();
     }
     Ok(())
 }

@@ -12,12 +12,17 @@ pub struct TimeLimit {
     limit: Option<Duration>,
     begun: Instant,
     thought: Duration,
+    /// Whether images were pulled.
+    pulled: bool,
 }
+
+/// What a pull gets beyond the bound, so that a silent registry is named.
+const GRACE: Duration = Duration::from_millis(500);
 
 impl TimeLimit {
     /// Begins now.
     pub fn begin(limit: Option<Duration>) -> Self {
-        Self { limit, begun: Instant::now(), thought: Duration::ZERO }
+        Self { limit, begun: Instant::now(), thought: Duration::ZERO, pulled: false }
     }
 
     /// What is left; `None` without a bound.
@@ -35,10 +40,31 @@ impl TimeLimit {
 
     /// Does what changes nothing of the project and may hence be left where it is when the time is up.
     pub async fn within<T>(&self, looking: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-        match self.left() {
-            None => looking.await,
-            Some(left) => tokio::time::timeout(left, looking).await.unwrap_or_else(|_| Err(up("the time was up"))),
-        }
+        self.bounded(Duration::ZERO, "the time was up", looking).await
+    }
+
+    /// The same for a pull of what is called `image`, which is told how long it may be silent and says then itself which
+    /// registry is.
+    pub async fn pulling<T, P>(&self, image: &str, pull: impl FnOnce(Option<Duration>) -> P) -> Result<T, Failure>
+    where
+        P: Future<Output = Result<T, Failure>>,
+    {
+        self.bounded(GRACE, &format!("the time was up while {image} was pulled"), pull(self.left())).await
+    }
+
+    async fn bounded<T>(
+        &self,
+        grace: Duration,
+        why: &str,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let Some(left) = self.left() else { return work.await };
+        tokio::time::timeout(left + grace, work).await.unwrap_or_else(|_| Err(self.up(why)))
+    }
+
+    /// Tells that images were pulled, which stay.
+    pub fn pulled(&mut self) {
+        self.pulled = true;
     }
 
     /// Waits for another `sbx`, at most `patience`, with `wait`, which is told how long and fails by itself.
@@ -49,15 +75,17 @@ impl TimeLimit {
         let left = self.left().unwrap_or(Duration::MAX);
         let waited = wait(patience.min(left)).await;
         waited.map_err(|failure| match failure.exit {
-            Exit::TryAgain if left < patience => up(&format!("the time was up while {}", failure.message)),
+            Exit::TryAgain if left < patience => self.up(&format!("the time was up while {}", failure.message)),
             _ => failure,
         })
     }
-}
 
-fn up(why: &str) -> Failure {
-    Failure::new(Exit::TimedOut, "sbx::timed-out", format!("{why}; nothing was changed"))
-        .with_help("give it longer with --timeout")
+    fn up(&self, why: &str) -> Failure {
+        let changed =
+            if self.pulled { "images were pulled, and nothing else was changed" } else { "nothing was changed" };
+        Failure::new(Exit::TimedOut, "sbx::timed-out", format!("{why}; {changed}"))
+            .with_help("give it longer with --timeout")
+    }
 }
 
 #[cfg(test)]
@@ -79,6 +107,32 @@ mod tests {
         for limit in [None, Some(LONG)] {
             TimeLimit::begin(limit).within(async { Ok(()) }).await.expect("there is time");
         }
+    }
+
+    #[tokio::test]
+    async fn a_pull_ends_with_the_time_however_much_it_says() {
+        let mut limit = TimeLimit::begin(Some(SHORT));
+        let begun = Instant::now();
+        let talks = |_| async {
+            loop {
+                tokio::time::sleep(SHORT / 4).await;
+            }
+        };
+        let failure = limit.pulling::<(), _>("image/far", talks).await.expect_err("the time is up");
+        assert_eq!(failure.exit, Exit::TimedOut);
+        assert_eq!(failure.message, "the time was up while image/far was pulled; nothing was changed");
+        assert!(begun.elapsed() < LONG, "{:?}", begun.elapsed());
+        // One that is silent says so itself.
+        let silent = |patience: Option<Duration>| async move {
+            tokio::time::sleep(patience.expect("there is a bound")).await;
+            Err::<(), _>(Failure::new(Exit::TimedOut, "sbx::timed-out", "the registry has been silent"))
+        };
+        let failure = limit.pulling("image/far", silent).await.expect_err("the time is up");
+        assert_eq!(failure.message, "the registry has been silent");
+        limit.pulled();
+        let never = std::future::pending::<Result<(), Failure>>();
+        let failure = limit.within(never).await.expect_err("the time is up");
+        assert_eq!(failure.message, "the time was up; images were pulled, and nothing else was changed");
     }
 
     #[tokio::test]

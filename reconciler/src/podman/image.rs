@@ -119,7 +119,7 @@ impl Podman {
             if let Some(text) = report.stream {
                 // The engine tells when a layer begins and ends, and nothing between.
                 if text.starts_with("Copying") {
-                    silence = LONG_SILENCE;
+                    silence = LONG_SILENCE.min(self.patience);
                 }
                 progress(text.trim());
             }
