@@ -108,8 +108,8 @@ pub struct Global {
     /// Configuration file, - for standard input; later files merge over earlier ones [default: sandboxes.yaml]
     #[arg(short, long = "file", value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     pub file: Vec<PathBuf>,
-    /// Engine to talk to: unix:///path or ssh://user@host/path [default: $CONTAINER_HOST, else Podman's socket, else
-    /// an API service started for the run]
+    /// Engine to talk to: unix:///path, or, to look at one elsewhere, ssh://user@host/path [default: $CONTAINER_HOST, else
+    /// Podman's socket, else an API service started for the run]
     #[arg(long, value_name = "URL")]
     pub engine_url: Option<String>,
     /// Print JSON: one document, or one event per line

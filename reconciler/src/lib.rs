@@ -12,6 +12,7 @@
 pub mod backend;
 pub mod desired;
 pub mod diff;
+mod elsewhere;
 pub mod executor;
 pub mod facts;
 #[cfg(feature = "failpoints")]

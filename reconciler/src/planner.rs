@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::desired::{DesireContext, DesiredState};
+use crate::elsewhere;
 use crate::facts::{ProbeQuery, Probes, Query, Snapshot};
 use crate::host_facts::HostFacts;
 use crate::kinds::{AFTER_CONTAINERS, PlanContext, REGISTRY, container, image};
@@ -138,6 +139,7 @@ pub fn plan(
         changes.retain(|change| change.drift || matches!(change.action, Action::Noop));
     }
     resolve_order(&mut changes);
+    warnings.extend(elsewhere::notices(&changes, snapshot));
     if options.destroy.is_none() {
         let wish = Wish { project, quotas: desired.quotas, owners: &desired.owners };
         warnings.extend(quotas::exceeded(&wish, &changes, snapshot, &Held::new()));

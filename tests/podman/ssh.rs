@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::engine::{Engine, Kind};
-use crate::invocation::Running;
+use crate::invocation::{Finished, Running};
 use crate::wait::wait_for;
 
 const PORT: u16 = 2222;
@@ -57,6 +57,17 @@ fn sshd(engine: &Engine) -> Running<'_> {
     server
 }
 
+/// An apply whose data are in a file system that the engine does not see, as those of another machine are.
+fn elsewhere(engine: &Engine, path: &str) -> Finished {
+    let (url, data) =
+        (format!("ssh://root@127.0.0.1:{PORT}{}", engine.socket().display()), engine.dir().join("unseen"));
+    fs::create_dir(&data).unwrap();
+    let script = "mount -t tmpfs none \"$0\" && XDG_DATA_HOME=$0 exec \"$@\"";
+    let command = engine.as_root("unshare").args(["--mount", "sh", "-c", script]).arg(&data).arg(engine.sbx_path());
+    let command = command.args(["--engine-url", &url, "apply", "--auto-approve"]);
+    command.env("PATH", path).env("NO_COLOR", "1").run()
+}
+
 fn over_ssh(kind: Kind) {
     let engine = Engine::start(kind);
     let path = client(&engine);
@@ -72,8 +83,16 @@ fn over_ssh(kind: Kind) {
         command.input("typed\n").run()
     };
     sbx(PORT, &["plan", "--detailed-exitcode"]).expect_code(2);
+    // It is told that sandboxes are made where nothing of this machine is, unless both see the same files, as they do here.
+    let planned = sbx(PORT, &["plan", "--json"]).expect_code(0).json();
+    assert_eq!(planned["warnings"][0]["code"], "sbx::remote-engine", "{planned:#}");
+    let blind = elsewhere(&engine, &path).expect_code(1);
+    for part in ["the engine runs on another machine", "sbx-init", "run sbx on that machine"] {
+        assert!(blind.told().contains(part), "{part}: {}", blind.stderr);
+    }
     sbx(PORT, &["apply", "--auto-approve"]).expect_code(0);
-    sbx(PORT, &["plan", "--detailed-exitcode"]).expect_code(0);
+    let planned = sbx(PORT, &["plan", "--json", "--detailed-exitcode"]).expect_code(0).json();
+    assert_eq!(planned["warnings"].as_array().map(Vec::len), Some(0), "{planned:#}");
     assert_eq!(engine.containers(), [("demo_dev".into(), "running".into())].into());
     let told = sbx(PORT, &["exec", "dev", "--", "sh", "-c", "cat; echo out; echo err >&2; exit 7"]).expect_code(7);
     assert_eq!((told.stdout.as_str(), told.stderr.as_str()), ("typed\nout\n", "err\n"));
@@ -89,6 +108,8 @@ fn over_ssh(kind: Kind) {
     assert!(engine.containers().is_empty());
     // No tunnel outlives its run.
     let tunnels = || engine.command("sh").args(["-c", "grep -lazx -e -N /proc/[0-9]*/cmdline"]).run().stdout;
+    let scratch =
+        || engine.command("sh").args(["-c", "find \"$TMPDIR\" -name 'sbx-*' ! -name '*.turn'; true"]).run().stdout;
     let gone = || {
         wait_for("the end of every tunnel", Duration::from_secs(10), || tunnels().is_empty().then_some(()));
     };
@@ -102,6 +123,8 @@ fn over_ssh(kind: Kind) {
     );
     for (port, signal, begun) in [
         (PORT + 2, Signal::INT, &tunnels as &dyn Fn() -> String),
+        (PORT + 2, Signal::HUP, &tunnels),
+        (PORT + 2, Signal::KILL, &tunnels),
         (PORT, Signal::TERM, &|| engine.command("sh").args(["-c", "cat begun && echo begun"]).run().stdout),
     ] {
         let url = format!("ssh://root@127.0.0.1:{port}{}", engine.socket().display());
@@ -110,9 +133,12 @@ fn over_ssh(kind: Kind) {
         wait_for("the plan to be under way", Duration::from_secs(20), || (!begun().is_empty()).then_some(()));
         assert!(!tunnels().is_empty());
         plan.signal(signal);
-        let plan = plan.finish().expect_code(130);
-        assert_eq!((plan.stdout.as_str(), plan.stderr.as_str()), ("", "error: interrupted\n"));
+        // A kill leaves nobody who could say anything.
+        let (code, said) = if signal == Signal::KILL { (137, "") } else { (130, "error: interrupted\n") };
+        let plan = plan.finish().expect_code(code);
+        assert_eq!((plan.stdout.as_str(), plan.stderr.as_str()), ("", said));
         gone();
+        wait_for("the end of its directory", Duration::from_secs(10), || scratch().is_empty().then_some(()));
     }
     let sleeps = || engine.command("sh").args(["-c", "grep -lazx 54321 /proc/[0-9]*/cmdline"]).run().stdout;
     wait_for("the end of what the command started", Duration::from_secs(10), || sleeps().is_empty().then_some(()));

@@ -106,6 +106,18 @@ pub(super) const ENTRIES: &[Code] = &[
         example: "apiVersion: sbx/v1\nproject: acme\nsandboxes:\n  api: { image: host, limits: { memory: 1GiB } }",
     },
     Code {
+        code: "sbx::remote-engine",
+        severity: Warning,
+        summary: "sandboxes of an engine elsewhere are not shown what is here",
+        cause: "The engine is reached over ssh, or runs in a process namespace of its own, and the plan makes sandboxes. An \
+                engine mounts what it finds at a path where it runs; `sbx-init`, the directories of `image: host`, sources of \
+                mounts and devices were placed and looked at on this machine. Unless both see the same files at the same \
+                paths, no such sandbox starts.",
+        cure: "Run `sbx` on that machine. From here such an engine is for looking and for what runs already: `plan`, `status`, \
+               `list`, `logs`, `exec`, `shell`, `stop`.",
+        example: "$ sbx --engine-url ssh://me@build.example/run/user/1000/podman/podman.sock plan",
+    },
+    Code {
         code: "sbx::worktree-branch",
         severity: Warning,
         summary: "another branch is checked out than the file says",
