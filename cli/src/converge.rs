@@ -18,7 +18,7 @@ use crate::commands::{Run, selection};
 use crate::configuration::Surroundings;
 use crate::consent;
 use crate::counting::{Announced, Counting};
-use crate::engine::{Engine, Reached, refuse_unlocked};
+use crate::engine::{Engine, Purpose, Reached, refuse_unlocked};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
@@ -104,7 +104,8 @@ pub async fn converge(
     let mut lock =
         if approach.approved { Some(take(surroundings, config, &address, approach, &limit).await?) } else { None };
     reached.look_ahead();
-    let engine = &limit.within(reached.gather(run, surroundings, config)).await?;
+    let purpose = Purpose::of(&approach.options, false);
+    let engine = &limit.within(reached.gather(run, surroundings, config, purpose)).await?;
     if approach.saved.is_none() {
         pull(run, config, engine, &approach.options, &mut limit).await?;
     }
@@ -123,6 +124,9 @@ pub async fn converge(
     refuse(approach, &prepared.plan)?;
     if prepared.plan.is_empty() {
         remember(engine, approach, &prepared, &reconciler::outcome::Outcome::default());
+        if lock.is_some() && is_destroyed(approach, &prepared.plan) {
+            forget(run, engine, surroundings).await;
+        }
         return finish(run, approach, &prepared.plan, &reconciler::outcome::Outcome::default(), None);
     }
     if lock.is_none() {
@@ -150,6 +154,9 @@ pub async fn converge(
     let outcome = execute(&prepared.plan, &acting, &options, interrupt.stop(), &|event| progress.show(&event)).await;
     remember(engine, approach, &prepared, &outcome);
     drop(announced);
+    if outcome.is_done() && is_destroyed(approach, &prepared.plan) {
+        forget(run, engine, surroundings).await;
+    }
     drop(lock);
     let exit = if outcome.interrupted && interrupt.timed_out() { Some(Exit::TimedOut) } else { None };
     if !run.screen.json && !run.screen.quiet {
@@ -163,6 +170,19 @@ pub async fn converge(
 fn remember(engine: &Engine, approach: &Approach, prepared: &Prepared, outcome: &reconciler::outcome::Outcome) {
     if !approach.options.state_only {
         engine.history().record(&prepared.plan, outcome, &engine.ids(&prepared.snapshot));
+    }
+}
+
+/// Whether `plan`, once done, leaves no sandbox of the project.
+fn is_destroyed(approach: &Approach, plan: &Plan) -> bool {
+    // One that carries our labels under another name is left alone, with what it uses.
+    let left = plan.forbidden().next().is_some() || plan.warnings.iter().any(|notice| notice.code == "sbx::stray");
+    approach.options.destroy.is_some() && approach.options.targets.is_empty() && !left
+}
+
+async fn forget(run: &Run<'_>, engine: &Engine, surroundings: &Surroundings) {
+    if let Err(failure) = engine.forget_project(surroundings).await {
+        run.screen.warn(&format!("not all files of the project are removed: {}", failure.message), None);
     }
 }
 

@@ -5,22 +5,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use reconciler::PlanOptions;
 use reconciler::backend::{BackendError, ErrorKind, Observe, Perform, SecretSource};
-use reconciler::facts::{ContainerFacts, ObjectFacts, ProbeQuery, Probes, Query, Snapshot, State};
+use reconciler::facts::{ContainerFacts, ObjectFacts, Observed, ProbeQuery, Probes, Query, Snapshot, State};
 use reconciler::git::{Git, GitOptions};
-use reconciler::host::HostEnv;
+use reconciler::host::{Depth, HostEnv};
 use reconciler::host_facts::HostFacts;
 use reconciler::op::Op;
 use reconciler::ownership;
 use reconciler::podman::{Connect, Podman, Reader};
 use reconciler::prepare::{Prepared, prepare};
 use reconciler::resource::{Naming, label};
+use reconciler::{Intent, PlanOptions};
 use schema::Config;
 use schema::config::Image;
 
 use crate::args::Global;
 use crate::caller::{Directories, Person, engine_sockets, variable};
+use crate::carried::INIT_HASH;
 use crate::commands::Run;
 use crate::configuration::Surroundings;
 use crate::daemon::{Place, facts, start};
@@ -29,7 +30,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::history::{History, Ids, Memory};
 use crate::trust::{TrustPlace, Trusted};
-use crate::{host, lockfile, placed_etc, placed_init};
+use crate::{host, lockfile, placed_etc, placed_init, project_files};
 
 /// Looks, and can do nothing else.
 pub struct Engine {
@@ -50,6 +51,53 @@ pub struct Acting<'a> {
     secrets: Arc<host::Secrets>,
     /// Held while a daemon is started: many steps may need one at once.
     daemon: tokio::sync::Mutex<()>,
+}
+
+/// What a command is about to do, by which it has to know more or less of this host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Reach what is there: nothing of the host matters.
+    Reach,
+    /// Stop or remove what is there.
+    Remove,
+    /// Start what is there.
+    Start,
+    /// Tell how things stand.
+    Tell,
+    /// Say what would be done.
+    Plan,
+    /// Do it.
+    Make,
+}
+
+impl Purpose {
+    /// Of what `options` wish for; `plans` when it is only said.
+    pub fn of(options: &PlanOptions, plans: bool) -> Self {
+        if options.destroy.is_some() {
+            return Self::Remove;
+        }
+        match (options.state_only, plans) {
+            (true, _) if options.intents.values().all(|intent| *intent == Intent::Stopped) => Self::Remove,
+            (true, _) => Self::Start,
+            (false, true) => Self::Plan,
+            (false, false) => Self::Make,
+        }
+    }
+
+    /// How closely the host is looked at; `None` is not at all.
+    fn depth(self) -> Option<Depth> {
+        match self {
+            Self::Reach => None,
+            Self::Remove | Self::Start => Some(Depth::Places),
+            Self::Tell => Some(Depth::Unasked),
+            Self::Plan | Self::Make => Some(Depth::Whole),
+        }
+    }
+
+    /// Whether files that sandboxes are shown have to be there, or to be what they will be.
+    fn shows(self) -> bool {
+        matches!(self, Self::Start | Self::Plan | Self::Make)
+    }
 }
 
 /// An engine that answers.
@@ -80,21 +128,28 @@ impl Reached {
         self.reader.look_ahead();
     }
 
-    /// Gathers what of the host matters to `config`.
-    pub async fn gather(self, run: &Run<'_>, surroundings: &Surroundings, config: &Config) -> Result<Engine, Failure> {
+    /// Gathers what of the host matters to `config` and `purpose`.
+    pub async fn gather(
+        self,
+        run: &Run<'_>,
+        surroundings: &Surroundings,
+        config: &Config,
+        purpose: Purpose,
+    ) -> Result<Engine, Failure> {
         let Surroundings { person, directories } = surroundings;
-        let init = person.act(&directories.data, || placed_init::place(&directories.data))?;
-        person.act(&directories.data, || placed_etc::place(&directories.data, config))?;
+        let init = placed_init::path(&directories.data, INIT_HASH);
         let daemon = Place::find(&run.global, person, directories);
         let trust = TrustPlace::new(&daemon.data, config.project.as_str());
-        if config.sandboxes.values().any(reconciler::kinds::container::trust::is_shown) {
-            // The daemon's user's, as the daemon is who signs.
-            if let Some(Trusted { renewed: Some(why), .. }) = trust.ensure_shown()? {
-                run.screen.say(&renewal(&why));
-            }
+        match show(run, surroundings, config, &trust, purpose) {
+            // What is only said needs no more space on this host.
+            Err(failure) if purpose == Purpose::Plan => run.screen.warn(&failure.message, failure.help.as_deref()),
+            shown => shown?,
         }
         let env = host::env(surroundings, &daemon, init, trust.shown(), lockfile::path(&run.global.file));
-        let host = host::gather(config, &env).await?;
+        let host = match purpose.depth() {
+            Some(depth) => host::gather(config, &env, depth).await?,
+            None => HostFacts::default(),
+        };
         let mut git = GitOptions::new(env.env.clone(), crate::caller::scratch(person, directories));
         git.identity.clone_from(&env.identity);
         git.interactive = crate::attach::is_interactive() && !run.screen.json;
@@ -105,17 +160,18 @@ impl Reached {
 }
 
 impl Engine {
-    /// Finds the engine, and gathers what of the host matters to `config`. For commands that only look.
+    /// Finds the engine, and gathers what of the host matters to `config` and `purpose`. For commands that only look.
     pub async fn connect(
         run: &Run<'_>,
         surroundings: &Surroundings,
         config: &Config,
         locked: bool,
+        purpose: Purpose,
     ) -> Result<Self, Failure> {
         refuse_unlocked(run, config, locked)?;
         let reached = Reached::find(run, surroundings).await?;
         reached.look_ahead();
-        reached.gather(run, surroundings, config).await
+        reached.gather(run, surroundings, config, purpose).await
     }
 
     /// What tells this engine from others.
@@ -166,12 +222,18 @@ impl Engine {
     pub fn acting<'a>(&'a self, config: &Config) -> Acting<'a> {
         let secrets = Arc::new(host::Secrets::new(config, &self.env));
         let podman = self.reader.clone().into_podman(Arc::clone(&secrets) as Arc<dyn SecretSource>);
+        crate::runtime::settles(podman.clone());
         Acting { engine: self, podman, secrets, daemon: tokio::sync::Mutex::new(()) }
     }
 
     /// How things stand in the daemon, when one runs and can be asked.
     pub async fn daemon(&self) -> Option<egress::control::Status> {
         facts::status(&self.daemon).await.ok().flatten()
+    }
+
+    /// Removes what the project has on this host besides sandboxes, which are all gone.
+    pub async fn forget_project(&self, surroundings: &Surroundings) -> Result<(), Failure> {
+        project_files::remove(surroundings, &self.daemon, &self.history, &self.project).await
     }
 
     /// Where the daemon's records are, or would be.
@@ -234,6 +296,29 @@ impl Acting<'_> {
     pub fn podman(&self) -> &Podman {
         &self.podman
     }
+}
+
+/// Has on this host what `purpose` wants sandboxes to be shown.
+fn show(
+    run: &Run<'_>,
+    surroundings: &Surroundings,
+    config: &Config,
+    trust: &TrustPlace,
+    purpose: Purpose,
+) -> Result<(), Failure> {
+    if !purpose.shows() {
+        return Ok(());
+    }
+    let Surroundings { person, directories } = surroundings;
+    person.act(&directories.data, || placed_init::place(&directories.data).map(drop))?;
+    person.act(&directories.data, || placed_etc::place(&directories.data, config))?;
+    if config.sandboxes.values().any(reconciler::kinds::container::trust::is_shown) {
+        // The daemon's user's, as the daemon is who signs.
+        if let Some(Trusted { renewed: Some(why), .. }) = trust.ensure_shown()? {
+            run.screen.say(&renewal(&why));
+        }
+    }
+    Ok(())
 }
 
 /// Where an engine may be.
@@ -355,7 +440,12 @@ impl Observe for Engine {
             // Nobody has to serve anything: the daemon is not asked.
             return Ok(snapshot);
         }
-        let daemon = facts::observe(&self.daemon, &query.project).await;
+        let daemon = if self.reader.facts().local {
+            facts::observe(&self.daemon, &query.project).await
+        } else {
+            // Whoever serves it does so there.
+            Observed::Unknown("the engine is on another machine".to_owned())
+        };
         Ok(Snapshot { daemon, ..snapshot })
     }
 

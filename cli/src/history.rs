@@ -58,6 +58,19 @@ impl History {
         document.filter(|document| document.format_version == FORMAT_VERSION).map(|it| it.memory).unwrap_or_default()
     }
 
+    /// Whether sandboxes of the project are remembered on another engine than this one.
+    pub fn is_elsewhere(&self) -> bool {
+        let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let own = name(&self.path);
+        let prefix = own.split_inclusive('.').next().unwrap_or(&own);
+        let entries = self.path.parent().and_then(|directory| std::fs::read_dir(directory).ok());
+        let mut others = entries.into_iter().flatten().flatten().map(|entry| entry.path()).filter(|path| {
+            let name = name(path);
+            name.starts_with(prefix) && name.ends_with(".json") && name != own
+        });
+        others.any(|path| Self { path, person: self.person.clone() }.read().applied.keys().any(|id| id.kind == container::NOUN))
+    }
+
     /// Remembers what `plan` found or `outcome` brought about. A file that cannot be written is not worth a failure.
     pub fn record(&self, plan: &Plan, outcome: &Outcome, ids: &Ids) {
         let before = self.read();
@@ -198,7 +211,10 @@ mod tests {
         assert_eq!(known(&history), [api.clone(), root, data.clone()]);
         assert_eq!(history.read().applied[&api], "hash of container/api");
         assert_eq!(history.read().containers, map(&[("api", "1")]));
-        assert_eq!(History::of(state.path(), "unix:///y", "acme", &person).read(), Memory::default(), "another engine");
+        let other = History::of(state.path(), "unix:///y", "acme", &person);
+        assert_eq!(other.read(), Memory::default(), "another engine");
+        assert!(other.is_elsewhere() && !history.is_elsewhere());
+        assert!(!History::of(state.path(), "unix:///y", "acme2", &person).is_elsewhere(), "another project");
 
         // The one that is there is the one that was found, or made in its place.
         history.record(&plan(vec![change(api.clone(), Action::Noop)]), &outcome(&[]), &ids(&[("api", "3")], &[]));
@@ -212,6 +228,7 @@ mod tests {
         let gone = plan(vec![change(old.clone(), Action::Delete), change(api.clone(), Action::Delete)]);
         history.record(&gone, &outcome(&[(&old, true), (&api, true)]), &ids(&[("api", "4")], &[]));
         assert_eq!((known(&history), history.read().containers), (vec![data], BTreeMap::new()));
+        assert!(!other.is_elsewhere(), "no sandbox of it is left there");
         std::fs::write(&history.path, "{").expect("written");
         assert_eq!(history.read(), Memory::default(), "damaged is lost, and no more");
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use reconciler::backend::{BackendError, ErrorKind, SecretSource};
-use reconciler::host::{self, HostEnv, HostError};
+use reconciler::host::{self, Depth, HostEnv, HostError};
 use reconciler::host_facts::HostFacts;
 use schema::Config;
 
@@ -38,9 +38,9 @@ pub fn env(surroundings: &Surroundings, daemon: &Place, init: PathBuf, trust: Pa
     }
 }
 
-/// Gathers what `config` depends on.
-pub async fn gather(config: &Config, env: &HostEnv) -> Result<HostFacts, Failure> {
-    host::gather(config, env).await.map_err(|error| match &error {
+/// Gathers what `config` depends on, as far as `depth` goes.
+pub async fn gather(config: &Config, env: &HostEnv, depth: Depth) -> Result<HostFacts, Failure> {
+    host::gather(config, env, depth).await.map_err(|error| match &error {
         HostError::Lockfile(error) => crate::lockfile::damaged(&error.to_string()),
     })
 }

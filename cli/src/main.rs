@@ -23,6 +23,7 @@ mod patch;
 mod placed;
 mod placed_etc;
 mod placed_init;
+mod project_files;
 mod project_lock;
 #[cfg(test)]
 mod reference;

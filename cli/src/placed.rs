@@ -49,10 +49,31 @@ fn write(path: &Path, content: &[u8], mode: u32) -> std::io::Result<()> {
     let temporary = directory.join(format!(".{name}.{}", std::process::id()));
     // What an earlier process with our number left is of no use.
     let _ = std::fs::remove_file(&temporary);
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
+    fill(&temporary, content, mode).and_then(|()| std::fs::rename(&temporary, path)).inspect_err(|_| {
+        // What is left of a failed write is of no use to anybody, and may be part of a key.
+        let _ = std::fs::remove_file(&temporary);
+    })
+}
+
+fn fill(path: &Path, content: &[u8], mode: u32) -> std::io::Result<()> {
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
     file.write_all(content)?;
     rustix::fs::fchmod(&file, rustix::fs::Mode::from_bits_truncate(mode))?;
-    file.sync_all()?;
-    drop(file);
-    std::fs::rename(&temporary, path)
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_write_leaves_nothing() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("key.pem");
+        // Nothing can be put in the place of a directory.
+        std::fs::create_dir_all(path.join("held")).expect("made");
+        place(&path, b"secret", 0o600).expect_err("held");
+        let there: Vec<_> = std::fs::read_dir(directory.path()).expect("there").flatten().collect();
+        assert_eq!(there.len(), 1, "{there:?}");
+    }
 }

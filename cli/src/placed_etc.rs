@@ -29,6 +29,20 @@ pub fn place(data: &Path, config: &Config) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Removes the directories for sockets of all sandboxes of `project`.
+pub fn remove_sockets(data: &Path, project: &str) -> Result<(), Failure> {
+    let directory = data.join("sockets");
+    // Of no other project: names have no `_`.
+    let prefix = Naming::new(project).object("");
+    let own = |entry: &std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with(&prefix);
+    let entries = std::fs::read_dir(&directory).into_iter().flatten().flatten();
+    for entry in entries.filter(own) {
+        std::fs::remove_dir_all(entry.path())
+            .map_err(|error| Failure::io(format!("remove {}", entry.path().display()), &error))?;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
@@ -72,6 +86,19 @@ mod tests {
                 assert_eq!(std::fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o644);
             }
         }
+    }
+
+    #[test]
+    fn directories_for_sockets_go_with_their_project() {
+        let data = tempfile::tempdir().expect("a directory");
+        let config = config("{ transport: socket, allow: [{ host: example.com }] }");
+        remove_sockets(data.path(), "acme").expect("there are none");
+        place(data.path(), &config).expect("placed");
+        let other = data.path().join("sockets/acme2_api");
+        std::fs::create_dir(&other).expect("made");
+        std::fs::write(data.path().join("sockets/acme_api/egress.sock"), "").expect("written");
+        remove_sockets(data.path(), "acme").expect("removed");
+        assert!(other.exists() && !data.path().join("sockets/acme_api").exists());
     }
 
     /// Both crates say the same without knowing of each other.

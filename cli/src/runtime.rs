@@ -1,20 +1,40 @@
 //! The async runtime, started only by commands that talk to an engine.
 
 use std::future::Future;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+
+use reconciler::backend::Perform as _;
+use reconciler::podman::Podman;
 
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::interrupt;
 
-/// How long what was started beside an interrupted run may take to end, such as the removal of what a step had made.
+/// How long what an interrupted step had made may take to be removed; less than the grace after which the process ends in
+/// any case.
+const SETTLE: Duration = Duration::from_millis(1500);
+/// How long blocking calls that were begun may take after that.
 const LINGER: Duration = Duration::from_millis(300);
+
+/// The engines of this run, which may have to remove something when it is cut short.
+static ENGINES: Mutex<Vec<Podman>> = Mutex::new(Vec::new());
+
+/// Has what `podman` leaves behind removed, should this run be cut short.
+pub fn settles(podman: Podman) {
+    engines().push(podman);
+}
+
+fn engines() -> std::sync::MutexGuard<'static, Vec<Podman>> {
+    ENGINES.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Runs `future` to its end, or until a signal ends it.
 ///
 /// # Guarantees
-/// SIGINT and SIGTERM drop `future` where it stands, with all that it has started, and fail with exit code 130; the first
-/// one does not where an [`interrupt::Interrupt`] listens.
+/// SIGINT, SIGTERM and SIGHUP drop `future` where it stands, with all that it has started, and fail with exit code 130; the
+/// first one does not where an [`interrupt::Interrupt`] listens. What a dropped step had made is removed, if the engine is
+/// quick; the next apply removes what is left.
 pub fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -29,11 +49,22 @@ pub fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T
             () = ended => None,
         }
     });
-    // A blocking call that hangs, on a dead mount for instance, must not keep a finished run from ending.
+    // Dropped with the last of them: a tunnel, or a service started for the run.
+    let engines = std::mem::take(&mut *engines());
     let Some(result) = result else {
+        // The runtime drops what it still runs when it is shut down.
+        let settle = async {
+            for podman in &engines {
+                podman.settle().await;
+            }
+        };
+        let _ = runtime.block_on(async { tokio::time::timeout(SETTLE, settle).await });
+        drop(engines);
         runtime.shutdown_timeout(LINGER);
         return Err(Failure::new(Exit::Interrupted, "sbx::interrupted", "interrupted"));
     };
+    drop(engines);
+    // A blocking call that hangs, on a dead mount for instance, must not keep a finished run from ending.
     runtime.shutdown_background();
     result
 }

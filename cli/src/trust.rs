@@ -131,8 +131,43 @@ impl TrustPlace {
         let from = Timestamp::now();
         let until = from.saturating_add(LOOK_AGAIN).unwrap_or(from);
         let note = Note { from, until, files: self.stamps() };
-        placed::place(&self.note(), crate::render::json::line(&note).as_bytes(), 0o600)?;
+        // Without it the next one looks at everything again, which is worth no failure.
+        if let Err(failure) = placed::place(&self.note(), crate::render::json::line(&note).as_bytes(), 0o600) {
+            tracing::debug!(failure = failure.message, "note");
+        }
         Ok(Trusted { authority, renewed })
+    }
+
+    /// Removes the authority and all that goes with it: nobody trusts it any more.
+    pub fn remove(&self) -> Result<(), Failure> {
+        let path = self.authority();
+        let failed = |path: &Path, error: &std::io::Error| Failure::io(format!("remove {}", path.display()), error);
+        let locked = path.with_extension("lock");
+        let _alone = match lock(&locked) {
+            Ok(lock) => lock,
+            // Without its directory there is none.
+            Err(error) if error.kind() == ErrorKind::NotFound => return self.hide(),
+            Err(error) => return Err(failed(&locked, &error)),
+        };
+        self.hide()?;
+        // The lock last: whoever waits for it sees that it has gone.
+        for path in [path, self.note(), locked] {
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(&path, &error)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn hide(&self) -> Result<(), Failure> {
+        let shown = self.shown();
+        match std::fs::remove_dir_all(&shown) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(Failure::io(format!("remove {}", shown.display()), &error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// What is shown to sandboxes. Everybody inside reads it, as whoever they are.
@@ -194,14 +229,19 @@ fn owned(path: &Path) -> std::io::Result<String> {
 /// Held until it is dropped. Others hold it for some milliseconds.
 fn lock(path: &Path) -> std::io::Result<File> {
     let mut options = OpenOptions::new();
-    let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
     loop {
+        let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
         match flock(&file, FlockOperation::LockExclusive) {
-            Ok(()) => return Ok(file),
-            Err(rustix::io::Errno::INTR) => {}
+            // The last holder may have removed it.
+            Ok(()) if std::fs::metadata(path).is_ok_and(|there| Some(there.ino()) == inode(&file)) => return Ok(file),
+            Ok(()) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+fn inode(file: &File) -> Option<u64> {
+    file.metadata().ok().map(|found| found.ino())
 }
 
 fn unmade(error: &AuthorityError) -> Failure {
@@ -274,6 +314,33 @@ mod tests {
         let later = Timestamp::now().saturating_add(SignedDuration::from_hours(24 * 3600)).expect("in range");
         assert!(matches!(read(&path, later), Err(Some(_))));
         assert!(read(&path, Timestamp::now()).is_ok());
+    }
+
+    #[test]
+    fn a_note_that_cannot_be_written_is_no_failure() {
+        let (_data, place) = place();
+        // Nothing can be put in the place of a directory.
+        std::fs::create_dir_all(place.note().join("held")).expect("made");
+        place.ensure().expect("made");
+        assert!(place.ensure_shown().expect("looked at again").is_some());
+        let beside: Vec<_> = std::fs::read_dir(place.authority().parent().expect("in one")).expect("there").collect();
+        assert_eq!(beside.len(), 3, "the key, the lock and that directory: {beside:?}");
+    }
+
+    #[test]
+    fn it_goes_with_all_that_belongs_to_it_and_nothing_else() {
+        let (data, place) = place();
+        place.remove().expect("there is none");
+        let other = TrustPlace::new(data.path(), "acme2");
+        other.ensure().expect("made");
+        let first = place.ensure().expect("made").authority.certificate_pem().to_owned();
+        place.remove().expect("removed");
+        for directory in ["authority", "trust"] {
+            let left = std::fs::read_dir(data.path().join(directory)).expect("there").flatten();
+            let left: Vec<_> = left.map(|entry| entry.file_name().into_string().expect("text")).collect();
+            assert!(!left.is_empty() && left.iter().all(|name| name.starts_with("acme2")), "{left:?}");
+        }
+        assert_ne!(place.ensure().expect("made anew").authority.certificate_pem(), first);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use schema::Config;
-use schema::config::{Home, Image, MountSource};
+use schema::config::{Home, Image, MountSource, SecretSource};
 
 use crate::host_facts::{Fact, HostFacts};
 use crate::identity::Identity;
@@ -51,6 +51,17 @@ pub struct HostEnv {
     pub secret_deadline: Duration,
 }
 
+/// How closely the host is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// Which files there are, and nothing of what is in them: enough to start, stop or remove what is there.
+    Places,
+    /// All but secret commands, which may prompt somebody: enough to tell how things stand.
+    Unasked,
+    /// All of it.
+    Whole,
+}
+
 /// What makes planning pointless.
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
@@ -66,12 +77,12 @@ const DESKTOP: &[&str] =
 /// Sockets of a desktop session below its runtime directory.
 const DESKTOP_SOCKETS: &[&str] = &["wayland-0", "pipewire-0", "pulse/native", "bus"];
 
-/// Gathers all facts `config` depends on. Facts that cannot be had are recorded with the reason.
-pub async fn gather(config: &Config, env: &HostEnv) -> Result<HostFacts, HostError> {
+/// Gathers the facts `config` depends on, as far as `depth` goes. Facts that cannot be had are recorded with the reason.
+pub async fn gather(config: &Config, env: &HostEnv, depth: Depth) -> Result<HostFacts, HostError> {
     let locked = env.lockfile.as_deref().map(lockfile::read).transpose()?.unwrap_or_default();
     let paths = path::look(wanted_paths(config, env));
     let (inputs, contexts, overlays, secrets) =
-        tokio::join!(inputs(config), contexts(config), overlays(config), secrets(config, env));
+        tokio::join!(inputs(config, depth), contexts(config, depth), overlays(config), secrets(config, env, depth));
     let variable =
         |name: &&str| Some(((*name).to_owned(), env.env.get(std::ffi::OsStr::new(name))?.to_str()?.to_owned()));
     let mut identities = paths.identities;
@@ -88,6 +99,7 @@ pub async fn gather(config: &Config, env: &HostEnv) -> Result<HostFacts, HostErr
         inputs,
         contexts,
         overlays,
+        unread: unread(config, depth),
         secrets,
         locked,
         cdi: cdi::devices(&env.cdi_dirs),
@@ -128,10 +140,10 @@ fn wanted_paths(config: &Config, env: &HostEnv) -> BTreeSet<PathBuf> {
 }
 
 /// Hashes archives and root filesystems, side by side on the threads for blocking work.
-async fn inputs(config: &Config) -> BTreeMap<PathBuf, Fact<String>> {
+async fn inputs(config: &Config, depth: Depth) -> BTreeMap<PathBuf, Fact<String>> {
     let mut tasks = Vec::new();
     let mut seen = BTreeSet::new();
-    for image in config.images.values() {
+    for image in config.images.values().filter(|_| depth != Depth::Places) {
         match image {
             Image::Archive { path } if seen.insert(path.clone()) => {
                 tasks.push(blocking(path.clone(), archive::hash));
@@ -151,9 +163,9 @@ async fn inputs(config: &Config) -> BTreeMap<PathBuf, Fact<String>> {
 }
 
 /// Hashes build contexts, each with one Containerfile: that is what an image is made of, and sent for it.
-async fn contexts(config: &Config) -> BTreeMap<PathBuf, BTreeMap<PathBuf, Fact<String>>> {
+async fn contexts(config: &Config, depth: Depth) -> BTreeMap<PathBuf, BTreeMap<PathBuf, Fact<String>>> {
     let mut wanted: BTreeMap<PathBuf, BTreeSet<PathBuf>> = BTreeMap::new();
-    for image in config.images.values() {
+    for image in config.images.values().filter(|_| depth != Depth::Places) {
         if let Image::Build { context, containerfile, .. } = image {
             wanted.entry(context.clone()).or_default().insert(containerfile.clone());
         }
@@ -194,10 +206,24 @@ async fn collect<T>(tasks: Vec<Task<T>>) -> BTreeMap<PathBuf, Fact<T>> {
     facts
 }
 
+/// Secrets that are used, and whose command is not run.
+fn unread(config: &Config, depth: Depth) -> BTreeSet<String> {
+    let used = config.read_secrets().into_iter();
+    let unread = used.filter(|name| config.secrets.get(*name).is_some_and(|source| !is_read(source, depth)));
+    unread.map(|name| name.to_string()).collect()
+}
+
+fn is_read(source: &SecretSource, depth: Depth) -> bool {
+    match source {
+        SecretSource::Command(_) => depth == Depth::Whole,
+        SecretSource::Env(_) | SecretSource::File(_) => depth != Depth::Places,
+    }
+}
+
 /// Hashes of the secrets that a sandbox uses. Commands run side by side.
-async fn secrets(config: &Config, env: &HostEnv) -> BTreeMap<String, Fact<String>> {
+async fn secrets(config: &Config, env: &HostEnv, depth: Depth) -> BTreeMap<String, Fact<String>> {
     let read = config.read_secrets().into_iter().filter_map(|name| {
-        let (name, source) = (name.as_str(), config.secrets.get(name)?);
+        let (name, source) = (name.as_str(), config.secrets.get(name).filter(|source| is_read(source, depth))?);
         Some(async move {
             use secrecy::ExposeSecret as _;
             let value = secret::read(source, env).await.map_err(|error| error.to_string());

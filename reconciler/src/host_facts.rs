@@ -1,6 +1,6 @@
 //! Facts of the host that desired state depends on: gathered by I/O, read by pure code.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -67,6 +67,9 @@ pub struct HostFacts {
     pub overlays: BTreeMap<PathBuf, Fact<Vec<OverlayFile>>>,
     /// Salted hash of each secret that a sandbox uses.
     pub secrets: BTreeMap<String, Fact<String>>,
+    /// Secrets whose commands were not run; what was applied last is taken for their values.
+    #[serde(default)]
+    pub unread: BTreeSet<String>,
     /// Image reference to digest, from the lockfile.
     pub locked: BTreeMap<String, String>,
     /// CDI device names the host offers; `None` when no CDI directory exists.

@@ -39,6 +39,7 @@ pub mod spec;
 #[cfg(test)]
 mod testing;
 mod unenforced;
+mod unread;
 
 pub use executor::{ExecuteOptions, execute};
 pub use options::{Destroy, Intent, PlanOptions};

@@ -8,6 +8,7 @@ use crate::host_facts::HostFacts;
 use crate::options::PlanOptions;
 use crate::plan::Plan;
 use crate::planner;
+use crate::unread;
 
 /// A complete plan and what it was made from.
 #[derive(Debug)]
@@ -28,7 +29,8 @@ pub async fn prepare(
     new_uid: &mut (dyn FnMut() -> String + Send),
 ) -> Result<Prepared, BackendError> {
     let snapshot = backend.snapshot(&planner::query(config, host)).await?;
-    let desired = planner::desire(config, host, &snapshot);
+    let host = unread::assume(host, config.project.as_str(), &snapshot);
+    let desired = planner::desire(config, &host, &snapshot);
     let mut probes = Probes::default();
     let mut asked = ProbeQuery::default();
     loop {

@@ -78,11 +78,11 @@ on_every_engine! {
     }
 
     /// Whoever waits for another to be done is not done anything to, and has nothing to finish; the second signal does not
-    /// wait for the step in hand either, and the next apply clears away what that leaves.
+    /// wait for the step in hand either, whose container is removed all the same.
     fn at_once(engine) {
         configure(engine, "sleep 1000");
         let mut holder = engine.sbx(&["apply", "--auto-approve"]).start();
-        builder(engine);
+        let builder = builder(engine);
         for (signal, more) in [(Signal::INT, None), (Signal::TERM, Some("--json"))] {
             let patient = engine.sbx(&["apply", "--auto-approve", "--lock-timeout", "100s"]).args(more).start();
             wait_for("it to wait", Duration::from_secs(20), || waits(&patient).then_some(()));
@@ -100,6 +100,9 @@ on_every_engine! {
         holder.signal(Signal::INT);
         let finished = holder.finish().expect_code(130);
         assert_eq!(finished.told(), "error: interrupted");
+        wait_for("what the step had made to go", Duration::from_secs(10), || {
+            (!engine.containers().contains_key(&builder)).then_some(())
+        });
 
         configure(engine, "touch /made");
         engine.converge();

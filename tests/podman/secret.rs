@@ -36,6 +36,43 @@ fn absent(what: &str, text: &str) {
 }
 
 on_every_engine! {
+    /// Only what has to know values runs the commands that give them: whoever is in a hurry, or only looks, prompts nobody.
+    /// A destroyed project leaves nothing on this host.
+    fn nobody_is_asked_without_need(engine) {
+        engine.write("base.tar", fs::read(engine.rootfs_tar("base.tar")).unwrap());
+        engine.configure(
+            "images: { base: { rootfs: ./base.tar } }\n\
+             secrets: { slow: { command: [sh, -c, 'touch asked; echo value'] } }\n\
+             sandboxes: { dev: { image: base, env: { SLOW: { secret: slow } } } }",
+        );
+        let asked = engine.project().join("asked");
+        let was_asked = || fs::remove_file(&asked).is_ok();
+        engine.apply();
+        assert!(was_asked());
+        for args in [&["logs", "dev"][..], &["exec", "dev", "--", "true"], &["list"], &["stop", "dev"], &["start", "dev"]] {
+            engine.sbx(args).run().expect_code(0);
+            assert!(!was_asked(), "{args:?}");
+        }
+        let status = engine.sbx(&["status", "--json"]).run().expect_code(0).json();
+        let conditions = status["sandboxes"][0]["conditions"].as_array().unwrap().iter();
+        let synced = conditions.filter(|condition| condition["type"] == "Synced").map(|condition| &condition["status"]);
+        assert_eq!(synced.collect::<Vec<_>>(), ["True"], "{status:#}");
+        assert!(!was_asked());
+        engine.expect_nothing_to_do();
+        assert!(was_asked());
+
+        let data = engine.home().join(".local/share/sbx");
+        let left = || ["authority", "trust"].map(|name| fs::read_dir(data.join(name)).map_or(0, Iterator::count));
+        assert_ne!(left(), [0, 0]);
+        engine.sbx(&["destroy", "--auto-approve"]).run().expect_code(0);
+        assert_eq!((was_asked(), left()), (false, [0, 0]));
+        engine.sbx(&["status"]).run().expect_code(0);
+        engine.sbx(&["destroy", "--auto-approve"]).run().expect_code(0);
+        assert_eq!((was_asked(), left()), (false, [0, 0]), "nothing is made for what only looks or removes");
+    }
+}
+
+on_every_engine! {
     /// The main process, what is executed later, and shells have the value.
     fn commands_have_the_value(engine) {
         configure(engine);

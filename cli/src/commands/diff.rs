@@ -4,7 +4,7 @@ use super::Run;
 use super::selection::Selection;
 use crate::configuration::{self, Surroundings};
 use crate::converge;
-use crate::engine::Engine;
+use crate::engine::{Engine, Purpose};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::render::{diff, json};
@@ -39,7 +39,7 @@ fn differences(args: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
     args.selection.check(&config, false)?;
     let options = args.selection.wishes().options();
     let plan = crate::runtime::block_on(async {
-        let engine = Engine::connect(run, &surroundings, &config, args.selection.locked).await?;
+        let engine = Engine::connect(run, &surroundings, &config, args.selection.locked, Purpose::Plan).await?;
         engine.prepare(&config, &options).await
     })?
     .plan;
@@ -51,7 +51,10 @@ fn differences(args: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
     for change in plan.forbidden() {
         run.screen.warn(&format!("{}: {}", change.resource, change.because.join("; ")), None);
     }
-    converge::errors(&plan)?;
+    if let Err(failure) = converge::errors(&plan) {
+        // As JSON the document has told each of them, and there is only one.
+        return Err(if run.screen.json { Failure::said(failure.exit) } else { failure });
+    }
     let same = plan.effective().next().is_none() && plan.forbidden().next().is_none();
     Ok(if same { Exit::Done } else { Exit::Failed })
 }

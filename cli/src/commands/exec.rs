@@ -6,7 +6,7 @@ use super::Run;
 use super::selection::known;
 use crate::attach::{attach, is_interactive};
 use crate::configuration::{self, Surroundings};
-use crate::engine::Engine;
+use crate::engine::{Engine, Purpose};
 use crate::exit::Exit;
 use crate::failure::Failure;
 
@@ -73,7 +73,7 @@ pub(super) fn inside(
     };
     let spec = spec(written).in_sandbox();
     crate::runtime::block_on(async {
-        let engine = Engine::connect(run, &surroundings, &config, false).await?;
+        let engine = Engine::connect(run, &surroundings, &config, false, Purpose::Reach).await?;
         let container = engine.running(&config, sandbox).await?;
         attach(engine.acting(&config).podman(), &container.id, spec).await
     })

@@ -2,7 +2,7 @@
 
 use super::Run;
 use crate::configuration::{self, Surroundings};
-use crate::engine::Engine;
+use crate::engine::{Engine, Purpose};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::render::{json, status as view};
@@ -19,7 +19,7 @@ pub fn run(_: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
     let surroundings = Surroundings::find(run)?;
     let config = configuration::load_quietly(run, &surroundings)?;
     let report = crate::runtime::block_on(async {
-        let engine = Engine::connect(run, &surroundings, &config, false).await?;
+        let engine = Engine::connect(run, &surroundings, &config, false, Purpose::Tell).await?;
         super::status::look(&engine, &config, &[]).await
     })?;
     let text = if run.screen.json {

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::Run;
 use crate::configuration::{self, Surroundings};
-use crate::engine::{Engine, Reached};
+use crate::engine::{Engine, Purpose, Reached};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::lockfile;
@@ -48,7 +48,8 @@ pub fn run(args: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
         BTreeMap::new()
     } else {
         crate::runtime::block_on(async {
-            let engine = Reached::find(run, &surroundings).await?.gather(run, &surroundings, &config).await?;
+            let engine =
+                Reached::find(run, &surroundings).await?.gather(run, &surroundings, &config, Purpose::Reach).await?;
             let work = resolve(run, &config, &engine, &references, args.timeout);
             match args.timeout {
                 // Each pull is patient for as long; this bounds all of them together.

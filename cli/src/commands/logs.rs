@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::Run;
 use super::selection::known;
 use crate::configuration::{self, Surroundings};
-use crate::engine::Engine;
+use crate::engine::{Engine, Purpose};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
@@ -49,7 +49,7 @@ pub fn run(args: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
     known(&config, &args.sandbox)?;
     let query = LogQuery { follow: args.follow, tail: args.tail, since: args.since.map(|since| since.to_string()) };
     crate::runtime::block_on(async {
-        let engine = Engine::connect(run, &surroundings, &config, false).await?;
+        let engine = Engine::connect(run, &surroundings, &config, false, Purpose::Reach).await?;
         let container = engine.present(&config, &args.sandbox).await?;
         let mut lines = Lines::default();
         let mut broken = None;

@@ -8,7 +8,7 @@ use super::Run;
 use super::selection::{Selection, owned};
 use crate::configuration::{self, Surroundings};
 use crate::converge;
-use crate::engine::Engine;
+use crate::engine::{Engine, Purpose};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::render::{json, plan as view};
@@ -71,8 +71,10 @@ pub fn run(args: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
         ..args.selection.wishes()
     };
     let (plan, replayed, address) = crate::runtime::block_on(async {
-        let engine = Engine::connect(run, &surroundings, &config, args.selection.locked).await?;
-        let plan = engine.prepare(&config, &wishes.options()).await?.plan;
+        let options = wishes.options();
+        let purpose = Purpose::of(&options, true);
+        let engine = Engine::connect(run, &surroundings, &config, args.selection.locked, purpose).await?;
+        let plan = engine.prepare(&config, &options).await?.plan;
         let replayed = if args.destroy { None } else { replayed(&engine, &config, &plan).await };
         Ok((plan, replayed, engine.address().to_owned()))
     })?;

@@ -11,7 +11,7 @@ use reconciler::facts::ProbeQuery;
 use super::Run;
 use super::selection::known;
 use crate::configuration::{self, Surroundings};
-use crate::engine::{Engine, waits_at_its_gate};
+use crate::engine::{Engine, Purpose, waits_at_its_gate};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
@@ -20,7 +20,13 @@ use crate::status::{Report, report};
 
 /// Arguments of `status`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  sbx status\n  sbx status api --json\n  sbx status --watch")]
+#[command(after_help = "\
+Examples:
+  sbx status
+  sbx status api --json
+  sbx status --watch
+
+Secret commands are not run: what they gave at the last apply is taken for their values.")]
 pub struct Args {
     /// Only these sandboxes
     #[arg(value_name = "SANDBOX", add = super::completion::sandboxes())]
@@ -41,7 +47,7 @@ pub fn run(args: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
         known(&config, name)?;
     }
     crate::runtime::block_on(async {
-        let engine = Engine::connect(run, &surroundings, &config, false).await?;
+        let engine = Engine::connect(run, &surroundings, &config, false, Purpose::Tell).await?;
         if !args.watch {
             let report = look(&engine, &config, &args.sandboxes).await?;
             let text = if run.screen.json { json::document(&report) } else { view::status(&report, run.screen.out) };
@@ -51,7 +57,10 @@ pub fn run(args: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
         let interrupt = Interrupt::listen(|_| {}).map_err(|error| Failure::io("cannot listen for signals", &error))?;
         let mut shown = None;
         loop {
-            let report = look(&engine, &config, &args.sandboxes).await?;
+            let report = tokio::select! {
+                report = look(&engine, &config, &args.sandboxes) => report?,
+                () = interrupt.stopped() => return Ok(Exit::Interrupted),
+            };
             // The document has no ages: time that passes is no change.
             let document = json::line(&report);
             if shown.as_ref() != Some(&document) {

@@ -182,7 +182,7 @@ pub(crate) fn serial(volume: &ObjectFacts) -> u64 {
 }
 
 /// What an object holds; nothing when it cannot be read.
-fn stored(volume: &ObjectFacts) -> PolicySpec {
+pub(crate) fn stored(volume: &ObjectFacts) -> PolicySpec {
     let read = |key| volume.labels.get(key).map_or("", String::as_str);
     PolicySpec {
         policy: serde_json::from_str(read(label::SPEC)).unwrap_or_default(),

@@ -19,6 +19,9 @@ pub struct Secrets;
 /// Its noun.
 pub const NOUN: &str = "secret";
 
+/// The label that holds the salted hash of the value.
+pub(crate) const VALUE_HASH: &str = "sbx.value-hash";
+
 impl Kind for Secrets {
     fn noun(&self) -> &'static str {
         NOUN
@@ -78,7 +81,7 @@ impl Kind for Secrets {
                 )),
                 None => {
                     let mut labels = ownership::labels(context.naming, NOUN, name, (context.new_uid)(), &desired.hash);
-                    labels.insert("sbx.value-hash".to_owned(), hash.to_owned());
+                    labels.insert(VALUE_HASH.to_owned(), hash.to_owned());
                     let action = if older.is_some() { Action::Replace } else { Action::Create };
                     let mut change = Change::of(desired, action).step(
                         format!("create secret {object}"),
@@ -88,7 +91,7 @@ impl Kind for Secrets {
                             hash: hash.to_owned(),
                         },
                     );
-                    let before = older.and_then(|secret| secret.labels.get("sbx.value-hash"));
+                    let before = older.and_then(|secret| secret.labels.get(VALUE_HASH));
                     change.because.push(if older.is_some() { "value changed" } else { "not there" }.to_owned());
                     change.fields = diff::fields(&json!({ "value": before }), &desired.spec, |_| older.is_some()).0;
                     change

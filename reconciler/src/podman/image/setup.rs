@@ -63,8 +63,9 @@ impl Podman {
     /// Runs `commands` one by one as root of a container made of `from`, and commits it.
     ///
     /// # Guarantees
-    /// The container is removed whatever happens, also when this is given up; one that a killed run left is found by its
-    /// name and label and removed first.
+    /// The container is removed whatever happens, also when this is given up, as long as
+    /// [`settle`](crate::backend::Perform::settle) is waited for; one that a killed run left is found by its name and label
+    /// and removed first.
     pub(super) async fn set_up(
         &self,
         object: &NewObject,

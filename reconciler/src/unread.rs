@@ -1,0 +1,39 @@
+//! Secrets that nobody asked for: whoever only tells how things stand runs no command that may prompt somebody.
+
+use std::borrow::Cow;
+
+use crate::facts::Snapshot;
+use crate::host_facts::HostFacts;
+use crate::kinds::{policy, secret};
+use crate::ownership;
+use crate::resource::{Naming, label};
+
+/// `host`, with values that were not read taken for those that were applied last. What never was stays unknown.
+pub fn assume<'a>(host: &'a HostFacts, project: &str, snapshot: &Snapshot) -> Cow<'a, HostFacts> {
+    if host.unread.is_empty() {
+        return Cow::Borrowed(host);
+    }
+    let naming = Naming::new(project);
+    let mut host = host.clone();
+    for name in &host.unread {
+        if let Some(hash) = given(&naming, name, snapshot).or_else(|| written(&naming, name, snapshot)) {
+            host.secrets.insert(name.clone(), Ok(hash));
+        }
+    }
+    Cow::Owned(host)
+}
+
+/// Hash of the value that sandboxes are given.
+fn given(naming: &Naming, name: &str, snapshot: &Snapshot) -> Option<String> {
+    let ours = snapshot.secrets.iter().filter(|object| ownership::is_ours(object, naming, secret::NOUN));
+    let mut ours = ours.filter(|object| object.labels.get(label::NAME).is_some_and(|label| label == name));
+    ours.find_map(|object| object.labels.get(secret::VALUE_HASH).cloned())
+}
+
+/// Hash of the value that the newest policy with this secret writes into requests.
+fn written(naming: &Naming, name: &str, snapshot: &Snapshot) -> Option<String> {
+    let mut ours: Vec<_> =
+        snapshot.volumes.iter().filter(|volume| ownership::is_ours(volume, naming, policy::NOUN)).collect();
+    ours.sort_by_key(|volume| std::cmp::Reverse(policy::serial(volume)));
+    ours.into_iter().find_map(|volume| policy::stored(volume).secrets.remove(name))
+}
