@@ -41,6 +41,8 @@ pub struct Checked {
     pub sources: Vec<Source>,
     /// The configuration, when it can be used.
     pub config: Option<Config>,
+    /// When it cannot: what of it can be judged.
+    partial: Option<Config>,
     /// Everything found, sorted for reading.
     pub diagnostics: Vec<Diagnostic>,
 }
@@ -62,13 +64,15 @@ pub fn check(run: &Run<'_>, surroundings: &Surroundings) -> Result<Checked, Fail
     let sources = crate::input::read(&run.global.file)?;
     let mut loaded = schema::load(&sources, &surroundings.caller());
     report::sort(&mut loaded.diagnostics);
-    Ok(Checked { sources, config: loaded.config, diagnostics: loaded.diagnostics })
+    let schema::Loaded { config, partial, diagnostics } = loaded;
+    Ok(Checked { sources, config, partial, diagnostics })
 }
 
 impl Checked {
-    /// Looks at the policies too: what is unwise in rules, and which assertions do not hold.
+    /// Looks at the policies too: what is unwise in rules, and which assertions do not hold. Where something else is wrong,
+    /// those that it has nothing to do with are judged all the same.
     pub fn judge_policies(&mut self) {
-        let Some(config) = &self.config else { return };
+        let Some(config) = self.config.as_ref().or(self.partial.as_ref()) else { return };
         self.diagnostics.extend(egress::lint::diagnostics(config, &self.sources));
         self.diagnostics.extend(egress::assertion::diagnostics(config, &self.sources, today()));
         report::sort(&mut self.diagnostics);

@@ -1,5 +1,6 @@
 //! From texts to a configuration.
 
+use crate::codes::UNSUPPORTED_VERSION;
 use crate::document::{self, Node};
 use crate::resolve::Resolver;
 use crate::structure::{Check, Extent};
@@ -10,6 +11,9 @@ use crate::{Caller, Config, Diagnostic, Severity, Sources, merge, report};
 pub struct Loaded {
     /// The configuration; `None` when there are errors.
     pub config: Option<Config>,
+    /// With errors in what could be read: what its policies and assertions can be judged by. Those that errors have to do
+    /// with are not there, so that whatever is found holds. Nothing else of it is of any use.
+    pub partial: Option<Config>,
     /// Every problem, in the order of the texts.
     pub diagnostics: Vec<Diagnostic>,
 }
@@ -24,6 +28,7 @@ pub fn load(sources: &Sources, caller: &Caller) -> Loaded {
     for (index, source) in sources.iter().enumerate() {
         layers.extend(document::parse(index, &source.text, &mut problems));
     }
+    let readable = !problems.iter().any(is_error);
     if layers.len() > 1 {
         for layer in &layers {
             Check::new(Extent::Layer, &mut problems).document(layer);
@@ -39,6 +44,13 @@ pub fn load(sources: &Sources, caller: &Caller) -> Loaded {
     });
     // What is wrong in `defaults` is found again with every sandbox; sorting keeps it once.
     report::sort(&mut problems);
-    let failed = !complete || problems.iter().any(|problem| problem.severity == Severity::Error);
-    Loaded { config: config.flatten().filter(|_| !failed), diagnostics: problems }
+    let failed = !complete || problems.iter().any(is_error);
+    let known = !problems.iter().any(|problem| problem.code == UNSUPPORTED_VERSION.code);
+    let (config, partial) =
+        if failed { (None, config.filter(|_| complete && readable && known)) } else { (config, None) };
+    Loaded { config, partial, diagnostics: problems }
+}
+
+fn is_error(problem: &Diagnostic) -> bool {
+    problem.severity == Severity::Error
 }

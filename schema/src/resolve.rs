@@ -2,7 +2,7 @@
 //! said that can be said without looking at the host.
 //!
 //! Every function reports what is wrong and goes on with a stand-in, so that one run finds everything; the result counts
-//! only when there were no errors.
+//! only when there were no errors. With errors its policies and assertions can still be judged ([`sound`]).
 
 use std::collections::HashMap;
 
@@ -34,6 +34,7 @@ mod rule;
 mod sandbox;
 mod secret;
 mod security;
+mod sound;
 mod user;
 mod worktree;
 
@@ -84,8 +85,8 @@ impl<'a> Resolver<'a> {
         self.problems
     }
 
-    /// The configuration, as far as it could be made out; `None` when not even the project has a name.
-    pub(crate) fn config(&mut self) -> Option<Config> {
+    /// The configuration, as far as it could be made out.
+    pub(crate) fn config(&mut self) -> Config {
         let root = self.root;
         let refused = Check::new(Extent::Whole, &mut self.problems).top(root);
         self.version();
@@ -111,8 +112,8 @@ impl<'a> Resolver<'a> {
         image::add_built_in(&mut images, &sandboxes);
         self.warn_of_unused();
         let origins = std::mem::take(&mut self.origins);
-        let project = project?;
-        Some(Config { project, quotas, images, secrets, volumes, networks, sandboxes, tests, assertions, origins })
+        let project = project.unwrap_or_else(stand_in);
+        Config { project, quotas, images, secrets, volumes, networks, sandboxes, tests, assertions, origins }
     }
 
     fn version(&mut self) {
@@ -239,6 +240,11 @@ impl<'a> Resolver<'a> {
     fn problem(&mut self, problem: Diagnostic) {
         self.problems.push(problem);
     }
+}
+
+/// Stands where no name could be read, which was reported.
+fn stand_in() -> Name {
+    Name::new("stand-in").expect("a name")
 }
 
 /// The nearest text that is a name.

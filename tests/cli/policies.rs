@@ -199,3 +199,119 @@ fn schema_codes() -> Vec<(&'static str, &'static str)> {
     assert!(found.len() >= 7, "{found:?}");
     found
 }
+
+/// Two sandboxes, each with rules that are unwise, and an assertion that fails for the second.
+const UNWISE: &str = "\
+apiVersion: sbx/v1
+project: acme
+networks: { backend: {} }
+allowlists:
+  shared: [{ host: evil.example, ports: [443] }]
+profiles:
+  strict: { egress: { deny: [{ host: gist.example }] } }
+sandboxes:
+  api:
+    image: host
+    egress: { allow: [{ host: \"**\" }] }
+  web:
+    image: host
+    extends: [strict]
+    networks: [backend]
+    egress: { allow: [shared, { host: \"*.com\" }] }
+assert:
+  - never: { sandbox: web, reaches: [backend, evil.example] }
+    unless: { sandbox: \"ci-*\" }
+";
+
+/// Codes of all that is found in `text`, and of what.
+fn found(text: &str) -> Vec<String> {
+    let place = Place::with(text);
+    let shown = place.run("validate --format json");
+    let json = shown.split("--- stdout\n").nth(1).unwrap().split("--- stderr").next().unwrap();
+    let report: serde_json::Value = serde_json::from_str(json).unwrap();
+    let diagnostics = report["diagnostics"].as_array().unwrap_or_else(|| panic!("{shown}"));
+    let said = |diagnostic: &serde_json::Value| {
+        format!("{} {}", diagnostic["code"].as_str().unwrap(), diagnostic["message"].as_str().unwrap())
+    };
+    diagnostics.iter().map(said).collect()
+}
+
+fn of_policies(found: &[String]) -> Vec<&String> {
+    found.iter().filter(|said| said.starts_with("sbx::rule-") || said.starts_with("sbx::assertion")).collect()
+}
+
+/// One run finds all: what is wrong elsewhere hides nothing that policies bring up.
+#[test]
+fn policies_are_judged_beside_errors() {
+    let all = found(UNWISE);
+    assert_eq!(of_policies(&all).len(), 3, "{all:?}");
+    for (code, was, is) in [
+        ("sbx::variable-unset", "  api:\n", "  api:\n    env: { TOKEN: \"${NOBODY_SETS_IT}\" }\n"),
+        ("sbx::variable-unset", "    networks:", "    workdir: /srv/${NOBODY_SETS_IT}\n    networks:"),
+        ("sbx::unknown-field", "  web:\n    image: host\n", "  web:\n    imagee: host\n"),
+        ("sbx::unknown-reference", "  web:\n    image: host\n", "  web:\n    image: hots\n"),
+        ("sbx::wrong-type", "  strict: { ", "  strict: { gui: 1, "),
+        ("sbx::invalid-name", "project: acme", "project: Acme"),
+    ] {
+        let text = UNWISE.replacen(was, is, 1);
+        assert_ne!(text, UNWISE);
+        let found = found(&text);
+        assert!(found.iter().any(|said| said.starts_with(code)), "{is}: {found:?}");
+        assert_eq!(of_policies(&found), of_policies(&all), "{is}");
+    }
+}
+
+/// What an error took away, or left as it was not meant, is not held against anybody.
+#[test]
+fn policies_that_errors_are_in_are_not_judged() {
+    let all = found(UNWISE);
+    let (wide, web) = (of_policies(&all)[0], of_policies(&all)[1..].to_vec());
+    for (was, is) in [
+        // Without what is wrong the rule would allow more, or the sandbox have fewer denials.
+        ("host: \"*.com\"", "host: \"*.com\", methods: [get]"),
+        ("host: \"*.com\"", "hst: \"*.com\""),
+        ("host: evil.example, ports: [443]", "host: evil.example, ports: [web]"),
+        ("host: evil.example, ports: [443]", "host: evil.example, prts: [22]"),
+        ("host: evil.example, ports: [443]", "host: \"${NOBODY_SETS_IT}\""),
+        ("[shared,", "[sharde,"),
+        ("egress: { allow: [shared,", "egress: { mode: nnoe, allow: [shared,"),
+        ("egress: { allow: [shared,", "egres: { mode: none }\n    egress: { allow: [shared,"),
+        ("egress: { allow: [shared,", "egress: { deny: [{ hots: evil.example }], allow: [shared,"),
+        ("extends: [strict]", "extends: [strcit]"),
+        ("extends: [strict]", "extend: [strict]"),
+        ("extends: [strict]", "extends: 5"),
+        ("networks: [backend]", "networks: [backend, frontend]"),
+        ("deny: [{ host: gist.example }]", "deny: [{ host: \"gist example\" }]"),
+    ] {
+        let text = UNWISE.replacen(was, is, 1);
+        assert_ne!(text, UNWISE);
+        let found = found(&text);
+        assert_eq!(of_policies(&found), [wide], "{is}");
+    }
+    // Layers that may be missing may be anybody's.
+    for (was, is) in [
+        ("profiles:\n", "defaults: [1]\nprofiles:\n"),
+        ("strict: {", "strict: { extends: [nobody],"),
+        ("strict: {", "strict: { extends: [strict],"),
+    ] {
+        let found = found(&UNWISE.replacen(was, is, 1));
+        assert!(!found.is_empty() && of_policies(&found).is_empty(), "{is}: {found:?}");
+    }
+    // An assertion that lacks a part demands something else.
+    for (was, is) in [
+        ("reaches: [backend,", "reaches: [backedn,"),
+        ("reaches: [backend,", "reaches: [\"${NOBODY_SETS_IT}\","),
+        ("sandbox: \"ci-*\"", "egress: nnoe"),
+        ("sandbox: \"ci-*\"", "sandboxx: \"*\""),
+    ] {
+        let found = found(&UNWISE.replacen(was, is, 1));
+        let judged: Vec<_> = of_policies(&found).into_iter().filter(|said| !said.contains("assertion")).collect();
+        assert_eq!(of_policies(&found), judged, "{is}");
+        assert_eq!(judged.len() + 1, 1 + web.len(), "{is}");
+    }
+    // Of a text that cannot be read, or of a language that is not known, nobody says anything.
+    for (was, is) in [("project: acme", "project: acme\nproject: acme"), ("sbx/v1", "sbx/v9")] {
+        let found = found(&UNWISE.replacen(was, is, 1));
+        assert!(!found.is_empty() && of_policies(&found).is_empty(), "{is}: {found:?}");
+    }
+}

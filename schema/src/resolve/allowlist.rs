@@ -55,9 +55,18 @@ impl<'s> Scope<'s> {
 pub(super) struct Allowlists<'a> {
     lists: HashMap<&'a str, Rc<List<'a>>>,
     /// Fleets use few combinations.
-    made: HashMap<Made<'a>, Rc<[Written]>>,
+    made: HashMap<Made<'a>, Outcome>,
     told_of_too_many: bool,
+    /// Whether rules of a list were used, since this was last taken, that are not all there or not as they were meant.
+    pub(super) flawed: bool,
     unused_parameters: Vec<Diagnostic>,
+}
+
+/// What came of a list.
+struct Outcome {
+    rules: Rc<[Written]>,
+    /// As [`Allowlists::flawed`].
+    flawed: bool,
 }
 
 /// A list, values of its parameters, and what it is used for.
@@ -68,6 +77,8 @@ struct List<'a> {
     parameters: Vec<(&'a Entry, Option<ParameterKind>)>,
     items: &'a [Node],
     refused: Refused,
+    /// Whether something is wrong with its structure.
+    flawed: bool,
 }
 
 /// A list as an item names it, with values for its parameters.
@@ -105,7 +116,9 @@ impl<'a> Resolver<'a> {
         for entry in entries {
             self.name("allowlist", &entry.key, entry.key_span);
             self.origin(format!("allowlists.{}", entry.key), entry.key_span);
+            let before = self.said();
             let refused = Check::new(Extent::Whole, &mut self.problems).entry_of("allowlists", entry);
+            let flawed = self.failed_since(before);
             let parameters = refused.right(&entry.value, "params").map(Node::entries).unwrap_or_default();
             let kinds = parameters.iter().map(|parameter| (parameter, refused.rest(&parameter.value).ok()));
             let list = List {
@@ -113,6 +126,7 @@ impl<'a> Resolver<'a> {
                 parameters: kinds.collect(),
                 items: entry.value.get("rules").unwrap_or(&entry.value).items(),
                 refused,
+                flawed,
             };
             self.allowlists.lists.insert(&entry.key, Rc::new(list));
         }
@@ -240,6 +254,7 @@ impl<'a> Resolver<'a> {
         side: Side,
         above: &mut Vec<&'a str>,
     ) -> Rc<[Written]> {
+        let outer = std::mem::replace(&mut self.allowlists.flawed, true);
         let Some(list) = self.allowlists.lists.get(call.name).cloned() else { return Rc::from([]) };
         // Circles and endless chains are reported where they are written; here they only must not run for ever.
         if above.len() >= LONGEST_CHAIN || above.contains(&list.name) {
@@ -247,7 +262,8 @@ impl<'a> Resolver<'a> {
         }
         let key = (list.name, values, side);
         if let Some(made) = self.allowlists.made.get(&key) {
-            return Rc::clone(made);
+            self.allowlists.flawed = outer || made.flawed;
+            return Rc::clone(&made.rules);
         }
         if self.allowlists.made.len() >= MOST_MADE {
             if !std::mem::replace(&mut self.allowlists.told_of_too_many, true) {
@@ -258,9 +274,10 @@ impl<'a> Resolver<'a> {
         }
         let parameters = Parameters { values: key.1.clone(), ..Parameters::default() };
         let scope = Scope { side, list: Some(list.name), parameters: &parameters, blank: false };
-        let before = self.problems.len();
+        let before = self.said();
+        self.allowlists.flawed = list.flawed;
         above.push(list.name);
-        let made: Rc<[Written]> = self.items(list.items, &list.refused, &scope, above).into();
+        let rules: Rc<[Written]> = self.items(list.items, &list.refused, &scope, above).into();
         above.pop();
         // What is wrong only with these values, or only under `deny`, is wrong because of this use.
         for problem in self.problems[before..].iter_mut().filter(|problem| problem.severity == Severity::Error) {
@@ -268,8 +285,10 @@ impl<'a> Resolver<'a> {
                 problem.related.push((call.span, format!("`{}` is used here", list.name)));
             }
         }
-        self.allowlists.made.insert(key, Rc::clone(&made));
-        made
+        let flawed = self.allowlists.flawed || self.failed_since(before);
+        self.allowlists.flawed = outer || flawed;
+        self.allowlists.made.insert(key, Outcome { rules: Rc::clone(&rules), flawed });
+        rules
     }
 
     /// Values for the parameters of the list that is called; `None` when that cannot be said.

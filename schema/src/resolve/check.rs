@@ -6,6 +6,7 @@ use indexmap::IndexMap;
 
 use super::Resolver;
 use super::reference::Kind;
+use super::sound::is_right;
 use crate::codes::{INVALID_TARGET, MATCHES_NOTHING, UNKNOWN_REFERENCE, WRONG_VALUE};
 use crate::config::{Assertion, Exception, Expectation, NameGlob, PolicyTest, Reach, Sandbox};
 use crate::document::{Entry, Node};
@@ -87,16 +88,19 @@ impl Resolver<'_> {
         items.iter().filter_map(|item| self.assertion(item, refused, sandboxes)).collect()
     }
 
+    /// Of an assertion that is not right nothing can be said: without one of its parts it demands more.
     fn assertion(&mut self, item: &Node, refused: &Refused, sandboxes: &IndexMap<Name, Sandbox>) -> Option<Assertion> {
+        let before = self.said();
         let never = refused.right(item, "never")?;
         let glob = refused.right(never, "sandbox").and_then(|node| Some((self.name_glob(node)?, node)));
         let items = refused.right(never, "reaches").map(Node::items).unwrap_or_default();
-        let reaches = items.iter().filter_map(|item| self.reach(item)).collect();
+        let reaches: Vec<Reach> = items.iter().filter_map(|item| self.reach(item)).collect();
         let unless = refused.right(item, "unless");
         let unless = Exception {
             egress: unless.and_then(|unless| refused.right(unless, "egress")).and_then(|node| refused.rest(node).ok()),
             sandboxes: unless.and_then(|unless| refused.right(unless, "sandbox")).and_then(|node| self.name_glob(node)),
         };
+        let whole = reaches.len() == items.len() && !self.failed_since(before) && is_right("Assertion", item);
         let (glob, node) = glob?;
         if !sandboxes.keys().any(|name| glob.matches(name)) {
             self.problem(
@@ -105,7 +109,7 @@ impl Resolver<'_> {
                     .with_help("correct it, or remove the assertion: it cannot fail"),
             );
         }
-        Some(Assertion { sandboxes: glob, reaches, unless, at: self.place_of(item) })
+        whole.then(|| Assertion { sandboxes: glob, reaches, unless, at: self.place_of(item) })
     }
 
     fn name_glob(&mut self, node: &Node) -> Option<NameGlob> {

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::Resolver;
 use super::egress::SinceMode;
 use super::reference::Kind;
+use super::sound::extends_is_right;
 use crate::codes::EXTENDS_CYCLE;
 use crate::document::{Entry, Node, NodeKind};
 use crate::structure::{Check, Extent, show};
@@ -19,6 +20,8 @@ pub(super) struct Layers<'a> {
     profiles: HashMap<&'a str, &'a Entry>,
     /// What lies beneath a sandbox, by the profiles it names. Fleets name few combinations.
     beneath: HashMap<Vec<String>, (Option<Node>, SinceMode)>,
+    /// Whether something may not lie beneath a sandbox that was meant to.
+    flawed: bool,
 }
 
 impl<'a> Layers<'a> {
@@ -28,6 +31,7 @@ impl<'a> Layers<'a> {
             defaults: root.get("defaults").filter(|node| matches!(node.kind, NodeKind::Mapping(_))),
             profiles: profiles.iter().map(|entry| (&*entry.key, entry)).collect(),
             beneath: HashMap::new(),
+            flawed: false,
         }
     }
 }
@@ -40,7 +44,9 @@ impl<'a> Resolver<'a> {
         for entry in defaults.into_iter().chain(profiles) {
             let check = Check::new(Extent::Layer, &mut self.problems);
             check.definition("Sandbox", &entry.key, entry.key_span, &entry.value);
+            self.layers.flawed |= !extends_is_right(&entry.value);
         }
+        let before = self.said();
         for entry in profiles {
             self.name("profile", &entry.key, entry.key_span);
         }
@@ -50,6 +56,11 @@ impl<'a> Resolver<'a> {
                 self.reference(Kind::Profile, name, span);
             }
         }
+        self.layers.flawed |= self.failed_since(before);
+    }
+
+    pub(super) fn layers_are_flawed(&self) -> bool {
+        self.layers.flawed
     }
 
     /// What `node`, the body of a sandbox, comes to with everything beneath it, and what of its egress its mode is over.

@@ -2,7 +2,7 @@ use std::collections::HashMap;
 
 use super::mount::Targets;
 use super::reference::Kind;
-use super::{Resolver, child};
+use super::{Resolver, child, stand_in};
 use crate::codes::{DUPLICATE_NAME, INVALID_NAME, MISSING_FIELD, WRONG_VALUE};
 use crate::config::{Gui, Lifecycle, Limits, Sandbox};
 use crate::document::{Entry, Node};
@@ -20,10 +20,14 @@ const MOST_SANDBOXES: u32 = 20_000;
 impl Resolver<'_> {
     /// The sandboxes an entry stands for: one, or as many as it has replicas. Without a `name` it is only checked.
     pub(super) fn sandbox(&mut self, entry: &Entry, name: Option<Name>) -> Vec<Sandbox> {
+        let before = self.said();
         let (effective, since_mode) = self.effective(&entry.value);
         let node = &effective;
+        let beneath = !self.layers_are_flawed() && !self.failed_since(before);
+        let before = self.said();
         let checked = self.checked::<raw::Sandbox>("Sandbox", &entry.key, entry.key_span, node);
         let Some((raw, refused)) = checked else { return Vec::new() };
+        let structure = !self.failed_since(before) || Self::policy_is_right(node);
         let copies = raw.replicas.unwrap_or(1);
         let mut targets = Targets::default();
         let user = self.user(raw.user, node);
@@ -39,15 +43,21 @@ impl Resolver<'_> {
         let overlay = node.get("overlay").filter(|_| raw.overlay.is_some());
         let overlay = overlay.and_then(|node| self.exposed_path(node));
         let owner = self.owner(node);
+        let before = self.said();
+        self.allowlists.flawed = false;
         let networks = self.networks(node);
         let egress = self.egress(node.entry("egress"), &refused, since_mode, entry.key_span);
+        let sound = beneath && structure && !self.allowlists.flawed && !self.failed_since(before);
         self.confined(&security, &networks, egress.mode, node);
+        // Nobody judges a policy that is not what was written.
+        let (networks, egress) = if sound { (networks, egress) } else { Default::default() };
         let limits = self.limits(raw.limits.unwrap_or_default(), child(node, "limits"));
         let lifecycle = self.lifecycle(raw.lifecycle.unwrap_or_default(), child(node, "lifecycle"));
         let devices = self.devices(node);
         let env = self.environment(node.get("env").filter(|_| raw.env.is_some()));
         let image = self.image_of(raw.image.as_deref(), node, entry);
-        let (Some(name), Some(image)) = (name, image) else { return Vec::new() };
+        let Some(name) = name else { return Vec::new() };
+        let image = image.unwrap_or_else(stand_in);
         let sandbox = Sandbox {
             name,
             owner,
