@@ -26,8 +26,8 @@ Examples:
   sbx apply                change it
   sbx shell api            a shell in sandbox api
 
-Exit codes: 0 done, 1 failed, 64 usage, 65 invalid configuration, 69 engine unreachable, 73 refused,
-75 try again, 124 timed out, 130 interrupted."
+Exit codes: 0 done, 1 failed, 64 usage, 65 invalid configuration, 69 engine
+unreachable, 73 refused, 75 try again, 124 timed out, 130 interrupted."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -83,7 +83,6 @@ pub enum Command {
     /// Print the completion script of a shell
     Completion(completion::Args),
     /// Write the manual pages
-    #[command(hide = true)]
     Man(man::Args),
     /// Print the version
     Version(version::Args),

@@ -81,3 +81,33 @@ fn a_mistake_is_a_document_where_json_is_asked_for() {
         assert!(shown.contains(&format!("\"message\":\"{message}\"")), "{line}: {shown}");
     }
 }
+
+/// On a terminal of 80 columns the help of every command stays on it, and what follows the options stands as it is
+/// written: lines that were broken by hand are not broken once more.
+#[test]
+fn help_fits_a_narrow_terminal() {
+    let place = Place::new();
+    let mut commands: Vec<Vec<String>> = vec![Vec::new()];
+    let (mut seen, mut followed) = (0, 0);
+    while let Some(words) = commands.pop() {
+        let line = words.iter().map(String::as_str).chain(["--help"]);
+        let output = place.command(line).env("COLUMNS", "80").output().unwrap();
+        let help = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success() && help.contains("Usage: "), "{words:?}: {help}");
+        seen += 1;
+        for line in help.lines() {
+            assert!(line.chars().count() <= 80, "{words:?}: {line}");
+        }
+        let below = help.split("\nCommands:\n").nth(1).unwrap_or_default().split("\n\n").next().unwrap_or_default();
+        let names = below.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+        for name in names.filter_map(|line| line.split_whitespace().next()) {
+            commands.push(words.iter().cloned().chain([name.to_owned()]).collect());
+        }
+        let output = place.command(words.iter().map(String::as_str).chain(["--help"])).env("COLUMNS", "100").output();
+        let wide = String::from_utf8(output.unwrap().stdout).unwrap();
+        let written = |help: &str| help.rsplit_once("\nExamples:\n").map(|(_, rest)| rest.to_owned());
+        assert_eq!(written(&help), written(&wide), "{words:?}");
+        followed += usize::from(written(&help).is_some());
+    }
+    assert!(seen > 25 && followed > 20, "{seen} commands, {followed} with examples");
+}

@@ -19,7 +19,7 @@ use crate::saved_plan::SavedPlan;
 Examples:
   sbx apply
   sbx apply --auto-approve --lock-timeout 5m     in scripts
-  sbx apply change.plan                          what `sbx plan --out change.plan` showed, or nothing
+  sbx apply change.plan                          what that plan showed
   sbx apply --replace api --accept-loss container/api")]
 pub struct Args {
     /// A plan saved with `sbx plan --out`; carried out without asking, refused when stale

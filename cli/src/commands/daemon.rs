@@ -21,10 +21,13 @@ use crate::render::{daemon as view, json};
 #[command(after_help = "\
 Examples:
   sbx daemon status
-  sbx daemon stop                nothing leaves sandboxes with an allowlist until it runs again
-  sbx daemon install             a unit for systemd; then `systemctl --user enable --now sbx-daemon`
+  sbx daemon stop                nothing leaves sandboxes until it runs again
+  sbx daemon install             a unit for systemd
 
-There is one daemon for each user and engine. `sbx apply` starts it when a sandbox has something to reach.")]
+The unit is turned on by `systemctl --user enable --now sbx-daemon`.
+
+There is one daemon for each user and engine. `sbx apply` starts it when a
+sandbox has something to reach.")]
 pub struct Args {
     #[command(subcommand)]
     command: Command,

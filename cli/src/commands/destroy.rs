@@ -13,11 +13,12 @@ use crate::saved_plan::Wishes;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  sbx destroy                                    user data stays: volumes, worktrees, secrets
+  sbx destroy                             volumes, worktrees, secrets stay
   sbx destroy --target api
   sbx destroy --volumes --worktrees --auto-approve
 
-Uncommitted or ignored files, unpushed commits and the like still need --accept-loss.")]
+Uncommitted or ignored files, unpushed commits and the like still need
+--accept-loss.")]
 pub struct Args {
     /// Only this sandbox; may be given several times
     #[arg(long = "target", value_name = "SANDBOX", add = super::completion::sandboxes())]

@@ -16,7 +16,8 @@ Examples:
   sbx diff
   sbx diff --target api
 
-Exits with 0 when nothing differs, 1 when something does, more than 1 on an error.")]
+Exits with 0 when nothing differs, 1 when something does, more than 1 on an
+error.")]
 pub struct Args {
     #[command(flatten)]
     selection: Selection,

@@ -22,8 +22,8 @@ Examples:
   sbx plan
   sbx plan --out change.plan && sbx apply change.plan
   sbx plan --target api
-  sbx plan --destroy --volumes               what `sbx destroy --volumes` would remove
-  sbx plan --detailed-exitcode               0 all is as written, 2 changes, or something forbidden
+  sbx plan --destroy --volumes        what `sbx destroy --volumes` would remove
+  sbx plan --detailed-exitcode        0 all is as written, 2 it is not
 
 Symbols: + create, ~ update in place, - delete, -/+ replace, ! forbidden.")]
 pub struct Args {

@@ -37,7 +37,7 @@ pub struct StartArgs {
 /// Arguments of `stop`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  sbx stop api\n  sbx stop api --accept-loss container/api     lose what is in its memory mounts\n\n\
+    after_help = "Examples:\n  sbx stop api\n  sbx stop api --accept-loss container/api     lose what its memory mounts hold\n\n\
     The sandbox stays stopped, through applies too, until `sbx start`."
 )]
 pub struct StopArgs {
@@ -48,7 +48,7 @@ pub struct StopArgs {
 /// Arguments of `restart`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  sbx restart api\n  sbx restart api --accept-loss container/api  lose what is in its memory mounts"
+    after_help = "Examples:\n  sbx restart api\n  sbx restart api --accept-loss container/api  lose what its memory mounts hold"
 )]
 pub struct RestartArgs {
     #[command(flatten)]

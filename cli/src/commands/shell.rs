@@ -14,7 +14,8 @@ Examples:
   sbx shell api
   sbx shell api --shell fish
 
-Without --shell it is your own login shell where the sandbox has it, else bash, else sh. Exits with its exit code.")]
+Without --shell it is your own login shell where the sandbox has it, else
+bash, else sh. Exits with its exit code.")]
 pub struct Args {
     /// The sandbox
     #[arg(value_name = "SANDBOX", add = super::completion::sandboxes())]

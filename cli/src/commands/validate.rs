@@ -16,8 +16,8 @@ use crate::render::{diagnostics, json};
 Examples:
   sbx validate
   sbx validate -f base.yaml -f local.yaml --strict
-  sbx validate --format github               annotations in a GitHub workflow
-  sbx validate --format sarif > sbx.sarif    for code scanning")]
+  sbx validate --format github              annotations in a GitHub workflow
+  sbx validate --format sarif > sbx.sarif   for code scanning")]
 pub struct Args {
     /// How to print what was found [default: human, or json with --json]
     #[arg(long, value_name = "FORMAT")]

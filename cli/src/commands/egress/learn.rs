@@ -32,13 +32,14 @@ use crate::render::text::{count, safe};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  sbx egress learn api --for 30m             then use the sandbox; Ctrl-C ends it early
+  sbx egress learn api --for 30m           use the sandbox; Ctrl-C ends it
   sbx egress learn api | patch -p0
   sbx egress learn api --write && sbx plan
 
-While it runs, the sandbox reaches everything but what deny rules deny and addresses that are never
-dialled, and all of it is recorded. It ends with this command, however that ends, at the latest after
-the time given. Then rules for what was done are proposed, as narrow as it was done, as a diff.")]
+While it runs, the sandbox reaches everything but what deny rules deny and
+addresses that are never dialled, and all of it is recorded. It ends with
+this command, however that ends, at the latest after the time given. Then
+rules for what was done are proposed, as narrow as it was done, as a diff.")]
 pub struct Args {
     /// The sandbox
     #[arg(value_name = "SANDBOX", add = super::super::completion::sandboxes())]

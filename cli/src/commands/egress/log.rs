@@ -24,7 +24,8 @@ Examples:
   sbx egress log api --denied -f
   sbx egress log --since 1h --json | jq -r .host | sort | uniq -c
 
-Records hold names, ports, methods and paths; never a query, a header, a body or a secret.")]
+Records hold names, ports, methods and paths; never a query, a header, a
+body or a secret.")]
 pub struct Args {
     /// Only of this sandbox
     #[arg(value_name = "SANDBOX", add = super::super::completion::sandboxes())]

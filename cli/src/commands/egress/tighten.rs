@@ -34,9 +34,10 @@ Examples:
   sbx egress tighten api
   sbx egress tighten api --evidence 30d --write
 
-Rules that were never used are taken out, rules of which only some ports or methods were used are made
-narrower: by what the daemon recorded, and only of rules that were in force for as long as --evidence
-says. Rules that others share are named, not changed.")]
+Rules that were never used are taken out, rules of which only some ports or
+methods were used are made narrower: by what the daemon recorded, and only
+of rules that were in force for as long as --evidence says. Rules that
+others share are named, not changed.")]
 pub struct Args {
     /// The sandbox
     #[arg(value_name = "SANDBOX", add = super::super::completion::sandboxes())]
