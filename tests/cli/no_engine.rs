@@ -106,3 +106,27 @@ fn no_daemon_to_stop() {
         "{shown}"
     );
 }
+
+/// Where there are no namespaces the doctor says that, and does not blame the rules that it could not try in one.
+#[test]
+fn the_doctor_tells_namespaces_from_rules() {
+    let place = Place::new();
+    let told = |script: &str| place.run_in_a_view_of_its_own(script, "doctor");
+    let healthy = told("true");
+    assert!(healthy.contains("ok   network namespaces: can be made"), "{healthy}");
+    assert!(healthy.contains("ok   user namespaces: allowed"), "{healthy}");
+    assert!(healthy.contains("egress policies: "), "{healthy}");
+
+    let refused = told("mount --bind /bin/false /usr/bin/unshare");
+    assert!(refused.contains("warn network namespaces: none can be made from here"), "{refused}");
+    assert!(!refused.contains("egress policies: "), "{refused}");
+
+    // The bound is that of a user namespace, here one of the test's own.
+    let none = told(
+        "exec unshare --user --map-root-user sh -ec 'for kind in net user; do echo 0 > /proc/sys/user/max_${kind}_namespaces; done; export PATH=/nowhere; exec \"$0\" \"$@\"' \"$0\" \"$@\"",
+    );
+    assert!(none.contains("FAIL network namespaces: the kernel allows none"), "{none}");
+    assert!(none.contains("FAIL user namespaces: the kernel allows none"), "{none}");
+    assert!(none.contains("user.max_net_namespaces"), "{none}");
+    assert!(!none.contains("egress policies: ") && none.starts_with("exit: 1\n"), "{none}");
+}

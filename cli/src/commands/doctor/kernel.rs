@@ -5,12 +5,7 @@ use std::path::Path;
 use super::Finding;
 
 pub(super) fn check(root: bool) -> Vec<Finding> {
-    let mut findings = vec![cgroups(root)];
-    if let Some(finding) = namespaces(root) {
-        findings.push(finding);
-    }
-    findings.push(selinux());
-    findings
+    vec![cgroups(root), namespaces(root), selinux()]
 }
 
 const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
@@ -59,26 +54,27 @@ fn own_cgroup(unified: &Path) -> std::path::PathBuf {
     unified.join(path)
 }
 
-fn namespaces(root: bool) -> Option<Finding> {
+fn namespaces(root: bool) -> Finding {
     const CHECK: &str = "user namespaces";
-    if root {
-        return None;
-    }
     let setting = |path: &str| std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
     if setting("/proc/sys/user/max_user_namespaces").as_deref() == Some("0") {
-        return Some(Finding::error(CHECK, "the kernel allows none", "sysctl -w user.max_user_namespaces=28633"));
+        return Finding::error(CHECK, "the kernel allows none", "sysctl -w user.max_user_namespaces=28633");
+    }
+    // The rest is about who may make them without being root.
+    if root {
+        return Finding::ok(CHECK, "allowed");
     }
     if setting("/proc/sys/kernel/unprivileged_userns_clone").as_deref() == Some("0") {
-        return Some(Finding::error(CHECK, "only root may make them", "sysctl -w kernel.unprivileged_userns_clone=1"));
+        return Finding::error(CHECK, "only root may make them", "sysctl -w kernel.unprivileged_userns_clone=1");
     }
     if setting("/proc/sys/kernel/apparmor_restrict_unprivileged_userns").as_deref() == Some("1") {
-        return Some(Finding::warning(
+        return Finding::warning(
             CHECK,
             "AppArmor restricts them to programs with a profile",
             "use the distribution's own Podman, whose profile allows them",
-        ));
+        );
     }
-    Some(Finding::ok(CHECK, "allowed"))
+    Finding::ok(CHECK, "allowed")
 }
 
 fn selinux() -> Finding {

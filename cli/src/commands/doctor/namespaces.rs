@@ -3,9 +3,13 @@
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use super::Finding;
+use super::{Finding, Level};
 
 const CHECK: &str = "egress policies";
+const NAMESPACES: &str = "network namespaces";
+
+/// How many the kernel allows in this user namespace.
+const MOST: &str = "/proc/sys/user/max_net_namespaces";
 
 /// Everything that the rules of a sandbox ask of the kernel, and of the version of `nft`.
 const RULES: &str = "table inet sbx {
@@ -26,14 +30,41 @@ const RULES: &str = "table inet sbx {
 ";
 
 pub(super) fn check(root: bool) -> Vec<Finding> {
+    // Without one, nothing that is tried in it says anything of the rules.
+    let namespaces = namespaces(root);
+    if namespaces.level != Level::Ok {
+        return vec![namespaces];
+    }
     let Some(nft) = egress::attach::nft() else {
-        return vec![Finding::warning(
+        let without = Finding::warning(
             CHECK,
             "nft is not installed: nothing can be allowed to a sandbox",
             "install the package nftables",
-        )];
+        );
+        return vec![namespaces, without];
     };
-    vec![rules(root, &nft), adapter(root)]
+    vec![namespaces, rules(root, &nft), adapter(root)]
+}
+
+/// Whether there are network namespaces at all: every sandbox has one of its own.
+fn namespaces(root: bool) -> Finding {
+    if std::fs::read_to_string(MOST).is_ok_and(|most| most.trim() == "0") {
+        return Finding::error(
+            NAMESPACES,
+            "the kernel allows none, and no sandbox can be started",
+            "sysctl -w user.max_net_namespaces=28633",
+        );
+    }
+    match inside(root, "true", &[]) {
+        Ok(output) if output.status.success() => Finding::ok(NAMESPACES, "can be made"),
+        // What this program may not do the engine still may, where AppArmor tells programs apart.
+        Ok(output) => Finding::warning(
+            NAMESPACES,
+            format!("none can be made from here, so that the rules are not tried: {}", first_line(&output)),
+            "allow it: a kernel with CONFIG_NET_NS and CONFIG_USER_NS, and no seccomp or AppArmor profile against unshare",
+        ),
+        Err(error) => untried(&error),
+    }
 }
 
 fn rules(root: bool, nft: &Path) -> Finding {
