@@ -1,4 +1,5 @@
-//! Defences that tests can turn off, one by one, to see that what tries to get out gets out then.
+//! Defences that tests can turn off, one by one, to see that what tries to get out gets out then, and devices that they can
+//! have the kernel lack.
 //!
 //! Without the feature `failpoints`, which nothing that is shipped has, every one of them stands, and the compiler knows.
 
@@ -101,6 +102,28 @@ impl Defence {
     }
 }
 
+/// A kind of device that the dead end of a sandbox can be. A kernel may have been built without it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Device {
+    /// A dummy device.
+    Dummy = 62,
+    /// A pair of veth devices.
+    Pair = 63,
+}
+
+impl Device {
+    /// Refuses where a test has this kernel lack it.
+    ///
+    /// # Errors
+    /// What such a kernel says.
+    #[cfg(not(feature = "failpoints"))]
+    #[inline]
+    pub const fn possible(self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 #[cfg(feature = "failpoints")]
 pub use switch::{WITHOUT, turn_off};
 #[cfg(feature = "failpoints")]
@@ -112,7 +135,7 @@ mod switch {
 
     use schema::policy::{HostPattern, PortRange, Protocol, Rule};
 
-    use super::Defence;
+    use super::{Defence, Device};
 
     /// The variable from which a program for tests takes the names of the defences to turn off, with commas between them.
     pub const WITHOUT: &str = "SBX_DAEMON_WITHOUT";
@@ -131,15 +154,30 @@ mod switch {
         }
     }
 
-    /// Turns off those whose names `text` has, for the rest of this process.
+    impl Device {
+        /// Refuses where a test has this kernel lack it.
+        ///
+        /// # Errors
+        /// What such a kernel says.
+        pub fn possible(self) -> std::io::Result<()> {
+            if OFF.load(Ordering::Relaxed) & (1 << self as u8) != 0 {
+                return Err(std::io::ErrorKind::Unsupported.into());
+            }
+            Ok(())
+        }
+    }
+
+    /// Turns off those whose names `text` has, devices too, for the rest of this process.
     ///
     /// # Errors
     /// The first word that is no name of one.
     pub fn turn_off(text: &str) -> Result<(), String> {
         for word in text.split(',').filter(|word| !word.is_empty()) {
-            let named = Defence::ALL.into_iter().find(|defence| format!("{defence:?}") == word);
-            let defence = named.ok_or_else(|| format!("{word:?} is no defence"))?;
-            OFF.fetch_or(defence.bit(), Ordering::Relaxed);
+            let named = Defence::ALL.into_iter().find(|defence| format!("{defence:?}") == word).map(Defence::bit);
+            let device = [Device::Dummy, Device::Pair].into_iter().find(|device| format!("{device:?}") == word);
+            let bit =
+                named.or(device.map(|device| 1 << device as u8)).ok_or_else(|| format!("{word:?} is no defence"))?;
+            OFF.fetch_or(bit, Ordering::Relaxed);
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::error::Refusal;
 use super::netlink::{LOOPBACK, Netlink, Route};
 use super::socket::has_address;
+use crate::defence::Device;
 use crate::synthetic::{ADAPTER_V4, ADAPTER_V6, POOL_V4, POOL_V6, RESOLVER_V4, RESOLVER_V6};
 
 /// The name of the device inside.
@@ -118,8 +119,9 @@ const ALL_V6: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 0);
 /// The device, and the other end if it has one, made unless they are there.
 fn device(netlink: &Netlink) -> io::Result<(Adapter, Vec<u32>)> {
     if Netlink::index(NAME).is_err() {
-        let made = netlink.add_dummy(NAME);
+        let made = Device::Dummy.possible().and_then(|()| netlink.add_dummy(NAME));
         if made.is_err() {
+            Device::Pair.possible()?;
             netlink.add_pair(NAME, OTHER)?;
         }
     }

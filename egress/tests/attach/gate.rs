@@ -5,7 +5,7 @@ use std::process::Command;
 
 use crate::sandbox::{Kind, Options, Sandbox, comm, eventually, init};
 
-const GATED: Options<'static> = Options { udp: "-", peers: "-", gate: true, started_later: 0 };
+const GATED: Options<'static> = Options { udp: "-", peers: "-", gate: true, started_later: 0, without: "-" };
 
 /// A sandbox whose command sends at once, and what it heard.
 struct Gated {

@@ -21,6 +21,38 @@ fn tcp_comes_to_us_with_its_destination() {
     }
 }
 
+/// Whatever kernels lack, there is a dead end, and it makes no difference to anybody inside.
+#[cfg(feature = "failpoints")]
+#[test]
+fn every_dead_end_will_do() {
+    for kind in Kind::possible() {
+        for (without, ends) in [("Dummy", ["Pair", "Loopback"]), ("Dummy,Pair", ["Loopback", "Loopback"])] {
+            let sandbox = Sandbox::start(kind);
+            let daemon = sandbox.daemon(&Options { udp: "443", without, ..Options::default() });
+            let made = ends.iter().any(|end| daemon.line.starts_with(&format!("attached {end} ")));
+            assert!(made, "{kind:?} without {without}: {}", daemon.line);
+            assert_eq!(
+                daemon.line.contains("neither a dummy nor a pair"),
+                daemon.line.contains("Loopback"),
+                "{}",
+                daemon.line
+            );
+            assert_eq!(sandbox.tool(&["tcp", "192.0.2.1:1234"]), "tcp for 192.0.2.1:1234", "{kind:?} {without}");
+            assert_eq!(sandbox.tool(&["udp", "192.0.2.53:53"]), "dns from 192.0.2.53:53", "{kind:?} {without}");
+            let heard = sandbox.tool(&["udp", "198.18.1.7:443"]);
+            assert!(heard.starts_with("udp for 198.18.1.7 from "), "{kind:?} {without}: {heard}");
+            if daemon.line.contains("ipv6=true") {
+                let address = "[2001:db8::1]:1234";
+                assert_eq!(sandbox.tool(&["tcp", address]), format!("tcp for {address}"), "{kind:?} {without}");
+            }
+            assert!(sandbox.tool(&["udp", "192.0.2.1:443"]).starts_with("refused "), "{kind:?} {without}");
+            for (device, count) in sandbox.devices() {
+                assert!(device == "lo" || count == 0, "{kind:?} {without}: {count} packets left by {device}");
+            }
+        }
+    }
+}
+
 /// The kernel of the machine that runs the tests has IPv6; a test that never saw it would prove nothing.
 #[test]
 fn ipv6_is_there_where_the_host_has_it() {

@@ -176,7 +176,7 @@ impl Sandbox {
         let started = self.target.started() + options.started_later;
         let mut command = Command::new(TOOL);
         command.args(["serve", &self.target.pid().to_string(), &started.to_string(), options.udp, options.peers]);
-        command.arg(if options.gate { "gate" } else { "-" });
+        command.arg(if options.gate { "gate" } else { "-" }).arg(options.without);
         as_user(&mut command, self.kind);
         let mut process = Staying::start(command);
         let line = process.line();
@@ -241,11 +241,13 @@ pub struct Options<'a> {
     pub peers: &'a str,
     pub gate: bool,
     pub started_later: u64,
+    /// Devices that the kernel lacks, by the names of `defence::Device`, with commas; or `-`.
+    pub without: &'a str,
 }
 
 impl Default for Options<'_> {
     fn default() -> Self {
-        Self { udp: "-", peers: "-", gate: false, started_later: 0 }
+        Self { udp: "-", peers: "-", gate: false, started_later: 0, without: "-" }
     }
 }
 

@@ -31,7 +31,10 @@ fn main() -> ExitCode {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
         [word] if *word == attach::ARGUMENT => return attach::child::main(),
-        ["serve", pid, started, udp, peers, gate] => serve(pid, started, udp, peers, gate),
+        ["serve", pid, started, udp, peers, gate, without] => {
+            lack(without);
+            serve(pid, started, udp, peers, gate);
+        }
         ["direct", pid, started, peers, policy] => direct(pid, started, peers, policy),
         ["tcp", address] => println!("{}", timed(|| tcp(address))),
         ["udp", address] => println!("{}", timed(|| udp(address, "0.0.0.0"))),
@@ -161,6 +164,14 @@ fn talk(address: &str) {
 
 fn list<T: FromStr + Ord>(text: &str) -> BTreeSet<T> {
     text.split(',').filter(|part| *part != "-").map(|part| part.parse().unwrap_or_else(|_| panic!("{part}"))).collect()
+}
+
+/// Has the kernel lack devices, as far as we and our child can tell.
+fn lack(devices: &str) {
+    #[cfg(feature = "failpoints")]
+    egress::defence::turn_off(devices.trim_matches('-')).unwrap();
+    #[cfg(not(feature = "failpoints"))]
+    assert_eq!(devices, "-", "needs the feature `failpoints`");
 }
 
 /// The daemon: attaches, tells, and answers whoever comes with where they wanted to go. Lines of standard input are
