@@ -105,6 +105,30 @@ async fn adds_existing_remote_and_new_branches() {
     }
 }
 
+/// A worktree that is away for a while, on a disk that is not mounted for one, is not forgotten by a prune.
+#[tokio::test]
+async fn a_prune_forgets_none_that_is_away() {
+    for program in gits() {
+        let host = Host::with_clone(&program).await;
+        let spec = host.spec("topic");
+        host.add(&spec).await.expect("added");
+        let clone = host.clone_path();
+        let entry = clone.join("worktrees").join(admin_name(&spec.path));
+        let away = host.path("away");
+        std::fs::rename(&spec.path, &away).unwrap();
+        host.run_in(&clone, &["worktree", "prune", "--expire=now"]);
+        assert!(entry.join("HEAD").exists(), "forgotten although it is locked");
+        std::fs::rename(&away, &spec.path).unwrap();
+        assert_eq!(host.run_in(&spec.path, &["status", "--porcelain"]), "", "it goes on where it was");
+
+        // It was the lock: without it the same prune takes it.
+        host.run_in(&clone, &["worktree", "unlock", spec.path.to_str().unwrap()]);
+        std::fs::rename(&spec.path, &away).unwrap();
+        host.run_in(&clone, &["worktree", "prune", "--expire=now"]);
+        assert!(!entry.exists());
+    }
+}
+
 #[tokio::test]
 async fn says_what_is_wrong_with_a_base() {
     let host = Host::with_clone("git".as_ref()).await;
