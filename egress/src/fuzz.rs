@@ -7,6 +7,8 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, TestRng, TestRunner};
 
+pub(crate) mod targets;
+
 /// How many inputs are tried.
 const CASES: u32 = 5_000;
 

@@ -9,6 +9,12 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails"))]
 
+// By these names the targets of `fuzz/` know us and their fuzzer; see `fuzz::targets`.
+#[cfg(test)]
+extern crate self as egress;
+#[cfg(test)]
+extern crate self as libfuzzer_sys;
+
 mod accept;
 pub mod assertion;
 pub mod attach;
@@ -65,3 +71,6 @@ mod transparent;
 mod udp;
 pub mod verdict;
 pub mod written;
+
+#[cfg(test)]
+pub(crate) use fuzz::targets::fuzz_target;
