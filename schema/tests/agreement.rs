@@ -343,3 +343,29 @@ fn keys_that_are_missing_renamed_or_unknown() {
     }
     trial.done();
 }
+
+/// Where they do not agree, as docs/ci.md says: a layer over another file is no document of its own, and text that no
+/// sandbox comes to is not interpreted.
+#[test]
+fn known_differences() {
+    let validator = jsonschema::draft7::new(&json_schema()).expect("a schema");
+    let source = |name: &str, text: &str| Source { name: name.into(), directory: "/project".into(), text: text.into() };
+    let taken = |texts: &[&str]| {
+        let sources: Vec<Source> = texts.iter().map(|text| source("sandboxes.yaml", text)).collect();
+        load(&sources, &caller()).config.is_some()
+    };
+    let base = "apiVersion: sbx/v1\nproject: acme\nsandboxes: { api: { image: host } }\n";
+    let over = "sandboxes: { api: { restart: always } }\n";
+    assert!(taken(&[base, over]) && !taken(&[over]));
+    assert!(validator.is_valid(&read(base)) && !validator.is_valid(&read(over)));
+    assert!(validator.is_valid(&read(&format!("apiVersion: sbx/v1\nproject: acme\n{over}"))));
+
+    for layer in ["defaults: { limits: { memory: 4GB } }\n", "profiles: { big: { limits: { memory: 4GB } } }\n"] {
+        let hidden = format!("{base}{layer}").replace("image: host", "image: host, limits: { memory: 4GiB }");
+        let used = hidden.replace("limits: { memory: 4GiB }", "extends: [big]").replace("defaults:", "profiles: { big: {} }\ndefaults:");
+        assert!(taken(&[&hidden]) && !validator.is_valid(&read(&hidden)), "{hidden}");
+        assert!(!taken(&[&used]) && !validator.is_valid(&read(&used)), "{used}");
+        let structure = hidden.replace("memory: 4GB", "memoryy: 4GiB");
+        assert!(!taken(&[&structure]) && !validator.is_valid(&read(&structure)), "{structure}");
+    }
+}
