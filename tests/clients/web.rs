@@ -24,6 +24,9 @@ fn serve(engine: &Engine) -> World<'_> {
     world
 }
 
+/// Where clients that know a proxy find it, as docs/egress.md says.
+const PROXY: &str = "http://127.0.0.1:64080";
+
 /// First passed through, with clients that are told whom to trust; then looked into, with clients as they come.
 fn web(kind: Kind) {
     let engine = Engine::start(kind);
@@ -42,6 +45,17 @@ fn web(kind: Kind) {
     world.refused_elsewhere("web", &format!("{told} https://web.example.org/greeting"));
     assert_eq!(world.works("curl -sSf http://web.example.org/greeting"), "hello from web");
     world.refused_elsewhere("web", "curl -sSf http://web.example.org/greeting");
+
+    // As a proxy that the client knows of: the same answers, told to who asks for a tunnel.
+    let asked =
+        |url: &str| format!("HTTPS_PROXY={PROXY} http_proxy={PROXY} {told} --write-out ' %{{http_connect}}' {url}");
+    assert_eq!(world.works(&asked("https://web.example.org/greeting")), "hello from web\n 200");
+    assert_eq!(world.works(&asked("http://web.example.org/greeting")), "hello from web\n 000");
+    let refused = asked("https://web.example.org/greeting");
+    world.refused_elsewhere("web", &refused);
+    let refused = format!("{} || true", refused.replace("example.org", "example.net"));
+    assert!(world.works(&refused).ends_with(" 403"), "the proxy was asked, and said no");
+    world.refused_elsewhere("web", &asked("http://web.example.org/greeting"));
 
     let told_node = node(&format!("NODE_EXTRA_CA_CERTS={AUTHORITY}"));
     assert_eq!(world.works(&told_node), "200 hello from node");
