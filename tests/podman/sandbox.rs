@@ -157,7 +157,8 @@ on_every_engine! {
         assert!(!connect("two", crate::project::text(&address)), "networks are apart by address too");
     }
 
-    /// A stop is a matter of milliseconds, idle or with a command that takes the signal.
+    /// A stop is a matter of milliseconds, idle or with a command that takes the signal: it takes no 200 ms longer than that
+    /// of a container whose PID 1 is killed at once, which is the engine's own share.
     fn a_stop_is_quick(engine) {
         engine.configure(
             "sandboxes:\n\
@@ -165,14 +166,29 @@ on_every_engine! {
              \x20 busy: { image: host, command: [sleep, infinity] }",
         );
         engine.apply();
-        for sandbox in ["idle", "busy"] {
+        let image = engine.import_busybox();
+        let raw = ["run", "--detach", "--name", "raw", "--network", "none", "--stop-signal", "KILL", image, "sleep", "1000"];
+        engine.podman(&raw);
+        let stop = |container: &str| {
             let begun = Instant::now();
-            engine.podman(&["stop", "--time", "10", &format!("demo_{sandbox}")]);
-            let took = begun.elapsed();
-            // 200 ms is the property; podman's own share and a loaded machine come on top. Far from the grace time.
-            assert!(took < Duration::from_secs(3), "{sandbox}: {took:?}");
-        }
+            engine.podman(&["stop", "--time", "10", container]);
+            begun.elapsed()
+        };
+        let mut best = ["raw", "demo_idle", "demo_busy"].map(|container| (container, stop(container)));
         assert_eq!(engine.container("busy")["State"]["ExitCode"], 143, "the command was told, and its end passed on");
+        // The quickest of several, as other things run too.
+        for _ in 0..10 {
+            let own = best[0].1 + Duration::from_millis(200);
+            if best.iter().all(|(_, took)| *took < own) {
+                break;
+            }
+            for (container, took) in &mut best {
+                engine.podman(&["start", container]);
+                *took = stop(container).min(*took);
+            }
+        }
+        let own = best[0].1 + Duration::from_millis(200);
+        assert!(best.iter().all(|(_, took)| *took < own), "{best:?}");
     }
 }
 
