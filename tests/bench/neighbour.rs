@@ -124,8 +124,7 @@ impl<'e> Inside<'e> {
 /// In turns: alone, and beside the hostile one.
 pub fn hostile(scale: &Scale, report: &mut Report) {
     let engine = Engine::start(Kind::Rootful4);
-    let listener =
-        engine.namespaces().within_network(|| TcpListener::bind((SERVER, PORT))).expect("the far end is ours");
+    let listener = engine.namespaces().outside(|| TcpListener::bind((SERVER, PORT))).expect("the far end is ours");
     std::thread::spawn(move || {
         for mut stream in listener.incoming().map_while(Result::ok) {
             std::thread::spawn(move || {

@@ -1,4 +1,4 @@
-//! A server of this machine's own, in the network of an engine and in nothing else of it.
+//! A server of this machine's own, in the network at the far end of an engine's uplink and in nothing else of it.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -44,7 +44,7 @@ impl Server {
                 .stderr(said)
                 .spawn()
         };
-        let around = engine.namespaces().within_network(spawn).expect("unshare of util-linux starts");
+        let around = engine.namespaces().outside(spawn).expect("unshare of util-linux starts");
         Self { name, log, around }
     }
 
@@ -55,7 +55,7 @@ impl Server {
 
     /// Waits until it takes connections.
     pub fn listens(&self, engine: &Engine, address: Ipv4Addr, port: u16) {
-        self.ready(|| engine.namespaces().within_network(|| TcpStream::connect((address, port))).ok());
+        self.ready(|| engine.namespaces().outside(|| TcpStream::connect((address, port))).ok());
     }
 
     /// What it said so far.

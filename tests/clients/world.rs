@@ -1,4 +1,4 @@
-//! What is outside: names, certificates, and the servers behind them, on one address of the engine's own network.
+//! What is outside: names, certificates, and the servers behind them, on one address beyond the engine's uplink.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
@@ -39,7 +39,7 @@ impl<'e> World<'e> {
         let names = names();
         world.certify(&names);
         let bind = || UdpSocket::bind((SERVER, 53));
-        let socket = engine.namespaces().within_network(bind).expect("an engine has this address");
+        let socket = engine.namespaces().outside(bind).expect("the far end has this address");
         std::thread::spawn(move || {
             let known: Vec<_> = names.iter().map(|name| (name.as_str(), IpAddr::V4(SERVER))).collect();
             name_server::serve(&socket, &known, &[], |_| ());

@@ -1,7 +1,7 @@
 //! Attempts to get out of a sandbox, each beside a positive control, on real engines.
 //!
 //! The table of attempts is [`attempts::all`]; what runs inside is Python, what is outside is the test's own
-//! [`world::World`]: name server, web servers, sinks, all on addresses of the engine's own network namespace. A refusal
+//! [`world::World`]: name server, web servers, sinks, beyond the engine's uplink and on the engine's own machine. A refusal
 //! counts only when nothing arrived in the world, no packet was on the uplink, it took less than two seconds, and the
 //! audit log has it; a control counts only when the world got what it sent.
 //!

@@ -58,7 +58,7 @@ struct Echo {
 
 impl Echo {
     fn at(engine: &Engine, port: u16) -> Self {
-        let listener = engine.namespaces().within_network(|| TcpListener::bind((SERVER, port))).expect("a port");
+        let listener = engine.namespaces().outside(|| TcpListener::bind((SERVER, port))).expect("a port");
         let echo = Self::default();
         let shared = echo.clone();
         std::thread::spawn(move || {

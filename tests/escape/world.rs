@@ -1,5 +1,5 @@
-//! What is outside: a name server, web servers with and without TLS, and sinks, on addresses of the engine's own network
-//! namespace. Everything that arrives is written down.
+//! What is outside: a name server, web servers with and without TLS, and sinks, beyond the engine's uplink, and some on
+//! the engine's own machine. Everything that arrives is written down.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead as _, BufReader, Read, Write};
@@ -16,6 +16,9 @@ use crate::name_server;
 
 /// Where the world serves: the far end of the engine's uplink.
 pub const SERVER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+
+/// The engine's own end of it: a public address of the machine that the daemon runs on.
+pub const HOST: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
 
 /// An address that no rule names.
 pub const FOREIGN: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 7);
@@ -57,6 +60,7 @@ pub const NAMES: &[(&str, IpAddr)] = &[
     ("loopback.example.org", IpAddr::V4(Ipv4Addr::LOCALHOST)),
     ("private.example.org", IpAddr::V4(PRIVATE)),
     ("metadata.example.org", IpAddr::V4(METADATA)),
+    ("host.example.org", IpAddr::V4(HOST)),
     ("headers.example.org", IpAddr::V4(SERVER)),
     ("expired.example.org", IpAddr::V4(SERVER)),
     ("denied.wild.example.org", IpAddr::V4(SERVER)),
@@ -88,16 +92,25 @@ pub struct World {
 }
 
 impl World {
-    /// Starts everything in the network namespace of `engine`.
+    /// Starts everything in the network namespace of `engine` and beyond its uplink.
     pub fn start(engine: &Engine) -> Self {
         let arrivals = Arrivals::default();
         let inside = engine.namespaces();
+        let net = format!("--net={}", engine.dir().join("outside").display());
+        let far = |args: &[&str]| engine.as_root("nsenter").args([&net, "ip"]).args(args).ok();
         for address in FORBIDDEN.iter().filter(|address| !address.is_loopback()) {
             let nodad: &[&str] = if address.is_ipv6() { &["nodad"] } else { &[] };
-            engine.as_root("ip").args(["address", "add", &address.to_string(), "dev", "lo"]).args(nodad).ok();
+            far(&[&["address", "add", &address.to_string(), "dev", "lo"], nodad].concat());
         }
+        // IPv4 has its route; these two only meet on the link.
+        far(&["address", "add", "fd00:51::1/64", "dev", "outside", "nodad"]);
+        let ours = |args: &[&str]| engine.as_root("ip").args(args).ok();
+        ours(&["address", "add", "fd00:51::2/64", "dev", "uplink", "nodad"]);
+        ours(&["route", "add", &FOREIGN_6.to_string(), "via", "fd00:51::1"]);
         let tcp = |address: IpAddr, port: u16| {
-            inside.within_network(|| TcpListener::bind((address, port))).expect("a port of the world")
+            let bind = || TcpListener::bind((address, port));
+            let bound = if is_here(address) { inside.within_network(bind) } else { inside.outside(bind) };
+            bound.expect("a port of the world")
         };
         let server = IpAddr::V4(SERVER);
         let addresses = || FORBIDDEN.into_iter().chain([server]);
@@ -177,16 +190,23 @@ impl World {
     }
 }
 
+/// Whether what is served there is on the engine's machine, and not beyond its uplink.
+fn is_here(address: IpAddr) -> bool {
+    address.is_loopback() || address.is_unspecified()
+}
+
 /// A datagram socket of the world; those of IPv6 take nothing else.
 fn datagram_socket(engine: &Engine, address: IpAddr, port: u16) -> UdpSocket {
-    let made = engine.namespaces().within_network(|| {
+    let make = || {
         let socket = Socket::new(Domain::for_address((address, port).into()), Type::DGRAM, None)?;
         if address.is_ipv6() {
             socket.set_only_v6(true)?;
         }
         socket.bind(&SocketAddr::from((address, port)).into())?;
         Ok(UdpSocket::from(socket))
-    });
+    };
+    let inside = engine.namespaces();
+    let made = if is_here(address) { inside.within_network(make) } else { inside.outside(make) };
     made.expect("a port of the world")
 }
 

@@ -25,8 +25,7 @@ impl Proxy {
         port: u16,
         shake: fn(&mut BufReader<TcpStream>) -> std::io::Result<(String, bool)>,
     ) -> Self {
-        let listener =
-            engine.namespaces().within_network(|| TcpListener::bind((FAR, port))).expect("the far end is ours");
+        let listener = engine.namespaces().outside(|| TcpListener::bind((FAR, port))).expect("the far end is ours");
         let asked: Arc<Mutex<Vec<String>>> = Arc::default();
         let remembered = Arc::clone(&asked);
         std::thread::spawn(move || {
@@ -136,7 +135,11 @@ on_every_engine! {
     /// Dialled from there where root runs the engine; an error of the plan elsewhere.
     fn another_network_namespace(engine) {
         let away = [Far::at(engine, KEPT), Far::at(engine, CUT)];
-        let elsewhere = format!("{}\n      upstream: {{ netns: /run/netns/vpn }}", allowing("", &NAMES[..1]));
+        // It is served on an address of that namespace itself.
+        let elsewhere = format!(
+            "{}\n      upstream: {{ netns: /run/netns/vpn }}\n      dial: {{ allowRanges: [{FAR}] }}",
+            allowing("", &NAMES[..1])
+        );
         engine.configure(&elsewhere);
         if engine.kind().is_rootless() {
             let refused = engine.sbx(&["plan"]).run().expect_code(65);

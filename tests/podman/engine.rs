@@ -102,7 +102,8 @@ impl Engine {
         let stdout = supervisor.stdout.take().expect("stdout is piped");
         BufReader::new(stdout).read_line(&mut said).expect("the engine's PID 1 can be read");
         assert!(said == "ready\n", "no namespaces for an engine: {}", read(&base.join("engine.log")));
-        let namespaces = Namespaces::made_by(supervisor.id()).expect("the engine's namespaces can be opened");
+        let namespaces =
+            Namespaces::made_by(supervisor.id(), &base.join("outside")).expect("the engine's namespaces can be opened");
         Self { kind, namespaces, service: RefCell::new(None), supervisor, lifeline, dir }
     }
 

@@ -52,13 +52,19 @@ if [ "$uid" != 0 ]; then
   done
 fi
 
-# A default route of our own, so that networks with a way out can be told from those without; its far end is a local
-# address on which a test can serve.
+# A default route of our own, so that networks with a way out can be told from those without. Its far end is in a network
+# namespace of its own, where a test can serve: to this one that is another machine.
 ip link set lo up
 ip link add uplink type veth peer name outside
+: >"$base/outside"
+unshare --net="$base/outside" true
+ip link set outside netns "$base/outside"
+nsenter --net="$base/outside" sh -c '
+  ip link set lo up
+  ip address add 198.51.100.1/24 dev outside
+  ip link set outside up
+'
 ip address add 198.51.100.2/24 dev uplink
-ip address add 198.51.100.1/24 dev outside
-ip link set outside up
 ip link set uplink up
 ip route add default via 198.51.100.1 dev uplink
 # No name resolves unless a test serves names there; the machine's resolver would be waited for in vain.

@@ -13,7 +13,7 @@ const WEB: u16 = 7005;
 
 /// Says what an HTTP server says to everybody; how many there were.
 fn web(engine: &Engine) -> Arc<AtomicUsize> {
-    let listener = engine.namespaces().within_network(|| TcpListener::bind((FAR, WEB))).expect("the far end is ours");
+    let listener = engine.namespaces().outside(|| TcpListener::bind((FAR, WEB))).expect("the far end is ours");
     let count = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&count);
     std::thread::spawn(move || {

@@ -15,7 +15,7 @@ const SOCKET: &str = "/run/sbx/egress/egress.sock";
 
 /// Says what an HTTP server says to everybody.
 fn web(engine: &Engine) {
-    let listener = engine.namespaces().within_network(|| TcpListener::bind((FAR, WEB))).expect("the far end is ours");
+    let listener = engine.namespaces().outside(|| TcpListener::bind((FAR, WEB))).expect("the far end is ours");
     std::thread::spawn(move || {
         while let Ok((mut stream, _)) = listener.accept() {
             let mut head = [0; 4096];
