@@ -58,6 +58,8 @@ enum Seen {
     As(Detected),
     /// The client went away, or said too little in the time it had.
     Nothing(&'static str),
+    /// HTTP, whose requests cannot be judged from their start any more: the server has said something.
+    HttpAfterServer,
 }
 
 /// Serves `client`, of which `first` was read already, until its end. `place` is given back once the connection is
@@ -168,14 +170,14 @@ impl<C: Channel> Opening<C> {
         let spoke = self.hear(&server, &mut down).await;
         if let Err(because) = spoke {
             server.reset();
-            return self.judge(Seen::Nothing(because), None).await;
+            return self.ended(true, because);
         }
         // While the client's first bytes come, what the server says waits: few bytes, and they come at once or never.
         let seen = self.look(patience).await;
         let seen = match seen {
             // To be judged by request, from its start, on a connection of its own.
             Seen::As(Detected::Http) if self.session.flow.bytes().1 == 0 => return self.judge(seen, None).await,
-            Seen::As(Detected::Http) => Seen::Nothing("http-after-server"),
+            Seen::As(Detected::Http) => Seen::HttpAfterServer,
             seen => seen,
         };
         self.judge(seen, Some((server, down))).await;
@@ -221,10 +223,11 @@ impl<C: Channel> Opening<C> {
                 self.refused(Spoken::Tls, "sni-missing");
                 return self.client.reset();
             }
-            Seen::Nothing(because) => {
-                self.refused(Spoken::Tcp, because);
+            Seen::HttpAfterServer => {
+                self.refused(Spoken::Tcp, "http-after-server");
                 return self.client.reset();
             }
+            Seen::Nothing(because) => return self.ended(dialled.is_some(), because),
         };
         self.go(Some(speech), dialled).await;
     }
@@ -273,6 +276,14 @@ impl<C: Channel> Opening<C> {
         let mut account = Account { session: &session, spoken, because: Some("stopped") };
         let end = Relay::new(Bytes::from(first), down).run(&client, &server, &session.flow).await;
         account.because = end.because();
+    }
+
+    /// Ends before anything was judged. That it was let out, if `dialled`, stays true.
+    fn ended(self, dialled: bool, because: &str) {
+        let mut record = self.session.flow.record(Spoken::Tcp, Some(because));
+        record.allowed = dialled;
+        self.session.sandbox.sink.record(record);
+        self.client.reset();
     }
 
     /// Ends for want of something to pass bytes to.

@@ -175,7 +175,38 @@ async fn silence_has_its_time() {
     let mut slow = world.connect("a.example", 443).await;
     slow.write_all(b"\x16\x03").await.unwrap();
     is_reset(&mut slow).await;
-    assert_eq!(becauses(&world.records.wait_for(2).await), ["handshake-timeout"; 2]);
+    let records = world.records.wait_for(2).await;
+    assert_eq!(becauses(&records), ["handshake-timeout"; 2]);
+    assert!(records.iter().all(|record| !record.allowed), "nothing was connected to");
+}
+
+/// The server was connected to and heard: however it ends then, that is what happened.
+#[tokio::test]
+async fn what_was_let_out_is_recorded_as_that() {
+    let (server, port) = server().await;
+    let limits = Limits { handshake: Duration::from_millis(100), ..Limits::default() };
+    let world = world_with(allow(&["a.example"], port, Auto), limits);
+    let greeted = async || {
+        let mut client = world.connect("a.example", port).await;
+        let mut outside = accepted(&server).await;
+        outside.write_all(b"220 ready\r\n").await.unwrap();
+        heard(&mut client, b"220 ready\r\n").await;
+        (client, outside)
+    };
+    let (client, _outside) = greeted().await;
+    client.reset();
+    drop(client);
+    world.records.wait_for(1).await;
+    let (mut client, _outside) = greeted().await;
+    client.write_all(b"\x16\x03").await.unwrap();
+    is_reset(&mut client).await;
+    world.records.wait_for(2).await;
+    let (mut client, _outside) = greeted().await;
+    world.service.swap(testing::generation(2, Policy::default()));
+    is_reset(&mut client).await;
+    let records = world.records.wait_for(3).await;
+    assert_eq!(becauses(&records), ["broken-off", "handshake-timeout", "revoked"]);
+    assert!(records.iter().all(|record| record.allowed && record.received == 11), "{records:?}");
 }
 
 #[tokio::test]
