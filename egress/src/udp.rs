@@ -177,17 +177,14 @@ impl Relay {
         } else {
             (Host::Address(to), None)
         };
-        if !self.bounds.pace.now() {
-            self.refusals.datagram(&host.to_string(), self.port, "too-many-flows");
-            return None;
-        }
         match FlowGuard::open(&self.sandbox, &self.shared, host.clone(), self.port, Transport::Udp, name) {
             // Nothing is looked at in datagrams.
-            Ok((flow, _)) => {
+            // Only what is allowed is counted: what is not must not be in its way.
+            Ok((flow, _)) if self.bounds.pace.now() => {
                 flow.settle(&self.shared, None).ok()?;
                 Some((host, flow))
             }
-            Err(Refused::TooMany) => {
+            Ok(_) | Err(Refused::TooMany) => {
                 self.refusals.datagram(&host.to_string(), self.port, "too-many-flows");
                 None
             }

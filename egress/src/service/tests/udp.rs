@@ -104,6 +104,20 @@ async fn flows_begin_no_faster_than_they_may_and_those_there_are_go_on() {
 }
 
 #[tokio::test]
+async fn what_is_denied_is_not_in_the_way_of_what_is_allowed() {
+    let limits = Limits { connection_rate: Some(1), ..Limits::default() };
+    let (world, server, port) = relayed("udp.example", limits).await;
+    let client = Socket::bind(here()).await.unwrap();
+    world.service.swap(testing::generation(2, Policy::default()));
+    client.send_to(b"denied", (ALIAS, port)).await.unwrap();
+    assert_eq!(becauses(&world.records.wait_for(1).await), ["no-rule"]);
+    let allowed = testing::policy(vec![testing::rule("udp.example", &[port], Udp)]);
+    world.service.swap(testing::generation(3, allowed));
+    client.send_to(b"allowed", (ALIAS, port)).await.unwrap();
+    assert_eq!(receive(&server).await.0, b"allowed");
+}
+
+#[tokio::test]
 async fn names_that_are_not_allowed_get_nothing() {
     let (world, server, port) = relayed("other.example", Limits::default()).await;
     let client = Socket::bind(here()).await.unwrap();
