@@ -29,6 +29,7 @@ use super::refusal::{Form, Refusal};
 use super::target::Target;
 use super::upstream::Unsent;
 use crate::defence::Defence;
+use crate::flows::Outside;
 use crate::generation::Generation;
 use crate::requests::RequestGuard;
 use crate::verdict::RequestVerdict;
@@ -52,6 +53,8 @@ pub(super) enum Outcome {
 pub(super) struct Upgraded {
     pub(super) server: OnUpgrade,
     pub(super) account: Account,
+    /// The connection counts for as long as it is there.
+    pub(super) place: Option<Arc<Outside>>,
 }
 
 /// Answers `request`, which came on a connection to `target`. `gate` is told when the answer is written.
@@ -300,7 +303,7 @@ impl Allowed {
         *answer.headers_mut() = headers;
         let Self { account, gate, .. } = self;
         let answer = answer.map(|()| Payload::whole(Bytes::new(), gate));
-        Ok(Outcome::Upgraded(answer, Upgraded { server, account }))
+        Ok(Outcome::Upgraded(answer, Upgraded { server, account, place: sender.place() }))
     }
 }
 

@@ -16,7 +16,7 @@ use super::exchange::Upgraded;
 
 /// Moves bytes until both sides are done, one breaks off, nothing has moved for `idle`, or it is not allowed any more.
 pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(client: S, upgraded: Upgraded, idle: Duration) {
-    let Upgraded { server, mut account } = upgraded;
+    let Upgraded { server, mut account, place: _place } = upgraded;
     let Ok(server) = server.await else { return account.end(Some("upstream-failed")) };
     let begun = Instant::now();
     let moved = AtomicU64::new(0);

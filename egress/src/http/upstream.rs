@@ -46,7 +46,7 @@ pub(super) struct Upstream {
 struct Kept {
     /// By which policy they were made.
     generation: u64,
-    one: Vec<http1::SendRequest<Upload>>,
+    one: Vec<One>,
     two: Option<http2::SendRequest<Upload>>,
 }
 
@@ -54,14 +54,22 @@ struct Kept {
 #[derive(Debug)]
 pub(super) enum Sender {
     /// By HTTP/1.1, one at a time.
-    One(http1::SendRequest<Upload>, OwnedSemaphorePermit),
+    One(One, OwnedSemaphorePermit),
     /// By HTTP/2, which many requests use.
     Two(http2::SendRequest<Upload>),
 }
 
+/// A connection of HTTP/1.1.
+#[derive(Debug)]
+pub(super) struct One {
+    sender: http1::SendRequest<Upload>,
+    /// Counts it; also held by what drives it, which ends when the connection becomes something else.
+    place: Arc<Outside>,
+}
+
 /// A new connection.
 enum Connected {
-    One(http1::SendRequest<Upload>),
+    One(One),
     Two(http2::SendRequest<Upload>),
 }
 
@@ -72,7 +80,7 @@ impl Kept {
         if self.generation < generation {
             *self = Self { generation, ..Self::default() };
         }
-        self.one.retain(|one| !one.is_closed());
+        self.one.retain(|one| !one.sender.is_closed());
         self.two.take_if(|two| two.is_closed());
         self.generation == generation
     }
@@ -100,14 +108,14 @@ impl Upstream {
     }
 
     /// The same of HTTP/1.1, with nothing else on it.
-    async fn idle(&self, generation: u64) -> Option<http1::SendRequest<Upload>> {
+    async fn idle(&self, generation: u64) -> Option<One> {
         loop {
             let mut one = {
                 let mut kept = self.lock();
                 if kept.is_of(generation) { kept.one.pop()? } else { return None }
             };
             // Its last answer was read to the end just now: it is about to be ready, unless the server closed it.
-            if one.ready().await.is_ok() {
+            if one.sender.ready().await.is_ok() {
                 return Some(one);
             }
         }
@@ -117,7 +125,7 @@ impl Upstream {
     pub(super) fn put_back(&self, sender: Sender, generation: u64) {
         let Sender::One(one, turn) = sender else { return };
         let mut kept = self.lock();
-        if kept.is_of(generation) && !one.is_closed() {
+        if kept.is_of(generation) && !one.sender.is_closed() {
             kept.one.push(one);
         }
         drop(kept);
@@ -209,14 +217,16 @@ where
 {
     let done = http1::Builder::new().max_headers(super::head::MOST_HEADERS * 2).handshake(TokioIo::new(stream)).await;
     let (sender, connection) = done.map_err(|error| Refusal::upstream(&target.session.host, &error))?;
-    // Ends when its sender is gone, or the server closes it.
+    let place = Arc::new(place);
+    let driven = Arc::clone(&place);
+    // Ends when its sender is gone, the server closes it, or it becomes something else.
     tokio::spawn(async move {
-        let _place = place;
+        let _place = driven;
         if let Err(error) = connection.with_upgrades().await {
             tracing::debug!(%error, "connection to a server");
         }
     });
-    Ok(Connected::One(sender))
+    Ok(Connected::One(One { sender, place }))
 }
 
 async fn handshake_two<S>(target: &Target, stream: S, place: Outside) -> Result<Connected, Refusal>
@@ -254,10 +264,18 @@ impl Sender {
         matches!(self, Self::Two(_))
     }
 
+    /// What counts the connection, for when it becomes something else than HTTP: only HTTP/1.1 does.
+    pub(super) fn place(self) -> Option<Arc<Outside>> {
+        match self {
+            Self::One(one, _) => Some(one.place),
+            Self::Two(_) => None,
+        }
+    }
+
     /// Sends `request`; the head of its answer.
     pub(super) async fn send(&mut self, request: Request<Upload>) -> Result<Response<Incoming>, Unsent> {
         let sent = match self {
-            Self::One(one, _) => one.try_send_request(request).await,
+            Self::One(one, _) => one.sender.try_send_request(request).await,
             Self::Two(two) => two.try_send_request(request).await,
         };
         sent.map_err(|mut unsent: TrySendError<_>| {

@@ -1,6 +1,10 @@
 //! Connections that become something else than HTTP.
 
+use schema::policy::Host;
+
 use super::*;
+use crate::flows::{FlowGuard, Refused};
+use crate::verdict::Transport;
 
 const UPGRADE: &str = "GET /chat HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
                        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
@@ -36,6 +40,32 @@ async fn upgrades_are_granted_where_a_rule_says_so() {
     assert!(line.ends().await);
     let record = world.records.wait_for(1).await.remove(0);
     assert_eq!((record.sent, record.received, record.because), (7, 12, None));
+}
+
+/// What has become something else is still a connection to a server.
+#[tokio::test]
+async fn upgraded_connections_count_as_long_as_they_are_there() {
+    let origin = chat().await;
+    let port = origin.port();
+    let limits = Limits { connections: 2, ..Limits::default() };
+    let rules = vec![rule("a.test", port, &json!({ "upgrade": true }))];
+    let world = World::with(rules, &[], limits, Trust::default());
+    let mut line = world.plain("a.test", port).await;
+    line.send(UPGRADE).await;
+    assert_eq!(line.head().await.0, 101);
+    line.send("x").await;
+    let mut echoed = [0; 6];
+    timeout(LONG, line.stream.read_exact(&mut echoed)).await.unwrap().unwrap();
+    let host: Host = "a.test".parse().unwrap();
+    let open = || FlowGuard::open(&world.sandbox, &world.shared, host.clone(), port, Transport::Tcp, None);
+    assert_eq!(open().err(), Some(Refused::TooMany), "one of the client, one to the server");
+    line.stream.shutdown().await.unwrap();
+    assert!(line.ends().await);
+    let since = std::time::Instant::now();
+    while open().is_err() {
+        assert!(since.elapsed() < LONG, "it still counts");
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]
