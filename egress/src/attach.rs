@@ -34,7 +34,7 @@ mod error;
 mod feeder;
 mod gate;
 mod kernel;
-mod netlink;
+pub(crate) mod netlink;
 mod socket;
 pub mod socket_door;
 mod target;

@@ -18,7 +18,6 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use schema::policy::Upstream;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
@@ -26,7 +25,7 @@ use tokio::time::timeout;
 use crate::audit::{Record, Spoken};
 use crate::defence::Defence;
 use crate::detect::{self, Detected, Detector};
-use crate::dial::DialError;
+use crate::dial::{DialError, Dialled};
 use crate::flows::FlowGuard;
 use crate::handover;
 use crate::refuse::{self, read_some};
@@ -308,13 +307,9 @@ async fn dial(session: &Session) -> Result<TcpStream, NoServer> {
         biased;
         () = flow.cancelled() => Err(NoServer::Revoked),
         dialled = dialling => {
-            let server = dialled.map_err(NoServer::Failed)?;
-            if matches!(generation.policy.upstream, Upstream::Direct | Upstream::Netns(_))
-                && let Ok(address) = server.peer_addr()
-            {
-                flow.leads_to(shared, address.ip());
-            }
-            Ok(server)
+            let Dialled { stream, way } = dialled.map_err(NoServer::Failed)?;
+            flow.leads_to(shared, way);
+            Ok(stream)
         }
     }
 }
@@ -366,7 +361,7 @@ fn dial_failed(error: &DialError) -> &'static str {
         DialError::Refused { .. } => "address-refused",
         DialError::Loop { .. } => "loop",
         DialError::TimedOut { .. } => "upstream-timeout",
-        DialError::Unreachable { .. } | DialError::Namespace { .. } => "upstream-failed",
+        DialError::Unreachable { .. } | DialError::Interfaces { .. } | DialError::Namespace { .. } => "upstream-failed",
         DialError::Proxy { .. } => "upstream-proxy",
     }
 }

@@ -1,7 +1,7 @@
 //! Real connections to what a sandbox may reach.
 //!
 //! ```text
-//! host → addresses (policy.hosts, hosts file, DNS) → judge each → dial exactly those
+//! host → addresses (policy.hosts, hosts file, DNS) → judge each → dial exactly those, and say what they are
 //!      → or the name, unresolved, to the upstream proxy
 //! ```
 
@@ -13,19 +13,25 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use schema::policy::{DnsName, Host, HostPattern, Policy, Rule, Upstream};
+use jiff::civil::Date;
+use schema::policy::{DnsName, Host, HostPattern, Policy, Protocol, Rule, Upstream};
 use tokio::net::{TcpStream, UdpSocket};
 
+pub use self::error::DialError;
 use self::judge::{Consent, Range};
 use self::namespace::Outside;
+pub use self::own::{Interfaces, Own, addresses as own_addresses};
 pub use self::proxy::ProxyFault;
 pub use self::resolve::NameServers;
 use self::resolve::{LISTED, Names, Unresolved};
 use crate::generation::Generation;
 use crate::synthetic;
+use crate::verdict::Transport;
 
+mod error;
 pub mod judge;
 mod namespace;
+mod own;
 mod proxy;
 mod race;
 mod resolve;
@@ -35,8 +41,8 @@ mod resolve;
 pub struct DialSettings {
     /// Where names are looked up.
     pub name_servers: NameServers,
-    /// Addresses this program listens at: dialling one would lead back here.
-    pub own: Vec<SocketAddr>,
+    /// Who says which addresses this machine has: it is not to be reached by them.
+    pub interfaces: Interfaces,
     /// Most a connection may take to be made, looking up the name and all its addresses together.
     pub timeout: Duration,
 }
@@ -46,7 +52,7 @@ impl Default for DialSettings {
     fn default() -> Self {
         Self {
             name_servers: NameServers::Files { resolv_conf: "/etc/resolv.conf".into(), hosts: "/etc/hosts".into() },
-            own: Vec::new(),
+            interfaces: Interfaces::Kernel,
             timeout: Duration::from_secs(15),
         }
     }
@@ -56,129 +62,98 @@ impl Default for DialSettings {
 ///
 /// # Guarantees
 /// Only an address that [`judge::judge`] let pass is dialled, and it is the very address that was judged: the name is not
-/// looked up again. Names are looked up only here, so only names that were allowed are.
+/// looked up again. Names are looked up only here, so only names that were allowed are. Which addresses are this machine's
+/// is at most a second old; from another network namespace neither those of that one nor ours are dialled.
 ///
 /// Behind an upstream proxy names are sent as they are, and what they mean is the proxy's affair: judged are only address
 /// literals and names that the policy itself maps. The proxy's own address is configured and not judged.
 pub struct Dialer {
     settings: DialSettings,
+    here: Place,
+    /// Other network namespaces, by path.
+    elsewhere: Mutex<BTreeMap<PathBuf, Arc<Place>>>,
+}
+
+/// A network namespace that is dialled from.
+struct Place {
     names: Names,
-    /// Resolvers of other network namespaces, by path.
-    elsewhere: Mutex<BTreeMap<PathBuf, Arc<Names>>>,
+    own: Own,
 }
 
-/// Why there is no connection.
-#[derive(Debug, thiserror::Error)]
-pub enum DialError {
-    /// The name has no address.
-    #[error("{host} has no address: DNS knows no such name")]
-    NotFound {
-        /// The name.
-        host: Host,
-    },
-    /// The name could not be looked up.
-    #[error("{host} could not be looked up: {why}")]
-    Lookup {
-        /// The name.
-        host: Host,
-        /// What the resolver says.
-        why: String,
-    },
-    /// All its addresses are of kinds that are not dialled.
-    #[error("{host} leads to {address}, which is {range}; {} would allow it", remedy(host, *address, range))]
-    Refused {
-        /// What was asked for.
-        host: Host,
-        /// The first of the addresses.
-        address: IpAddr,
-        /// What it lies in.
-        range: Range,
-    },
-    /// It leads back to this program.
-    #[error("{host} leads to {address}, which is served by this proxy itself: a loop")]
-    Loop {
-        /// What was asked for.
-        host: Host,
-        /// The address.
-        address: IpAddr,
-    },
-    /// Nothing answered in time.
-    #[error("{host} port {port} did not answer within {} s", after.as_secs())]
-    TimedOut {
-        /// What was asked for.
-        host: Host,
-        /// Port.
-        port: u16,
-        /// How long was waited.
-        after: Duration,
-    },
-    /// It cannot be connected to.
-    #[error("no connection to {host} ({address})")]
-    Unreachable {
-        /// What was asked for.
-        host: Host,
-        /// The first address that was tried.
-        address: SocketAddr,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// The upstream proxy gave no connection.
-    #[error("the upstream proxy {proxy} gave no connection to {host} port {port}")]
-    Proxy {
-        /// The proxy, as the policy names it.
-        proxy: String,
-        /// What was asked for.
-        host: Host,
-        /// Port.
-        port: u16,
-        /// What happened.
-        source: ProxyFault,
-    },
-    /// The network namespace to dial from cannot be entered.
-    #[error("the network namespace {} cannot be entered", path.display())]
-    Namespace {
-        /// Its path.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
+impl Place {
+    fn new(settings: &DialSettings, path: Option<&Path>) -> Self {
+        let names = Names::new(settings.name_servers.clone(), path.map(Arc::from));
+        Self { names, own: Own::new(settings.interfaces.clone()) }
+    }
 }
 
-fn remedy(host: &Host, address: IpAddr, range: &Range) -> String {
-    let network = HostPattern::Network(range.would_allow(address));
-    match host {
-        Host::Address(_) => {
-            format!("a rule for it or for a network within that range, or `dial: {{ allowRanges: [{network}] }}`,")
-        }
-        Host::Name(_) => format!("`dial: {{ allowRanges: [{network}] }}`"),
+/// A connection, or a socket for datagrams.
+#[derive(Debug)]
+pub struct Dialled<T> {
+    /// By which bytes go.
+    pub stream: T,
+    /// Where it leads.
+    pub way: Way,
+}
+
+/// Where something leads, and how: what of a policy it depends on beside the rules.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Way {
+    upstream: Upstream,
+    /// The address that was judged; none where an upstream proxy looks the name up.
+    to: Option<Found>,
+}
+
+/// An address, and what it was when it was judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Found {
+    address: IpAddr,
+    range: Option<Range>,
+}
+
+impl Way {
+    /// Whether what was made for `host` could be made under `policy` as well.
+    pub(crate) fn may_stay(&self, policy: &Policy, host: &Host, port: u16, transport: Transport) -> bool {
+        let allowed = |found: Found| {
+            let literal = rules_about(policy, host, port, transport);
+            let consent = Consent { ranges: &policy.dial_allow, literal: &literal };
+            judge::judge_classified(found.address, found.range, consent).is_ok()
+        };
+        self.upstream == policy.upstream && self.to.is_none_or(allowed)
     }
 }
 
 impl Dialer {
     /// A dialer; looks nothing up yet.
     pub fn new(settings: DialSettings) -> Self {
-        let names = Names::new(settings.name_servers.clone(), None);
-        Self { settings, names, elsewhere: Mutex::default() }
+        let here = Place::new(&settings, None);
+        Self { settings, here, elsewhere: Mutex::default() }
     }
 
     /// A connection to `host`, which `generation` allows.
-    pub async fn dial(&self, generation: &Generation, host: &Host, port: u16) -> Result<TcpStream, DialError> {
+    pub async fn dial(&self, generation: &Generation, host: &Host, port: u16) -> Result<Dialled<TcpStream>, DialError> {
         let policy = &generation.policy;
-        self.in_time(host, port, async {
+        let dialled = self.in_time(host, port, async {
             match &policy.upstream {
                 Upstream::Direct => self.direct(policy, host, port, None).await,
                 Upstream::Netns(path) => self.direct(policy, host, port, Some(path)).await,
                 Upstream::Http(proxy) | Upstream::Socks5(proxy) => self.through(policy, proxy, host, port).await,
             }
-        })
-        .await
+        });
+        let (stream, to) = dialled.await?;
+        Ok(Dialled { stream, way: Way { upstream: policy.upstream.clone(), to } })
     }
 
     /// A socket connected to `host` by which datagrams go, which `generation` allows.
     ///
     /// # Errors
     /// Proxies carry none.
-    pub async fn dial_udp(&self, generation: &Generation, host: &Host, port: u16) -> Result<UdpSocket, DialError> {
+    pub async fn dial_udp(
+        &self,
+        generation: &Generation,
+        host: &Host,
+        port: u16,
+    ) -> Result<Dialled<UdpSocket>, DialError> {
         let policy = &generation.policy;
         let namespace = match &policy.upstream {
             Upstream::Direct => None,
@@ -189,11 +164,15 @@ impl Dialer {
             }
         };
         self.in_time(host, port, async {
-            let addresses = self.addresses(policy, host, port, namespace).await?;
+            let addresses = self.addresses(policy, host, port, Transport::Udp, namespace).await?;
             let mut failure = None;
-            for address in addresses {
+            for found in addresses {
+                let address = SocketAddr::new(found.address, port);
                 match udp_to(address, namespace).await {
-                    Ok(socket) => return Ok(socket),
+                    Ok(stream) => {
+                        let way = Way { upstream: policy.upstream.clone(), to: Some(found) };
+                        return Ok(Dialled { stream, way });
+                    }
                     // No route to this family, mostly.
                     Err(outside) => failure = failure.or(Some((address, outside))),
                 }
@@ -225,32 +204,39 @@ impl Dialer {
         host: &Host,
         port: u16,
         namespace: Option<&Path>,
-    ) -> Result<TcpStream, DialError> {
-        let addresses = self.addresses(policy, host, port, namespace).await?;
-        let connected = race::race(&addresses, |address| tcp_to(address, namespace)).await;
-        connected.map_err(|failure| failed(host, namespace, failure))
+    ) -> Result<(TcpStream, Option<Found>), DialError> {
+        let found = self.addresses(policy, host, port, Transport::Tcp, namespace).await?;
+        let addresses: Vec<_> = found.iter().map(|found| SocketAddr::new(found.address, port)).collect();
+        let connected = race::race(&addresses, async |address| Ok((tcp_to(address, namespace).await?, address))).await;
+        let (stream, address) = connected.map_err(|failure| failed(host, namespace, failure))?;
+        Ok((stream, found.into_iter().find(|found| found.address == address.ip())))
     }
 
     /// By way of the upstream proxy, which resolves. What the policy itself says names mean is told to it as addresses.
-    async fn through(&self, policy: &Policy, proxy: &str, host: &Host, port: u16) -> Result<TcpStream, DialError> {
+    async fn through(
+        &self,
+        policy: &Policy,
+        proxy: &str,
+        host: &Host,
+        port: u16,
+    ) -> Result<(TcpStream, Option<Found>), DialError> {
         let fault = |source| DialError::Proxy { proxy: proxy.to_owned(), host: host.clone(), port, source };
-        let target = match host {
-            Host::Name(name) if !policy.hosts.contains_key(name) => host.clone(),
+        let to = match host {
+            Host::Name(name) if !policy.hosts.contains_key(name) => None,
             Host::Name(_) | Host::Address(_) => {
-                let judged = self.addresses(policy, host, port, None).await?;
-                judged.first().map_or_else(|| host.clone(), |address| Host::Address(address.ip()))
+                self.addresses(policy, host, port, Transport::Tcp, None).await?.into_iter().next()
             }
         };
+        let target = to.map_or_else(|| host.clone(), |found| Host::Address(found.address));
         let (at, at_port) = authority(proxy).ok_or_else(|| fault(ProxyFault::Address))?;
         let addresses: Vec<_> = self.known(policy, &at, None).await?.0.iter().map(|ip| (*ip, at_port).into()).collect();
-        self.not_own(&at, &addresses)?;
         let connected = race::race(&addresses, |address| tcp_to(address, None)).await;
         let mut stream = connected.map_err(|failure| failed(&at, None, failure))?;
         let asked = match policy.upstream {
             Upstream::Socks5(_) => proxy::socks5(&mut stream, &target, port).await,
             _ => proxy::connect(&mut stream, &target, port).await,
         };
-        asked.map(|()| stream).map_err(fault)
+        asked.map(|()| (stream, to)).map_err(fault)
     }
 
     /// Addresses of `host` that may be dialled, in the order in which they are tried; never none.
@@ -259,40 +245,25 @@ impl Dialer {
         policy: &Policy,
         host: &Host,
         port: u16,
+        transport: Transport,
         namespace: Option<&Path>,
-    ) -> Result<Vec<SocketAddr>, DialError> {
+    ) -> Result<Vec<Found>, DialError> {
         let (known, _) = self.known(policy, host, namespace).await?;
-        self.judged(policy, host, port, &known)
+        let own = self.own_in(host, namespace).await?;
+        let literal = rules_about(policy, host, port, transport);
+        judged(host, &known, &own, Consent { ranges: &policy.dial_allow, literal: &literal })
     }
 
-    /// Those of `known` that may be dialled, in the order in which they are tried; never none.
-    fn judged(&self, policy: &Policy, host: &Host, port: u16, known: &[IpAddr]) -> Result<Vec<SocketAddr>, DialError> {
-        let literal = match host {
-            Host::Address(address) => rules_about(policy, *address, port),
-            Host::Name(_) => Vec::new(),
-        };
-        let consent = Consent { ranges: &policy.dial_allow, literal: &literal };
-        let mut first = None;
-        let mut judged = Vec::with_capacity(known.len());
-        for address in race::order(known) {
-            match judge::judge(address, consent) {
-                Ok(()) => judged.push(SocketAddr::new(address, port)),
-                Err(range) => first = first.or(Some((address, range))),
-            }
-        }
-        match first {
-            Some((address, range)) if judged.is_empty() => {
-                let host = host.clone();
-                // It stands for a name inside of a sandbox. Out here it means nothing, unless the policy opens it: this
-                // program may itself run inside of a sandbox.
-                if synthetic::contains(address) {
-                    return Err(DialError::Loop { host, address });
-                }
-                Err(DialError::Refused { host, address, range })
-            }
-            None if judged.is_empty() => Err(DialError::NotFound { host: host.clone() }),
-            _ => self.not_own(host, &judged).map(|()| judged),
-        }
+    /// What must not be reached as the machine's own from `namespace`.
+    async fn own_in(&self, host: &Host, namespace: Option<&Path>) -> Result<Arc<[IpNet]>, DialError> {
+        let unknown = |source| DialError::Interfaces { host: host.clone(), source };
+        let here = self.here.own.here().map_err(unknown)?;
+        let Some(path) = namespace else { return Ok(here) };
+        let there = self.place(path).own.within(path).await.map_err(|outside| match outside {
+            Outside::Enter(source) => DialError::Namespace { path: path.to_owned(), source },
+            Outside::Work(source) => unknown(source),
+        })?;
+        Ok(here.iter().chain(there.iter()).copied().collect())
     }
 
     /// What `name` means, for whoever reaches it without us: addresses that may be dialled, and for how long they are good.
@@ -300,8 +271,9 @@ impl Dialer {
         let host = Host::Name(name.clone());
         self.in_time(&host, 0, async {
             let (known, ttl) = self.known(policy, &host, None).await?;
-            let judged = self.judged(policy, &host, 0, &known)?;
-            Ok((judged.iter().map(SocketAddr::ip).collect(), ttl))
+            let own = self.own_in(&host, None).await?;
+            let judged = judged(&host, &known, &own, Consent { ranges: &policy.dial_allow, literal: &[] })?;
+            Ok((judged.iter().map(|found| found.address).collect(), ttl))
         })
         .await
     }
@@ -321,8 +293,8 @@ impl Dialer {
             return Ok((mapped.iter().map(IpAddr::to_canonical).collect(), LISTED));
         }
         let found = match namespace {
-            None => self.names.lookup(name).await,
-            Some(path) => self.names_in(path).lookup(name).await,
+            None => self.here.names.lookup(name).await,
+            Some(path) => self.place(path).names.lookup(name).await,
         };
         match found {
             Ok((found, ttl)) => Ok((found.iter().map(IpAddr::to_canonical).collect(), ttl)),
@@ -331,17 +303,11 @@ impl Dialer {
         }
     }
 
-    fn names_in(&self, path: &Path) -> Arc<Names> {
+    fn place(&self, path: &Path) -> Arc<Place> {
         let mut elsewhere = self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner);
-        let names = elsewhere
-            .entry(path.to_owned())
-            .or_insert_with(|| Arc::new(Names::new(self.settings.name_servers.clone(), Some(Arc::from(path)))));
-        Arc::clone(names)
-    }
-
-    fn not_own(&self, host: &Host, addresses: &[SocketAddr]) -> Result<(), DialError> {
-        let own = addresses.iter().find(|address| self.settings.own.contains(address));
-        own.map_or(Ok(()), |address| Err(DialError::Loop { host: host.clone(), address: address.ip() }))
+        let place =
+            elsewhere.entry(path.to_owned()).or_insert_with(|| Arc::new(Place::new(&self.settings, Some(path))));
+        Arc::clone(place)
     }
 }
 
@@ -351,19 +317,56 @@ impl std::fmt::Debug for Dialer {
     }
 }
 
-/// Whether a connection for `host` that was made to `address` could be made under `policy` as well.
-pub(crate) fn may_stay(policy: &Policy, host: &Host, port: u16, address: IpAddr) -> bool {
-    let literal = match host {
-        Host::Address(literal) => rules_about(policy, *literal, port),
-        Host::Name(_) => Vec::new(),
-    };
-    judge::judge(address, Consent { ranges: &policy.dial_allow, literal: &literal }).is_ok()
+/// Those of `known` that may be dialled where `own` are the machine's, in the order in which they are tried; never none.
+fn judged(host: &Host, known: &[IpAddr], own: &[IpNet], consent: Consent<'_>) -> Result<Vec<Found>, DialError> {
+    let mut first = None;
+    let mut judged = Vec::with_capacity(known.len());
+    for address in race::order(known) {
+        let range = judge::classify(address, own);
+        match judge::judge_classified(address, range, consent) {
+            Ok(()) => judged.push(Found { address, range }),
+            Err(range) => first = first.or(Some((address, range))),
+        }
+    }
+    match first {
+        Some((address, range)) if judged.is_empty() => {
+            let host = host.clone();
+            // It stands for a name inside of a sandbox. Out here it means nothing, unless the policy opens it: this
+            // program may itself run inside of a sandbox.
+            if synthetic::contains(address) {
+                return Err(DialError::Loop { host, address });
+            }
+            Err(DialError::Refused { host, address, range })
+        }
+        None if judged.is_empty() => Err(DialError::NotFound { host: host.clone() }),
+        _ => Ok(judged),
+    }
 }
 
-/// Networks of the rules that allow `address` at `port` now. Asked only about address literals.
-fn rules_about(policy: &Policy, address: IpAddr, port: u16) -> Vec<IpNet> {
+/// Whether `address`, which is what `host` is or means, may be reached under `policy` where `own` are the machine's.
+pub(crate) fn may_reach(
+    policy: &Policy,
+    host: &Host,
+    port: u16,
+    transport: Transport,
+    address: IpAddr,
+    own: &[IpNet],
+) -> bool {
+    let literal = rules_about(policy, host, port, transport);
+    judge::judge(address, own, Consent { ranges: &policy.dial_allow, literal: &literal }).is_ok()
+}
+
+/// Networks of the rules that allow the address `host` at `port` now; none where it is a name.
+fn rules_about(policy: &Policy, host: &Host, port: u16, transport: Transport) -> Vec<IpNet> {
     let today = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date();
-    let holds = |rule: &&Rule| rule.has_port(port) && rule.holds(today);
+    consenting(policy, host, port, transport, today)
+}
+
+/// The same on `today`.
+pub(crate) fn consenting(policy: &Policy, host: &Host, port: u16, transport: Transport, today: Date) -> Vec<IpNet> {
+    let Host::Address(address) = host else { return Vec::new() };
+    let carries = |rule: &Rule| (rule.protocol == Protocol::Udp) == (transport == Transport::Udp);
+    let holds = |rule: &&Rule| rule.has_port(port) && carries(rule) && rule.holds(today);
     let network = |rule: &Rule| match rule.host {
         HostPattern::Network(network) if network.contains(&address.to_canonical()) => Some(network),
         _ => None,

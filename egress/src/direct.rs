@@ -12,6 +12,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
 use jiff::civil::Date;
 use schema::policy::{DnsName, Host, HostPattern};
 use tokio::sync::oneshot;
@@ -19,7 +20,7 @@ use tokio::sync::oneshot;
 use self::book::{Book, LEAST};
 use self::openings::{Ports, Run};
 use crate::attach::Standing;
-use crate::dial::{DialError, may_stay};
+use crate::dial::{DialError, Own, may_reach};
 use crate::generation::Generation;
 use crate::nft::{self, Entry, Group};
 use crate::shared::Shared;
@@ -45,10 +46,12 @@ pub trait Filter: Send + Sync {
 /// # Guarantees
 /// - Nothing is open but what the generation in force allows: a name's addresses at its ports, each judged as if it were
 ///   dialled, and networks of rules. A change of the policy closes what it does not allow, for flows that are open too.
+/// - Addresses of this machine are closed like any other that is not dialled; one that it gets is so by the next renewal.
 /// - An answer is given only after the filter has opened what it names.
 /// - What is open is forgotten a while after its answer has lost its worth, unless it was given anew.
 pub struct Direct {
     filter: Box<dyn Filter>,
+    interfaces: Own,
     state: Mutex<State>,
     /// Why the filter takes no more rules.
     broken: Mutex<Option<String>>,
@@ -58,6 +61,8 @@ struct State {
     generation: Arc<Generation>,
     today: Date,
     peers: BTreeSet<IpAddr>,
+    /// Addresses of this machine.
+    own: Arc<[IpNet]>,
     book: Book,
     /// Ports by which hosts are grouped, in the table's order.
     groups: Vec<Ports>,
@@ -89,26 +94,29 @@ pub enum Unopened {
 
 impl Direct {
     /// Puts `generation` in force by `filter`. `standing` is what an earlier daemon has left open: what of it is still
-    /// allowed stays so.
+    /// allowed stays so. `interfaces` says what is this machine's.
     ///
     /// # Errors
-    /// The filter does not take the rules; in force are those of before.
+    /// The filter does not take the rules, or the kernel does not say which addresses this machine has; in force are those of
+    /// before.
     pub async fn begin(
         filter: Box<dyn Filter>,
         standing: Vec<Standing>,
         generation: Arc<Generation>,
         peers: BTreeSet<IpAddr>,
+        interfaces: Own,
         today: Date,
     ) -> Result<Self, String> {
         let now = Instant::now();
+        let own = interfaces.here().map_err(|error| format!("this machine's addresses cannot be told: {error}"))?;
         let mut book = Book::default();
         for Standing { address, name, left } in standing {
             if let Ok(name) = name.parse::<DnsName>() {
                 book.inherit(name, address, left, now);
             }
         }
-        let state = State { generation, today, peers, book, groups: Vec::new() };
-        let direct = Self { filter, state: Mutex::new(state), broken: Mutex::default() };
+        let state = State { generation, today, peers, own, book, groups: Vec::new() };
+        let direct = Self { filter, interfaces, state: Mutex::new(state), broken: Mutex::default() };
         let given = direct.filter.give(direct.state().table(now));
         direct.taken(given).await.map(|()| direct)
     }
@@ -154,6 +162,7 @@ impl Direct {
     ) -> impl Future<Output = Result<(), String>> + Send + 'static {
         let given = {
             let mut state = self.state();
+            state.learn(&self.interfaces);
             change(&mut state);
             // Under the lock, as everywhere: the filter hears of changes in the order in which they happened.
             self.filter.give(state.table(Instant::now()))
@@ -204,8 +213,8 @@ impl Direct {
         let host = Host::Name(name.clone());
         // By the generation in force, which may be another one by now than that by which it was looked up.
         let ports = openings::ports(&state.generation, &host, state.today);
-        let policy = &state.generation.policy;
-        let may = |address: &IpAddr| may_stay(policy, &host, 0, *address);
+        state.learn(&self.interfaces);
+        let may = |address: &IpAddr| state.may_mean(&host, *address);
         let addresses = book::bounded(&addresses.iter().copied().filter(may).collect::<Vec<_>>());
         if ports.is_empty() || addresses.is_empty() {
             return Err(Unopened::Denied);
@@ -226,8 +235,17 @@ impl Direct {
         Ok((given, Meaning { addresses, ttl: ttl.clamp(Duration::from_secs(1), LONGEST), opened }))
     }
 
-    /// Looks names up again that are wanted and whose answers have lost their worth.
+    /// Looks names up again that are wanted and whose answers have lost their worth, and closes what this machine has got for
+    /// an address of its own.
     pub async fn renew(&self, shared: &Shared) {
+        let given = {
+            let mut state = self.state();
+            state.learn(&self.interfaces).then(|| self.filter.give(state.table(Instant::now())))
+        };
+        if let Some(given) = given {
+            // That it failed is asked for: see `Direct::broken`.
+            let _ = self.taken(given).await;
+        }
         let due = {
             let state = self.state();
             state.book.due(|name| state.spells(name), Instant::now())
@@ -267,16 +285,38 @@ impl Direct {
 }
 
 impl State {
+    /// Takes over which addresses are this machine's; whether that is another answer than before. Without one, what was known
+    /// is still better than nothing.
+    fn learn(&mut self, interfaces: &Own) -> bool {
+        match interfaces.here() {
+            Ok(own) if own != self.own => {
+                self.own = own;
+                true
+            }
+            Ok(_) => false,
+            Err(error) => {
+                tracing::warn!(%error, "this machine's addresses cannot be told");
+                false
+            }
+        }
+    }
+
+    /// Whether `address` may be opened because `host`, a name, means it.
+    fn may_mean(&self, host: &Host, address: IpAddr) -> bool {
+        // No port: only rules about addresses ask for it.
+        may_reach(&self.generation.policy, host, 0, Transport::Tcp, address, &self.own)
+    }
+
     /// The whole table, after everything that is not allowed any more was forgotten.
     fn table(&mut self, now: Instant) -> String {
-        let Self { generation, today, peers, book, groups } = self;
+        let Self { generation, today, peers, own, book, groups } = self;
         book.forget(now);
         let host = |name: &DnsName| Host::Name(name.clone());
         book.judge(
             |name| openings::ports(generation, &host(name), *today),
-            |name, address| may_stay(&generation.policy, &host(name), 0, address),
+            |name, address| may_reach(&generation.policy, &host(name), 0, Transport::Tcp, address, own),
         );
-        let mut all: BTreeMap<Ports, (Vec<Run>, Vec<Entry>)> = openings::networks(generation, *today)
+        let mut all: BTreeMap<Ports, (Vec<Run>, Vec<Entry>)> = openings::networks(generation, own, *today)
             .into_iter()
             .map(|(ports, runs)| (ports, (runs, Vec::new())))
             .collect();

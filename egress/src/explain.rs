@@ -5,13 +5,15 @@ mod suggest;
 mod tests;
 mod words;
 
+use ipnet::IpNet;
 use jiff::civil::Date;
 use schema::Config;
 use schema::config::{EgressMode, Sandbox};
-use schema::policy::{Host, HostPattern, Policy, Rule, Target};
+use schema::policy::{Host, Policy, Rule, Target};
 use serde::Serialize;
 
 use crate::compiled::Compiled;
+use crate::dial::consenting;
 use crate::dial::judge::{Consent, judge};
 use crate::judge::Wish;
 use crate::verdict::{ConnectVerdict, Denial, Headers, RequestVerdict};
@@ -24,7 +26,8 @@ pub use words::{Refused, refusal_json, refusal_text};
 pub struct Explanation {
     /// Whether it is allowed.
     pub allowed: bool,
-    /// `rule`, `mode`, `network`, `address-refused`, or why it is denied as [`Denial::because`] says. Kebab case, stable.
+    /// `rule`, `mode`, `network`, `address-refused`, or why it is denied as [`Denial::because`] says.
+    /// Kebab case, stable.
     pub because: &'static str,
     /// The same as a fragment of a sentence.
     pub message: String,
@@ -49,13 +52,15 @@ pub struct WrittenRule {
     pub decided: bool,
 }
 
-/// Explains what `sandbox` may do with `target`. A key of [`Config::sandboxes`]; `None` if there is no such sandbox.
+/// Explains what `sandbox` may do with `target`. A key of [`Config::sandboxes`]; `None` if there is no such sandbox. `own` are
+/// the addresses of the machine that it runs on, as far as they matter.
 pub fn explain(
     config: &Config,
     sandbox: &str,
     target: &Target,
     method: Option<&str>,
     headers: &dyn Headers,
+    own: &[IpNet],
     today: Date,
 ) -> Option<Explanation> {
     let sandbox = config.sandboxes.get(sandbox)?;
@@ -81,8 +86,8 @@ pub fn explain(
     Some(match sandbox.egress.mode {
         EgressMode::None => by_mode(false, "`egress.mode` is `none`", Some(note)),
         EgressMode::Open => by_mode(true, "`egress.mode` is `open`: everything is reached", None),
-        EgressMode::Allowlist => by_policy(&sandbox.egress.policy, target, method, headers, today),
-        EgressMode::Direct => direct(&sandbox.egress.policy, target, today),
+        EgressMode::Allowlist => by_policy(&sandbox.egress.policy, target, method, headers, own, today),
+        EgressMode::Direct => direct(&sandbox.egress.policy, target, own, today),
     })
 }
 
@@ -99,13 +104,14 @@ pub fn by_policy(
     target: &Target,
     method: Option<&str>,
     headers: &dyn Headers,
+    own: &[IpNet],
     today: Date,
 ) -> Explanation {
     let compiled = Compiled::new(policy);
     let wish = Wish::new(target, method.unwrap_or("GET"), headers);
     match compiled.judge(&wish, today) {
         RequestVerdict::Allow(rule) => {
-            undialled(policy, target, &rule, today).unwrap_or_else(|| allowed(policy, target, &rule, Vec::new()))
+            undialled(policy, &wish, &rule, own, today).unwrap_or_else(|| allowed(policy, target, &rule, Vec::new()))
         }
         RequestVerdict::Deny(denial) => {
             let suggested = suggest::rule(&compiled, &wish, &denial, method.is_some(), today);
@@ -115,14 +121,14 @@ pub fn by_policy(
 }
 
 /// The same for [`EgressMode::Direct`], where nobody looks at what is spoken.
-fn direct(policy: &Policy, target: &Target, today: Date) -> Explanation {
+fn direct(policy: &Policy, target: &Target, own: &[IpNet], today: Date) -> Explanation {
     let compiled = Compiled::new(policy);
     let wish = Wish { request: None, ..Wish::new(target, "GET", &()) };
     match compiled.connect(wish.question, today) {
-        ConnectVerdict::Allow { rule, .. } => {
+        ConnectVerdict::Allow { rule, .. } => undialled(policy, &wish, &rule, own, today).unwrap_or_else(|| {
             let note = "`egress.mode` is `direct`: only host and port are looked at";
             allowed(policy, target, &rule, vec![note.to_owned()])
-        }
+        }),
         ConnectVerdict::Deny(denial) => {
             let suggested = suggest::rule(&compiled, &wish, &denial, false, today);
             denied(&wish, &denial, suggested.as_ref(), today)
@@ -130,26 +136,18 @@ fn direct(policy: &Policy, target: &Target, today: Date) -> Explanation {
     }
 }
 
-/// What a rule allows but the proxy does not dial: addresses of the host that are refused by default, where the policy
+/// What a rule allows but is not dialled, nor opened: addresses of the host that are refused by default, where the policy
 /// itself says what they are. What names resolve to is known only when they are dialled.
-fn undialled(policy: &Policy, target: &Target, rule: &Rule, today: Date) -> Option<Explanation> {
-    let about = |rule: &&Rule| rule.has_port(target.port) && rule.holds(today);
-    let literal: Vec<_> = match &target.host {
-        Host::Name(_) => Vec::new(),
-        Host::Address(address) => (policy.allow.iter().filter(about))
-            .filter_map(|rule| match &rule.host {
-                HostPattern::Network(network) if network.contains(address) => Some(*network),
-                _ => None,
-            })
-            .collect(),
-    };
-    let addresses = match &target.host {
+fn undialled(policy: &Policy, wish: &Wish<'_>, rule: &Rule, own: &[IpNet], today: Date) -> Option<Explanation> {
+    let question = &wish.question;
+    let literal = consenting(policy, question.host, question.port, question.transport, today);
+    let addresses = match question.host {
         Host::Name(name) => policy.hosts.get(name)?.clone(),
         Host::Address(address) => vec![*address],
     };
     let consent = Consent { ranges: &policy.dial_allow, literal: &literal };
     let refused: Vec<_> =
-        addresses.iter().filter_map(|address| Some((*address, judge(*address, consent).err()?))).collect();
+        addresses.iter().filter_map(|address| Some((*address, judge(*address, own, consent).err()?))).collect();
     let (address, range) = *refused.first().filter(|_| refused.len() == addresses.len())?;
     Some(Explanation {
         allowed: false,

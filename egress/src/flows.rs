@@ -1,7 +1,6 @@
 //! Open connections and flows of datagrams of one sandbox, and what becomes of them when the policy changes.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,7 +12,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::{Record, Spoken};
-use crate::dial::may_stay;
+use crate::dial::Way;
 use crate::generation::Generation;
 use crate::pool::InUse;
 use crate::requests::Requests;
@@ -64,10 +63,10 @@ struct Judged {
     speech: Option<Speech>,
     /// Which way it goes; `None` as long as it has not been settled.
     route: Option<Route>,
-    /// Where it leads, if it was dialled without a proxy.
-    dialled: Option<IpAddr>,
-    /// Where requests on it lead, as far as that was.
-    asked: Vec<IpAddr>,
+    /// Where it leads, once it was dialled.
+    dialled: Option<Way>,
+    /// Where requests on it lead.
+    asked: Vec<Way>,
 }
 
 /// Why a flow was not opened.
@@ -159,7 +158,7 @@ impl Flows {
             if flow.asks_where_it_may(generation) {
                 flow.requests.judge_again(generation, &flow.host, flow.port, today);
             } else {
-                // Which request leads to which address is not told apart; the connection itself may stay.
+                // Which request leads where is not told apart; the connection itself may stay.
                 flow.requests.cut();
                 flow.judged().asked.clear();
             }
@@ -192,10 +191,13 @@ impl Flow {
         self.requests.cut();
     }
 
-    /// Whether all addresses that requests on it lead to may still be dialled.
+    /// Whether all that requests on it lead to may still be dialled, and so.
     fn asks_where_it_may(&self, generation: &Generation) -> bool {
-        let may = |address: &IpAddr| may_stay(&generation.policy, &self.host, self.port, *address);
-        self.judged().asked.iter().all(may)
+        self.judged().asked.iter().all(|way| self.may_lead(generation, way))
+    }
+
+    fn may_lead(&self, generation: &Generation, way: &Way) -> bool {
+        way.may_stay(&generation.policy, &self.host, self.port, self.transport)
     }
 
     /// Whether it may go on.
@@ -204,7 +206,7 @@ impl Flow {
             return false;
         };
         let judged = self.judged();
-        if judged.dialled.is_some_and(|address| !may_stay(&generation.policy, &self.host, self.port, address)) {
+        if judged.dialled.as_ref().is_some_and(|way| !self.may_lead(generation, way)) {
             return false;
         }
         // Not yet seen what it is: that is judged by what is then in force.
@@ -295,30 +297,30 @@ impl FlowGuard {
                     RequestVerdict::Deny(denial) => return Err(denial),
                 };
                 let mut judged = self.flow.judged();
-                let (dialled, asked) = (judged.dialled, std::mem::take(&mut judged.asked));
+                let (dialled, asked) = (judged.dialled.take(), std::mem::take(&mut judged.asked));
                 *judged = Judged { generation: generation.number, rule, speech, route: Some(route), dialled, asked };
                 Ok(route)
             }
         }
     }
 
-    /// Says to which address the flow leads, if it does so directly. Should the policy in force not let that be dialled any
-    /// more, the flow has to end.
-    pub fn leads_to(&self, shared: &Shared, address: IpAddr) {
+    /// Says where the flow leads. Should the policy in force not let that be dialled any more, or only another way, the flow
+    /// has to end.
+    pub fn leads_to(&self, shared: &Shared, way: Way) {
         // Under the lock, as in `open`.
         let _open = self.sandbox.flows.lock();
-        self.flow.judged().dialled = Some(address);
+        self.flow.judged().dialled = Some(way);
         if !self.flow.judge(&self.sandbox.generation(), shared.today()) {
             self.flow.cut.cancel();
         }
     }
 
-    /// Says to which address a request on it leads, in the same way. What is under way there has to end then.
-    pub(crate) fn asks(&self, address: IpAddr) {
+    /// Says where a request on it leads, likewise. What is under way there has to end then.
+    pub(crate) fn asks(&self, way: Way) {
         let _open = self.sandbox.flows.lock();
         let mut judged = self.flow.judged();
-        if !judged.asked.contains(&address) {
-            judged.asked.push(address);
+        if !judged.asked.contains(&way) {
+            judged.asked.push(way);
         }
         drop(judged);
         if !self.flow.asks_where_it_may(&self.sandbox.generation()) {

@@ -22,6 +22,7 @@ use tokio::time::timeout;
 use crate::audit::{Record, Spoken};
 use crate::connection::{self, NoServer};
 use crate::destination::Destination;
+use crate::dial::Dialled;
 use crate::flows::{FlowGuard, Refused};
 use crate::limits::Limits;
 use crate::refusals::Refusals;
@@ -210,12 +211,9 @@ impl Relay {
             () = flow.cancelled() => return Err(NoServer::Revoked),
             dialled = self.shared.dialer.dial_udp(&generation, host, self.port) => dialled,
         };
-        let outside = dialled.map_err(NoServer::Failed)?;
-        // Proxies carry no datagrams: it leads there directly.
-        if let Ok(address) = outside.peer_addr() {
-            flow.leads_to(&self.shared, address.ip());
-        }
-        Ok(outside)
+        let Dialled { stream, way } = dialled.map_err(NoServer::Failed)?;
+        flow.leads_to(&self.shared, way);
+        Ok(stream)
     }
 
     /// Passes datagrams both ways; why it ended, if not for want of them.

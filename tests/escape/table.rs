@@ -38,6 +38,7 @@ sandboxes:
         - { host: private.example.org }
         - { host: private.example.org, ports: [5353], protocol: udp }
         - { host: metadata.example.org }
+        - { host: host.example.org, ports: [7777] }
         - { host: alias.example.org }
         - { host: headers.example.org, headers: { x-team: acme } }
         - { host: expired.example.org, expires: 2020-01-01 }
@@ -50,6 +51,7 @@ sandboxes:
         - { host: open.example.org, ports: [80, 443, 9999], protocol: tcp }
         - { host: open.example.org, ports: [5353], protocol: udp }
         - { host: private.example.org, ports: [80], protocol: tcp }
+        - { host: host.example.org, ports: [7777], protocol: tcp }
   tunnel:
     egress:
       transport: socket

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use egress::dial::own_addresses;
 use egress::explain::explain;
 use egress::verdict::Headers;
 use schema::policy::{Target, TargetError};
@@ -63,7 +64,9 @@ pub fn run(args: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
         }));
     let method = args.method.as_deref();
     let today = configuration::today();
-    let Some(explanation) = explain(&config, &args.sandbox, &target, method, &given, today) else {
+    // Without them the rest is still true.
+    let own = own_addresses().unwrap_or_default();
+    let Some(explanation) = explain(&config, &args.sandbox, &target, method, &given, &own, today) else {
         return Err(Failure::new(Exit::Usage, "sbx::unknown-sandbox", format!("there is no sandbox {}", args.sandbox)));
     };
     let requested = target.path.is_some().then(|| method.unwrap_or("GET"));

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use egress::attach::{self, AttachError, Plan, Target};
 use egress::daemon::world::{Attach, Attached, Gate, Running, Way};
 use egress::defence::Defence;
+use egress::dial::{Interfaces, Own};
 use egress::direct::Direct;
 use egress::generation::Generation;
 use schema::policy::{Policy, Protocol};
@@ -31,7 +32,8 @@ impl Attach for Namespaces {
                 let (attached, attach::Direct { feeder, standing }) = attached.map_err(|error| told(&error))?;
                 let generation = Arc::new(Generation::new(0, policy.clone(), BTreeMap::new()));
                 let today = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date();
-                let direct = Direct::begin(Box::new(feeder), standing, generation, peers, today).await;
+                let interfaces = Own::new(Interfaces::Kernel);
+                let direct = Direct::begin(Box::new(feeder), standing, generation, peers, interfaces, today).await;
                 (attached, Some(direct.map_err(|why| format!("its packet filter: {why}"))?))
             }
             way @ (Way::Proxy | Way::Socket(_)) => {

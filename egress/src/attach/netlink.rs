@@ -6,7 +6,8 @@ use std::os::fd::OwnedFd;
 
 use ipnet::IpNet;
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
+    NetlinkPayload,
 };
 use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::link::{
@@ -119,22 +120,51 @@ impl Netlink {
         self.ask(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_REPLACE)
     }
 
+    /// Addresses at which the namespace itself answers: those of its interfaces, and all of a network that `lo` has.
+    pub fn addresses(&self) -> io::Result<Vec<IpNet>> {
+        self.send(RouteNetlinkMessage::GetAddress(AddressMessage::default()), NLM_F_DUMP)?;
+        let mut found = Vec::new();
+        let mut answer = vec![0; 64 * 1024];
+        loop {
+            // Each piece is there as soon as the one before was taken: this does not wait.
+            let (length, _) = recv(&self.0, &mut answer[..], RecvFlags::empty())?;
+            let mut rest = answer.get(..length).unwrap_or_default();
+            while !rest.is_empty() {
+                let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest).map_err(io::Error::other)?;
+                match message.payload {
+                    NetlinkPayload::Done(_) => return Ok(found),
+                    NetlinkPayload::Error(error) => return Err(error.to_io()),
+                    NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewAddress(address)) => {
+                        found.extend(own(&address))
+                    }
+                    _ => {}
+                }
+                let length = usize::try_from(message.header.length).unwrap_or(usize::MAX).next_multiple_of(4).max(16);
+                rest = rest.get(length..).unwrap_or_default();
+            }
+        }
+    }
+
     /// The index of a device.
     pub fn index(name: &str) -> io::Result<u32> {
         let any = socket_with(rustix::net::AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
         Ok(rustix::net::netdevice::name_to_index(any, name)?)
     }
 
-    /// Sends one request, and takes the kernel's word for it.
-    fn ask(&self, message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
+    fn send(&self, message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
         let mut header = NetlinkHeader::default();
-        header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
+        header.flags = NLM_F_REQUEST | flags;
         let mut message = NetlinkMessage::new(header, NetlinkPayload::from(message));
         message.finalize();
         let mut bytes = vec![0; message.buffer_len()];
         message.serialize(&mut bytes);
         send(&self.0, &bytes, SendFlags::empty())?;
+        Ok(())
+    }
 
+    /// Sends one request, and takes the kernel's word for it.
+    fn ask(&self, message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
+        self.send(message, NLM_F_ACK | flags)?;
         // One request at a time, answered before `send` returns: this does not wait.
         let mut answer = [0; 8192];
         let (length, _) = recv(&self.0, &mut answer[..], RecvFlags::empty())?;
@@ -147,6 +177,24 @@ impl Netlink {
             _ => Err(io::ErrorKind::InvalidData.into()),
         }
     }
+}
+
+/// What of an interface's address is the interface's own.
+fn own(message: &AddressMessage) -> Option<IpNet> {
+    let (mut address, mut local) = (None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            AddressAttribute::Address(found) => address = Some(*found),
+            AddressAttribute::Local(found) => local = Some(*found),
+            _ => {}
+        }
+    }
+    // Of a link between two, `address` is the other end.
+    let found = local.or(address)?;
+    // The kernel takes all of an IPv4 network that `lo` has for its own.
+    let whole = found.is_ipv4() && message.header.index == LOOPBACK;
+    let network = IpNet::from(found);
+    Some(if whole { IpNet::new(found, message.header.prefix_len).unwrap_or(network).trunc() } else { network })
 }
 
 fn named(name: &str) -> LinkMessage {

@@ -17,6 +17,8 @@ pub enum Kind {
     Metadata,
     /// The machine itself.
     Loopback,
+    /// An interface's: the machine itself, at which others reach it too.
+    Machine,
     /// `0.0.0.0` and `::`: the machine itself, to most systems.
     Unspecified,
     /// Private networks, unique local addresses.
@@ -46,10 +48,11 @@ pub struct Range {
     pub embedded: Option<Ipv4Addr>,
 }
 
-const V4: [(Ipv4Net, Kind); 17] = [
+const V4: [(Ipv4Net, Kind); 18] = [
     // The narrower ones first: the first that contains an address names it.
     (v4([169, 254, 169, 254], 32), Kind::Metadata),
     (v4([169, 254, 170, 2], 32), Kind::Metadata),
+    (v4([169, 254, 170, 23], 32), Kind::Metadata),
     (v4([100, 100, 100, 200], 32), Kind::Metadata),
     (v4([168, 63, 129, 16], 32), Kind::Metadata),
     (v4([192, 0, 0, 192], 32), Kind::Metadata),
@@ -67,8 +70,9 @@ const V4: [(Ipv4Net, Kind); 17] = [
     (v4([240, 0, 0, 0], 4), Kind::Reserved),
 ];
 
-const V6: [(Ipv6Net, Kind); 15] = [
+const V6: [(Ipv6Net, Kind); 16] = [
     (v6([0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254], 128), Kind::Metadata),
+    (v6([0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23], 128), Kind::Metadata),
     (v6([0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254], 128), Kind::Metadata),
     (v6([0, 0, 0, 0, 0, 0, 0, 0], 128), Kind::Unspecified),
     (v6([0, 0, 0, 0, 0, 0, 0, 1], 128), Kind::Loopback),
@@ -104,39 +108,49 @@ const fn v6(segments: [u16; 8], prefix: u8) -> Ipv6Net {
 
 /// The range that makes `address` one that is not dialled by default; `None` for the rest of the Internet.
 ///
-/// Addresses that stand for an IPv4 address (mapped, NAT64, 6to4, Teredo, ISATAP) are what that address is.
-pub fn classify(address: IpAddr) -> Option<Range> {
+/// `own` are the addresses of this machine's interfaces, whatever else they are. Addresses that stand for an IPv4 address
+/// (mapped, NAT64, 6to4, Teredo, ISATAP) are what that address is.
+pub fn classify(address: IpAddr, own: &[IpNet]) -> Option<Range> {
     match address.to_canonical() {
-        IpAddr::V4(address) => classify_v4(address),
-        IpAddr::V6(address) => classify_v6(address),
+        IpAddr::V4(address) => classify_v4(address, own),
+        IpAddr::V6(address) => classify_v6(address, own),
     }
 }
 
-fn classify_v4(address: Ipv4Addr) -> Option<Range> {
-    V4.iter().find(|(network, _)| network.contains(&address)).map(|&(network, kind)| Range {
+fn classify_v4(address: Ipv4Addr, own: &[IpNet]) -> Option<Range> {
+    let range = V4.iter().find(|(network, _)| network.contains(&address)).map(|&(network, kind)| Range {
         kind,
         network: network.into(),
         embedded: None,
-    })
+    });
+    of_machine(address.into(), range, own)
 }
 
-fn classify_v6(address: Ipv6Addr) -> Option<Range> {
+fn classify_v6(address: Ipv6Addr, own: &[IpNet]) -> Option<Range> {
     let stands_for = embedded(address);
     if let Some(range) = stands_for
         .into_iter()
         .flatten()
-        .find_map(|inner| classify_v4(inner).map(|range| Range { embedded: Some(inner), ..range }))
+        .find_map(|inner| classify_v4(inner, own).map(|range| Range { embedded: Some(inner), ..range }))
     {
         return Some(range);
     }
-    if NAT64.contains(&address) {
-        return None;
-    }
-    V6.iter().find(|(network, _)| network.contains(&address)).map(|&(network, kind)| Range {
+    let range = V6.iter().find(|(network, _)| network.contains(&address)).map(|&(network, kind)| Range {
         kind,
         network: network.into(),
         embedded: None,
-    })
+    });
+    of_machine(address.into(), range.filter(|_| !NAT64.contains(&address)), own)
+}
+
+/// What an address in `range` is where it may be one of this machine's. Loopback is always, and says so itself; of metadata
+/// it is the more dangerous part.
+fn of_machine(address: IpAddr, range: Option<Range>, own: &[IpNet]) -> Option<Range> {
+    if range.is_some_and(|range| matches!(range.kind, Kind::Loopback | Kind::Metadata)) {
+        return range;
+    }
+    let own = own.iter().find(|network| network.contains(&address));
+    own.map(|network| Range { kind: Kind::Machine, network: *network, embedded: None }).or(range)
 }
 
 /// IPv4 addresses that packets to `address` end at, or are carried through.
@@ -189,24 +203,36 @@ pub struct Consent<'a> {
     pub literal: &'a [IpNet],
 }
 
-/// Whether `address` may be dialled.
+/// Whether `address` may be dialled from where `own` are the machine's addresses.
 ///
 /// # Guarantees
 /// An address in a range that is refused by default passes only if the policy names it: by a range of `dial.allowRanges`
 /// that covers it, or, for address literals, by a rule about a network that lies within the refused range. A rule for
 /// `10.0.0.0/8` is consent to private addresses; a rule for `0.0.0.0/0` says nothing about loopback. Metadata addresses
-/// are opened only by a range that is that address.
-pub fn judge(address: IpAddr, consent: Consent<'_>) -> Result<(), Range> {
-    let Some(range) = classify(address) else { return Ok(()) };
+/// and the machine's own are opened only by a range that is that address: who opens a network means others in it.
+pub fn judge(address: IpAddr, own: &[IpNet], consent: Consent<'_>) -> Result<(), Range> {
+    judge_classified(address, classify(address, own), consent)
+}
+
+/// The same, where it is known what `address` is.
+pub fn judge_classified(address: IpAddr, range: Option<Range>, consent: Consent<'_>) -> Result<(), Range> {
+    let Some(range) = range else { return Ok(()) };
     let within = |network: &IpNet| range.network.contains(network);
     let address = address.to_canonical();
     let covers = |network: &IpNet| {
         network.contains(&address) || range.embedded.is_some_and(|inner| network.contains(&IpAddr::V4(inner)))
     };
     let by_range =
-        consent.ranges.iter().any(|network| covers(network) && (range.kind != Kind::Metadata || within(network)));
+        consent.ranges.iter().any(|network| covers(network) && (!range.kind.wants_to_be_named() || within(network)));
     let by_literal = || consent.literal.iter().any(|network| covers(network) && within(network));
     if by_range || by_literal() || Defence::Addresses.is_off() { Ok(()) } else { Err(range) }
+}
+
+impl Kind {
+    /// Whether a wider range that happens to cover such an address says nothing about it.
+    fn wants_to_be_named(self) -> bool {
+        matches!(self, Self::Metadata | Self::Machine)
+    }
 }
 
 impl Range {
@@ -221,6 +247,7 @@ impl fmt::Display for Kind {
         f.write_str(match self {
             Self::Metadata => "the metadata address of a cloud",
             Self::Loopback => "loopback",
+            Self::Machine => "an address of this machine",
             Self::Unspecified => "unspecified",
             Self::Private => "private",
             Self::CarrierNat => "shared by a provider's customers",

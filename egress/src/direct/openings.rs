@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use jiff::civil::Date;
 use schema::policy::{Host, HostPattern, Policy, PortRange};
 
-use crate::dial::{judge, may_stay};
+use crate::dial::{judge, may_reach};
 use crate::generation::Generation;
 use crate::verdict::{ConnectVerdict, Question, Transport};
 
@@ -41,10 +41,10 @@ pub type Run = (IpAddr, IpAddr);
 
 /// Ports at which `generation` lets `host` be reached.
 pub fn ports(generation: &Generation, host: &Host, today: Date) -> Ports {
-    ports_if(generation, host, today, |_| true)
+    ports_if(generation, host, today, |_, _| true)
 }
 
-fn ports_if(generation: &Generation, host: &Host, today: Date, also: impl Fn(u16) -> bool) -> Ports {
+fn ports_if(generation: &Generation, host: &Host, today: Date, also: impl Fn(u16, Transport) -> bool) -> Ports {
     let starts = port_starts(&generation.policy);
     let open = |transport| {
         let mut found: Vec<PortRange> = Vec::new();
@@ -53,7 +53,7 @@ fn ports_if(generation: &Generation, host: &Host, today: Date, also: impl Fn(u16
             let (Ok(first), Ok(last)) = (u16::try_from(*first), u16::try_from(last)) else { continue };
             let question = Question { host, port: first, transport };
             let verdict = generation.compiled.connect(question, today);
-            if !matches!(verdict, ConnectVerdict::Allow { .. }) || !also(first) {
+            if !matches!(verdict, ConnectVerdict::Allow { .. }) || !also(first, transport) {
                 continue;
             }
             match found.last_mut() {
@@ -77,11 +77,11 @@ fn port_starts(policy: &Policy) -> BTreeSet<u32> {
     starts
 }
 
-/// Addresses that rules open as such, without a name, by the ports at which they do.
+/// Addresses that rules open as such, without a name, by the ports at which they do. `own` are this machine's.
 ///
 /// Never opened are those that stand for an IPv4 address (NAT64, 6to4, Teredo): what is judged of them is not where a run
 /// of addresses begins or ends.
-pub fn networks(generation: &Generation, today: Date) -> BTreeMap<Ports, Vec<Run>> {
+pub fn networks(generation: &Generation, own: &[IpNet], today: Date) -> BTreeMap<Ports, Vec<Run>> {
     let policy = &generation.policy;
     let mut found: BTreeMap<Ports, Vec<Run>> = BTreeMap::new();
     let allowed: Vec<IpNet> = policy.allow.iter().filter_map(network).collect();
@@ -89,7 +89,7 @@ pub fn networks(generation: &Generation, today: Date) -> BTreeMap<Ports, Vec<Run
         if !allowed.iter().any(|network| network.addr().is_ipv4() == v4) {
             continue;
         }
-        let starts = address_starts(policy, v4);
+        let starts = address_starts(policy, own, v4);
         let top = if v4 { u128::from(u32::MAX) } else { u128::MAX };
         let ends = starts.iter().skip(1).map(|next| next - 1).chain([top]);
         for (first, last) in starts.iter().zip(ends) {
@@ -98,7 +98,9 @@ pub fn networks(generation: &Generation, today: Date) -> BTreeMap<Ports, Vec<Run
                 continue;
             }
             let host = Host::Address(first);
-            let ports = ports_if(generation, &host, today, |port| may_stay(policy, &host, port, first));
+            let ports = ports_if(generation, &host, today, |port, transport| {
+                may_reach(policy, &host, port, transport, first, own)
+            });
             if ports.is_empty() {
                 continue;
             }
@@ -119,9 +121,9 @@ fn network(rule: &schema::policy::Rule) -> Option<IpNet> {
     }
 }
 
-fn address_starts(policy: &Policy, v4: bool) -> BTreeSet<u128> {
+fn address_starts(policy: &Policy, own: &[IpNet], v4: bool) -> BTreeSet<u128> {
     let rules = policy.allow.iter().chain(&policy.deny).filter_map(network);
-    let all = rules.chain(policy.dial_allow.iter().copied()).chain(judge::ranges());
+    let all = rules.chain(policy.dial_allow.iter().chain(own).copied()).chain(judge::ranges());
     let mut starts = BTreeSet::from([0]);
     for network in all.filter(|network| network.addr().is_ipv4() == v4) {
         starts.insert(bits(network.network()));
@@ -175,7 +177,7 @@ mod tests {
             let runs: Vec<String> = runs.iter().map(|(first, last)| format!("{first}-{last}")).collect();
             format!("{}: {}", ports.words().join(" "), runs.join(" "))
         };
-        networks(generation, TODAY).into_iter().map(row).collect()
+        networks(generation, &[], TODAY).into_iter().map(row).collect()
     }
 
     #[test]
@@ -210,6 +212,15 @@ mod tests {
         assert_eq!(opened(&named), ["22: 10.1.0.0-10.1.1.255 10.1.3.0-10.1.255.255"]);
         let opens = generation(vec![rule("0.0.0.0/0").ports(&[22])], vec![], &["10.1.2.3/32"]);
         assert!(opened(&opens).join("").contains("10.1.2.3-10.1.2.3"));
+    }
+
+    #[test]
+    fn a_rule_for_connections_is_no_consent_to_datagrams() {
+        let tcp = rule("10.1.2.3").ports(&[5000]).protocol(Protocol::Tcp);
+        let udp = rule("0.0.0.0/0").ports(&[5000]).protocol(Protocol::Udp);
+        let both = opened(&generation(vec![tcp, udp], vec![], &[]));
+        assert!(both.contains(&"5000: 10.1.2.3-10.1.2.3".to_owned()), "{both:?}");
+        assert!(both.iter().any(|row| row.starts_with("5000/udp: 1.0.0.0-9.255.255.255 ")), "{both:?}");
     }
 
     #[test]

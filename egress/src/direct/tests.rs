@@ -1,7 +1,7 @@
 use schema::policy::{Policy, Protocol};
 
 use super::*;
-use crate::dial::{DialSettings, Dialer, NameServers};
+use crate::dial::{DialSettings, Dialer, Interfaces, NameServers};
 use crate::limits::Limits;
 use crate::testing;
 
@@ -52,7 +52,8 @@ fn shared() -> Shared {
     let settings = DialSettings {
         name_servers: NameServers::Fixed(vec!["127.0.0.1:9".parse().unwrap()]),
         timeout: Duration::from_millis(200),
-        ..DialSettings::default()
+        // Addresses of the documentation's may be this machine's.
+        interfaces: Interfaces::Fixed(Vec::new()),
     };
     Shared { dialer: Dialer::new(settings), ..Shared::default() }
 }
@@ -60,8 +61,26 @@ fn shared() -> Shared {
 async fn begin(names: &[&str], standing: Vec<Standing>) -> (Arc<Direct>, Kept) {
     let kept = Kept::default();
     let filter = Box::new(kept.clone());
-    let direct = Direct::begin(filter, standing, generation(names), BTreeSet::new(), TODAY).await.unwrap();
+    let nobody = Own::new(Interfaces::Fixed(Vec::new()));
+    let direct = Direct::begin(filter, standing, generation(names), BTreeSet::new(), nobody, TODAY).await.unwrap();
     (Arc::new(direct), kept)
+}
+
+#[tokio::test]
+async fn what_is_this_machines_is_not_opened() {
+    let kept = Kept::default();
+    let own = Own::new(Interfaces::Fixed(vec!["192.0.2.2/32".parse().unwrap()]));
+    let mut policy = policy(&["a.test", "b.test"]);
+    policy.allow.push(testing::rule("192.0.2.0/29", &[22], Protocol::Tcp));
+    let generation = Arc::new(testing::generation(1, policy));
+    let filter = Box::new(kept.clone());
+    let direct = Direct::begin(filter, vec![], generation, BTreeSet::new(), own, TODAY).await.unwrap();
+    let table = kept.last();
+    assert!(table.contains("192.0.2.0-192.0.2.1") && table.contains("192.0.2.3-192.0.2.7"), "{table}");
+    direct.resolve(&shared(), &name("a.test")).await.unwrap();
+    let denied = direct.resolve(&shared(), &name("b.test")).await;
+    assert!(matches!(denied, Err(Unopened::Denied)), "{denied:?}");
+    assert!(!kept.last().contains("192.0.2.2 "), "{}", kept.last());
 }
 
 fn name(text: &str) -> DnsName {

@@ -37,7 +37,8 @@ fn ours() -> Policy {
 fn shown(policy: &Policy, line: &str) -> String {
     let (method, url) = line.split_once(' ').map_or((None, line), |(method, url)| (Some(method), url));
     let target = Target::parse(url).unwrap();
-    let Explanation { allowed, because, message, rule, allow, notes } = by_policy(policy, &target, method, &(), TODAY);
+    let Explanation { allowed, because, message, rule, allow, notes } =
+        by_policy(policy, &target, method, &(), &[], TODAY);
     let mut text = format!("{line}\n  {} ({because}): {message}\n", if allowed { "allowed" } else { "denied" });
     if let Some(WrittenRule { text: rule, at, decided, .. }) = rule {
         text += &format!("  {} {rule} at {at}\n", if decided { "rule" } else { "nearest" });
@@ -107,7 +108,7 @@ fn modes_and_networks_come_before_rules() {
         sandbox.egress.policy = evil.clone();
     }
     let ask = |sandbox: &str, url: &str| {
-        let explained = explain(&config, sandbox, &Target::parse(url).unwrap(), Some("POST"), &(), TODAY).unwrap();
+        let explained = explain(&config, sandbox, &Target::parse(url).unwrap(), Some("POST"), &(), &[], TODAY).unwrap();
         (explained.allowed, explained.because)
     };
     assert_eq!(ask("open", "https://anything.test/"), (true, "mode"));
@@ -119,7 +120,39 @@ fn modes_and_networks_come_before_rules() {
     // Nobody looks at methods there.
     assert_eq!(ask("wire", "https://example.org/"), (true, "rule"));
     assert_eq!(ask("wire", "https://example.org:444/"), (false, "port"));
-    assert_eq!(explain(&config, "missing", &Target::parse("ssh://a").unwrap(), None, &(), TODAY), None);
+}
+
+#[test]
+fn addresses_that_are_not_dialled_are_not_said_to_be_reached() {
+    let mut config = fleet(&["api allowlist", "wire direct"]);
+    for sandbox in config.sandboxes.values_mut() {
+        let tcp = rule("10.1.2.3").ports(&[5000]).protocol(Protocol::Tcp);
+        let udp = rule("0.0.0.0/0").ports(&[5000]).protocol(Protocol::Udp);
+        sandbox.egress.policy = policy([rule("0.0.0.0/0").ports(&[22]), rule("db.test").ports(&[22]), tcp, udp], []);
+        sandbox.egress.policy.hosts.insert("db.test".parse().unwrap(), vec!["10.1.2.3".parse().unwrap()]);
+    }
+    let own = ["192.0.2.9/32".parse().unwrap()];
+    let ask = |sandbox: &str, url: &str| {
+        let explained = explain(&config, sandbox, &Target::parse(url).unwrap(), None, &(), &own, TODAY).unwrap();
+        (explained.allowed, explained.because)
+    };
+    for sandbox in ["api", "wire"] {
+        assert_eq!(ask(sandbox, "tcp://192.0.2.8:22"), (true, "rule"));
+        // This machine's own.
+        assert_eq!(ask(sandbox, "tcp://192.0.2.9:22"), (false, "address-refused"));
+        assert_eq!(ask(sandbox, "tcp://10.1.2.3:22"), (false, "address-refused"));
+        assert_eq!(ask(sandbox, "tcp://db.test:22"), (false, "address-refused"));
+        assert_eq!(ask(sandbox, "tcp://10.1.2.3:5000"), (true, "rule"));
+    }
+    // That a rule for connections names it says nothing of datagrams.
+    assert_eq!(ask("wire", "udp://10.1.2.3:5000"), (false, "address-refused"));
+    assert_eq!(ask("wire", "udp://192.0.2.8:5000"), (true, "rule"));
+}
+
+#[test]
+fn nobody_explains_for_sandboxes_that_are_not_there() {
+    let config = fleet(&["api allowlist"]);
+    assert_eq!(explain(&config, "missing", &Target::parse("ssh://a").unwrap(), None, &(), &[], TODAY), None);
 }
 
 #[test]
@@ -168,7 +201,7 @@ proptest! {
             },
         };
         let named = named.then_some(method);
-        let explained = by_policy(&policy, &target, named, &(), TODAY);
+        let explained = by_policy(&policy, &target, named, &(), &[], TODAY);
         // What is dialled is another question: here, whether rules allow it.
         prop_assert_eq!(explained.allowed || explained.because == "address-refused", by_steps);
 
@@ -178,7 +211,7 @@ proptest! {
             let mut more = policy.clone();
             if let Some(rule) = suggested {
                 more.allow.push(rule);
-                let after = by_policy(&more, &target, named, &(), TODAY);
+                let after = by_policy(&more, &target, named, &(), &[], TODAY);
                 prop_assert!(after.allowed || after.because == "address-refused", "{:?}", after);
             } else {
                 // Nothing helps, then: not even the widest rules there are.
@@ -188,7 +221,7 @@ proptest! {
                         more.allow.push(Rule { encoded_separators: true, upgrade: true, ..all });
                     }
                 }
-                prop_assert!(!by_policy(&more, &target, named, &(), TODAY).allowed);
+                prop_assert!(!by_policy(&more, &target, named, &(), &[], TODAY).allowed);
             }
         }
     }

@@ -15,11 +15,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use schema::policy::Upstream as Way;
-
 use super::payload::Upload;
 use super::refusal::Refusal;
 use super::target::Target;
+use crate::dial::Dialled;
 use crate::flows::Outside;
 use crate::generation::Generation;
 use crate::tls::outbound::{Offer, server_name};
@@ -186,12 +185,8 @@ impl Upstream {
         let (host, web) = (&session.host, &session.shared.web);
         let place = Outside::take(&session.sandbox, &session.shared).ok_or_else(Refusal::too_many)?;
         let dialled = session.shared.dialer.dial(generation, host, session.port).await;
-        let stream = dialled.map_err(|error| Refusal::dial(&error))?;
-        if matches!(generation.policy.upstream, Way::Direct | Way::Netns(_))
-            && let Ok(address) = stream.peer_addr()
-        {
-            session.flow.asks(address.ip());
-        }
+        let Dialled { stream, way } = dialled.map_err(|error| Refusal::dial(&error))?;
+        session.flow.asks(way);
         if !target.tls {
             return handshake_one(target, stream, place).await;
         }

@@ -4,6 +4,7 @@ use schema::policy::Policy;
 
 use super::*;
 use crate::compiled::properties::{Asked, TODAY, asked, policy as any_policy};
+use crate::dial::may_reach;
 use crate::generation::Generation;
 use crate::judge::Wish;
 use crate::route::Route;
@@ -125,7 +126,8 @@ fn while_somebody_learns_deny_rules_hold_and_no_inner_address_is_dialled() {
     // What may be dialled is asked of the policy, which does not name the address.
     for inside in ["10.0.0.1", "169.254.169.254", "127.0.0.1", "fd00::1"] {
         let address = inside.parse().unwrap();
-        assert!(!crate::dial::may_stay(&open.policy, &Host::Address(address), 443, address), "{inside}");
+        let host = Host::Address(address);
+        assert!(!may_reach(&open.policy, &host, 443, Transport::Tcp, address, &[]), "{inside}");
     }
 }
 

@@ -1,4 +1,5 @@
 mod agree;
+mod chain;
 mod dns;
 mod socket;
 mod tcp;

@@ -93,7 +93,8 @@ pub(crate) struct Upstream {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-meant" = {"allow": "allowRanges", "ranges": "allowRanges"}))]
 pub(crate) struct Dial {
-    /// Ranges that are refused otherwise: private, loopback, link-local and metadata addresses.
+    /// Ranges that are refused otherwise: private, loopback, link-local and metadata addresses, and this machine's own. The
+    /// last two are opened only by a range that is that very address.
     #[schemars(extend("items" = {"type": "string", "pattern": RANGE}, "examples" = [["10.1.2.0/24"]]))]
     pub allow_ranges: Option<Vec<String>>,
 }

@@ -60,4 +60,12 @@ s.sendto(T.encode(), ('open.example.org', 443)); demand(s.recv(99), T.encode())"
     .from(DIRECT)
     .against(&[Addresses])
     .recorded("private.example.org", 53, "address-refused"),
+    attempt(
+        "direct-rebinding-to-the-host",
+        "demand(say(dial('host.example.org', 7777), T.encode() + b'\\n'), T.encode())",
+        PLAIN,
+    )
+    .from(DIRECT)
+    .against(&[Addresses])
+    .recorded("host.example.org", 53, "address-refused"),
 ];

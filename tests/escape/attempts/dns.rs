@@ -103,6 +103,9 @@ s.sendto(T.encode(), ('private.example.org', 5353)); demand(s.recv(99), T.encode
     attempt("rebinding-to-metadata", "demand(http('metadata.example.org', get('metadata.example.org', '/', T)), b'world')", PLAIN)
     .against(&[Addresses])
     .recorded("metadata.example.org", 80, "address-refused"),
+    attempt("rebinding-to-the-host", "demand(say(dial('host.example.org', 7777), T.encode() + b'\\n'), T.encode())", PLAIN)
+    .against(&[Addresses])
+    .recorded("host.example.org", 7777, "address-refused"),
     attempt("alias-to-private", "demand(http('alias.example.org', get('alias.example.org', '/', T)), b'world')", PLAIN)
     .against(&[Addresses])
     .recorded("alias.example.org", 80, "address-refused"),

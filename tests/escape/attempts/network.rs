@@ -110,7 +110,7 @@ s.sendto(b'\\x08\\0\\0\\0\\0\\1\\0\\1' + T.encode(), ('192.0.2.7', 0))",
     .against(&[Rules, Addresses])
     .recorded("169.254.169.254", 80, "no-rule"),
     attempt("host-address", "demand(say(dial('198.51.100.2', 7777), T.encode() + b'\\n'), T.encode())", PLAIN)
-        .against(&[Rules])
+        .against(&[Rules, Addresses])
         .recorded("198.51.100.2", 7777, "no-rule"),
     attempt(
         "gateway-of-an-internal-network",
@@ -152,7 +152,7 @@ for address in ('198.51.100.2', gateway()):
 if not answered: raise OSError(f'nothing came from any of {LISTENING}')",
         PLAIN,
     )
-    .against(&[Rules])
+    .against(&[Rules, Addresses])
     .recorded("198.51.100.2", 2375, "no-rule"),
     attempt("the-name-of-a-sandbox-on-no-common-network", "socket.getaddrinfo('neighbour', 7000)", PEER)
         .against(&[Names])

@@ -36,6 +36,7 @@ fn every_range_and_its_edges() {
         ("169.254.0.0", Some(LinkLocal)),
         ("169.254.169.254", Some(Metadata)),
         ("169.254.170.2", Some(Metadata)),
+        ("169.254.170.23", Some(Metadata)),
         ("169.255.0.0", None),
         ("172.15.255.255", None),
         ("172.16.0.0", Some(Private)),
@@ -97,6 +98,7 @@ fn every_range_and_its_edges() {
         ("fbff::1", Some(Reserved)),
         ("fc00::1", Some(Private)),
         ("fd00:ec2::254", Some(Metadata)),
+        ("fd00:ec2::23", Some(Metadata)),
         ("fd20:ce::254", Some(Metadata)),
         ("fdff:ffff::1", Some(Private)),
         ("fe80::1", Some(LinkLocal)),
@@ -104,7 +106,7 @@ fn every_range_and_its_edges() {
         ("ff02::1", Some(Multicast)),
     ];
     for (text, expected) in cases {
-        assert_eq!(classify(ip(text)).map(|range| range.kind), *expected, "{text}");
+        assert_eq!(classify(ip(text), &[]).map(|range| range.kind), *expected, "{text}");
     }
 }
 
@@ -112,7 +114,7 @@ fn every_range_and_its_edges() {
 fn ranges_of_the_policy_open_what_they_cover() {
     let judged = |address: &str, ranges: &[&str]| {
         let ranges = nets(ranges);
-        judge(ip(address), Consent { ranges: &ranges, literal: &[] }).is_ok()
+        judge(ip(address), &[], Consent { ranges: &ranges, literal: &[] }).is_ok()
     };
     assert!(judged("8.8.8.8", &[]));
     assert!(!judged("10.1.2.3", &[]));
@@ -128,7 +130,7 @@ fn ranges_of_the_policy_open_what_they_cover() {
 fn metadata_addresses_want_to_be_named() {
     let judged = |ranges: &[&str]| {
         let ranges = nets(ranges);
-        judge(ip("169.254.169.254"), Consent { ranges: &ranges, literal: &ranges }).is_ok()
+        judge(ip("169.254.169.254"), &[], Consent { ranges: &ranges, literal: &ranges }).is_ok()
     };
     assert!(!judged(&["0.0.0.0/0"]));
     assert!(!judged(&["169.254.0.0/16"]));
@@ -139,7 +141,7 @@ fn metadata_addresses_want_to_be_named() {
 fn a_rule_for_a_literal_consents_to_the_range_it_lies_in() {
     let judged = |address: &str, rules: &[&str]| {
         let literal = nets(rules);
-        judge(ip(address), Consent { ranges: &[], literal: &literal }).is_ok()
+        judge(ip(address), &[], Consent { ranges: &[], literal: &literal }).is_ok()
     };
     assert!(judged("10.1.2.3", &["10.0.0.0/8"]));
     assert!(judged("10.1.2.3", &["10.1.2.3/32"]));
@@ -153,8 +155,38 @@ fn a_rule_for_a_literal_consents_to_the_range_it_lies_in() {
 fn what_would_allow_it_does() {
     for address in ["10.0.0.1", "127.0.0.1", "169.254.169.254", "64:ff9b::7f00:1", "fd00::1", "2002:a00:1::1", "::1"] {
         let address = ip(address);
-        let range = judge(address, Consent::default()).unwrap_err();
+        let range = judge(address, &[], Consent::default()).unwrap_err();
         let ranges = [range.would_allow(address)];
-        assert_eq!(judge(address, Consent { ranges: &ranges, literal: &[] }), Ok(()), "{address}");
+        assert_eq!(judge(address, &[], Consent { ranges: &ranges, literal: &[] }), Ok(()), "{address}");
     }
+}
+
+#[test]
+fn what_is_this_machines_wants_to_be_named_whatever_else_it_is() {
+    let own = nets(&["203.0.113.5/32", "2001:db8::5/128", "10.1.2.3/32", "127.0.0.0/8", "198.51.100.0/24"]);
+    let kind = |address: &str| classify(ip(address), &own).map(|range| range.kind);
+    for address in
+        ["203.0.113.5", "2001:db8::5", "10.1.2.3", "198.51.100.77", "64:ff9b::203.0.113.5", "::ffff:10.1.2.3"]
+    {
+        assert_eq!(kind(address), Some(Kind::Machine), "{address}");
+    }
+    assert_eq!(kind("203.0.113.6"), None);
+    assert_eq!(kind("2001:db8::6"), None);
+    assert_eq!(kind("10.1.2.4"), Some(Kind::Private));
+    assert_eq!(kind("127.0.0.1"), Some(Kind::Loopback));
+    let judged = |address: &str, ranges: &[&str], rules: &[&str]| {
+        judge(ip(address), &own, Consent { ranges: &nets(ranges), literal: &nets(rules) }).is_ok()
+    };
+    assert!(judged("203.0.113.6", &[], &[]));
+    assert!(!judged("203.0.113.5", &[], &[]));
+    // Who opens a network means others in it.
+    assert!(!judged("203.0.113.5", &["203.0.113.0/24"], &["0.0.0.0/0"]));
+    assert!(!judged("10.1.2.3", &["10.0.0.0/8"], &["10.0.0.0/8"]));
+    assert!(judged("10.1.2.4", &["10.0.0.0/8"], &[]));
+    assert!(judged("203.0.113.5", &["203.0.113.5/32"], &[]));
+    assert!(judged("203.0.113.5", &[], &["203.0.113.5/32"]));
+    assert!(judged("64:ff9b::203.0.113.5", &["203.0.113.5/32"], &[]));
+    let range = classify(ip("203.0.113.5"), &own).unwrap();
+    assert_eq!(range.to_string(), "an address of this machine (203.0.113.5/32)");
+    assert_eq!(range.would_allow(ip("203.0.113.5")).to_string(), "203.0.113.5/32");
 }
