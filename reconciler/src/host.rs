@@ -91,6 +91,7 @@ pub async fn gather(config: &Config, env: &HostEnv, depth: Depth) -> Result<Host
     }
     Ok(HostFacts {
         paths: paths.kinds,
+        unseen: paths.unseen,
         identities,
         resolved: paths.resolved,
         engine_sockets: path::real_sockets(&env.engine_sockets),

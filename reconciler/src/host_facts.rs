@@ -48,6 +48,8 @@ pub struct HostFacts {
     /// Bind sources, sockets, devices, host directories, `/etc` entries: what is there, links followed.
     /// A path that is not there has no entry.
     pub paths: BTreeMap<PathBuf, PathKind>,
+    /// Those that nobody could look at, and why: a directory above that may not be entered.
+    pub unseen: BTreeMap<PathBuf, String>,
     /// Which file each path led to, those of overlay trees included. What is mounted later has to be the same.
     pub identities: BTreeMap<PathBuf, FileId>,
     /// Where a path really is, links resolved, when that differs: a bind source that hides an engine socket.

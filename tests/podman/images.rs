@@ -171,6 +171,45 @@ fn what_is_missing_is_named() {
         assert!(engine.containers().is_empty());
     }
 
+    // What may not be read, entered or written: named with its line and why, whoever keeps it closed.
+    engine.bare_repository("origin.git");
+    for path in ["token", "context/Containerfile", "context/secret", "closed/data/file", "locked/file"] {
+        engine.write(path, "FROM scratch\n");
+    }
+    let closed = "chown 0:0 token context/secret closed locked && chmod 600 token context/secret && chmod 700 closed && chmod 755 locked";
+    engine.as_root("sh").args(["-c", closed]).ok();
+    let origin = engine.project().join("origin.git");
+    for (body, code, parts) in [
+        (
+            format!(
+                "secrets: {{ token: {{ file: ./token }} }}\nsandboxes: {{ dev: {{ image: host, env: {{ A: {{ secret: token }} }} }} }}"
+            ),
+            65,
+            ["secret token", "sandboxes.yaml:3:", "/token"],
+        ),
+        (
+            format!("images: {{ base: {{ build: {{ context: ./context }} }} }}\n{sandbox}"),
+            65,
+            ["image base", "sandboxes.yaml:3:", "/context"],
+        ),
+        (
+            "sandboxes:\n\x20 dev:\n\x20   image: host\n\x20   mounts: [{ source: ./closed/data, target: /srv }]"
+                .to_owned(),
+            65,
+            ["cannot be looked at", "sandboxes.yaml:6:", "/closed/data"],
+        ),
+        (
+            worktree(&format!("file://{}", origin.display())).replace("./trees/work", "./locked/work"),
+            1,
+            ["worktree/", "sandboxes.yaml:7:", "/locked"],
+        ),
+    ] {
+        refused(&body, code, &parts);
+        let told = engine.try_apply(&[]).told().to_lowercase();
+        assert!(told.contains("permission denied"), "{told}");
+        assert!(told.contains("help:"), "{told}");
+    }
+
     // --locked refuses what is not pinned, and takes what is.
     let image = engine.import_busybox();
     engine.configure(&format!("images: {{ base: {{ ref: {image}, pull: missing }} }}\n{sandbox}"));

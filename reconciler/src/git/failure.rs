@@ -6,6 +6,8 @@ use crate::backend::{BackendError, ErrorKind};
 const NO_CREDENTIALS: &str =
     "sbx asks nobody for passwords: set up an ssh key with an agent, or a git credential helper, for this remote";
 
+const CLOSED: &str = "make it yours to read and write, or choose another path";
+
 const NO_ANSWER: &str = "check the address in `repo` and the network";
 
 /// Words of git and ssh, the kind they stand for, and the cure. The first row that fits counts.
@@ -42,7 +44,7 @@ const MEANINGS: &[(&str, ErrorKind, Option<&str>)] = &[
     ("rpc failed", ErrorKind::Transient, None),
     ("remote end hung up", ErrorKind::Transient, None),
     ("returned error: 5", ErrorKind::Transient, None),
-    ("permission denied", ErrorKind::Denied, None),
+    ("permission denied", ErrorKind::Denied, Some(CLOSED)),
 ];
 
 /// The error of a call that ended with a code other than 0.
@@ -85,7 +87,9 @@ pub(super) fn file(doing: &str, path: &std::path::Path, error: &std::io::Error) 
         std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => ErrorKind::NoSpace,
         _ => ErrorKind::Failed,
     };
-    BackendError::new(kind, format!("cannot {doing} {}: {error}", path.display()))
+    let denied = kind == ErrorKind::Denied;
+    let error = BackendError::new(kind, format!("cannot {doing} {}: {error}", path.display()));
+    if denied { error.with_help(CLOSED) } else { error }
 }
 
 #[cfg(test)]

@@ -1,23 +1,34 @@
 //! What stands at a path.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::host_facts::{FileId, PathKind};
 
 /// See the fields of the same meaning of [`crate::host_facts::HostFacts`].
+#[derive(Default)]
 pub(super) struct Paths {
     pub kinds: BTreeMap<PathBuf, PathKind>,
+    pub unseen: BTreeMap<PathBuf, String>,
     pub identities: BTreeMap<PathBuf, FileId>,
     pub resolved: BTreeMap<PathBuf, PathBuf>,
 }
 
 /// Looks at `wanted`, links followed.
 pub(super) fn look(wanted: BTreeSet<PathBuf>) -> Paths {
-    let mut paths = Paths { kinds: BTreeMap::new(), identities: BTreeMap::new(), resolved: BTreeMap::new() };
+    let mut paths = Paths::default();
     for path in wanted {
-        let Ok(metadata) = path.metadata() else { continue };
+        let metadata = match path.metadata() {
+            Ok(metadata) => metadata,
+            Err(error) => {
+                if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) {
+                    paths.unseen.insert(path, error.to_string());
+                }
+                continue;
+            }
+        };
         if let Ok(real) = path.canonicalize()
             && real != path
         {

@@ -73,8 +73,14 @@ impl<'a> Mounts<'a> {
     /// A bind of a host path that has to be there and must not lead to a container engine.
     fn bind_source(&mut self, source: &Path, field: &str) -> bool {
         if !self.context.host.paths.contains_key(source) {
-            let message = format!("{} is not there", source.display());
-            self.fail("missing-source", field, message, "create it, or remove the mount");
+            let (message, help) = match self.context.host.unseen.get(source) {
+                Some(why) => (
+                    format!("{} cannot be looked at: {why}", source.display()),
+                    "let yourself enter every directory above it, or remove the mount",
+                ),
+                None => (format!("{} is not there", source.display()), "create it, or remove the mount"),
+            };
+            self.fail("missing-source", field, message, help);
             return false;
         }
         let real = self.context.host.resolved.get(source).map_or(source, PathBuf::as_path);
