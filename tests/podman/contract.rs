@@ -158,6 +158,18 @@ on_every_engine! {
         let script = format!("{} logs job | head -n 1; echo ${{PIPESTATUS[0]}}", engine.sbx_path().display());
         let left = engine.command("bash").args(["-c", &script]).env("CONTAINER_HOST", engine.url()).ok();
         assert_eq!(left, "line 1\n0");
+
+        // For programs a document on each line, as it comes; a line is one however often its writer paused in it.
+        let script = "printf one; sleep 0.3; echo \" two\"; echo told >&2; sleep 0.3; printf end";
+        engine.configure(&format!("sandboxes:\n\x20 job: {{ image: host, command: [sh, -c, '{script}'] }}"));
+        engine.try_apply(&["--accept-loss", "container/job"]).expect_code(0);
+        let followed = engine.sbx(&["logs", "-f", "job", "--json"]).run().expect_code(0).stdout;
+        let lines: Vec<Value> = followed.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+        let of = |stream: &str| -> Vec<&str> {
+            lines.iter().filter(|line| line["stream"] == stream).map(|line| text(&line["line"])).collect()
+        };
+        assert_eq!((of("stdout"), of("stderr")), (vec!["one two", "end"], vec!["told"]), "{followed}");
+        assert_eq!((keys(&lines[0]), lines.len()), (vec!["stream", "line"], 3), "{followed}");
     }
 
     /// A reader that leaves ends a command as it ends one of a shell; a plan that nobody reads is carried out.
