@@ -362,7 +362,9 @@ fn known_differences() {
 
     for layer in ["defaults: { limits: { memory: 4GB } }\n", "profiles: { big: { limits: { memory: 4GB } } }\n"] {
         let hidden = format!("{base}{layer}").replace("image: host", "image: host, limits: { memory: 4GiB }");
-        let used = hidden.replace("limits: { memory: 4GiB }", "extends: [big]").replace("defaults:", "profiles: { big: {} }\ndefaults:");
+        let used = hidden
+            .replace("limits: { memory: 4GiB }", "extends: [big]")
+            .replace("defaults:", "profiles: { big: {} }\ndefaults:");
         assert!(taken(&[&hidden]) && !validator.is_valid(&read(&hidden)), "{hidden}");
         assert!(!taken(&[&used]) && !validator.is_valid(&read(&used)), "{used}");
         let structure = hidden.replace("memory: 4GB", "memoryy: 4GiB");

@@ -46,7 +46,8 @@ pub fn kinds() -> Vec<Kind> {
     if is_root() { vec![Kind::Host, Kind::Private, Kind::KeepId] } else { Vec::new() }
 }
 
-const PEER: Options<'static> = Options { udp: "443", peers: "10.89.7.3,fd07::3", gate: false, started_later: 0, without: "-" };
+const PEER: Options<'static> =
+    Options { udp: "443", peers: "10.89.7.3,fd07::3", gate: false, started_later: 0, without: "-" };
 
 #[test]
 fn peers_are_reached_and_nothing_else_of_the_network() {
