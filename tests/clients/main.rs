@@ -18,6 +18,7 @@ mod git;
 mod invocation;
 #[path = "../escape/name_server.rs"]
 mod name_server;
+#[allow(dead_code, reason = "shared with the other tests on engines")]
 #[path = "../podman/namespaces.rs"]
 mod namespaces;
 mod packages;
