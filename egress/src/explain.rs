@@ -8,13 +8,14 @@ mod words;
 use ipnet::IpNet;
 use jiff::civil::Date;
 use schema::Config;
-use schema::config::{EgressMode, Sandbox};
+use schema::config::{Egress, EgressMode, Sandbox, Transport as Way};
 use schema::policy::{Host, Policy, Rule, Target};
 use serde::Serialize;
 
 use crate::compiled::Compiled;
 use crate::dial::consenting;
 use crate::dial::judge::{Consent, judge};
+use crate::http::is_sent_on;
 use crate::judge::Wish;
 use crate::verdict::{ConnectVerdict, Denial, Headers, RequestVerdict};
 use crate::written;
@@ -26,7 +27,7 @@ pub use words::{Refused, refusal_json, refusal_text};
 pub struct Explanation {
     /// Whether it is allowed.
     pub allowed: bool,
-    /// `rule`, `mode`, `network`, `address-refused`, or why it is denied as [`Denial::because`] says.
+    /// `rule`, `mode`, `network`, `resolver`, `datagrams`, `address-refused`, or why it is denied as [`Denial::because`] says.
     /// Kebab case, stable.
     pub because: &'static str,
     /// The same as a fragment of a sentence.
@@ -51,6 +52,9 @@ pub struct WrittenRule {
     /// Whether it decided; else it is the one that came nearest.
     pub decided: bool,
 }
+
+/// The port of resolvers.
+const DNS: u16 = 53;
 
 /// Explains what `sandbox` may do with `target`. A key of [`Config::sandboxes`]; `None` if there is no such sandbox. `own` are
 /// the addresses of the machine that it runs on, as far as they matter.
@@ -86,9 +90,33 @@ pub fn explain(
     Some(match sandbox.egress.mode {
         EgressMode::None => by_mode(false, "`egress.mode` is `none`", Some(note)),
         EgressMode::Open => by_mode(true, "`egress.mode` is `open`: everything is reached", None),
-        EgressMode::Allowlist => by_policy(&sandbox.egress.policy, target, method, headers, own, today),
-        EgressMode::Direct => direct(&sandbox.egress.policy, target, own, today),
+        EgressMode::Allowlist => unserved(&sandbox.egress, target)
+            .unwrap_or_else(|| by_policy(&sandbox.egress.policy, target, method, headers, own, today)),
+        EgressMode::Direct => {
+            unserved(&sandbox.egress, target).unwrap_or_else(|| direct(&sandbox.egress.policy, target, own, today))
+        }
     })
+}
+
+/// What never comes to where rules are asked.
+fn unserved(egress: &Egress, target: &Target) -> Option<Explanation> {
+    let denied = |because, message: &str, note: &str| {
+        let (message, notes) = (message.to_owned(), vec![note.to_owned()]);
+        Some(Explanation { allowed: false, because, message, rule: None, allow: None, notes })
+    };
+    if egress.transport == Way::Socket {
+        return None;
+    }
+    if target.port == DNS {
+        let note = "it answers for the names that rules allow; nothing leads to another one";
+        return denied("resolver", "port 53 leads to the sandbox's own resolver, wherever it was meant to lead", note);
+    }
+    let to_address = matches!(target.host, Host::Address(_)) && target.scheme == "udp";
+    if to_address && egress.mode == EgressMode::Allowlist {
+        let note = "say by `egress.hosts` what a name means, and write the rule for that name; or write `mode: direct`";
+        return denied("datagrams", "with `mode: allowlist` datagrams go to names, not to addresses", note);
+    }
+    None
 }
 
 /// The network through which `sandbox` reaches another one of the name `host`.
@@ -190,6 +218,8 @@ fn denied(wish: &Wish<'_>, denial: &Denial, suggested: Option<&Rule>, today: Dat
     let mut notes = Vec::new();
     if let Denial::Denied(_) = denial {
         notes.push(String::from("a deny rule wins over every allow rule: remove it, or make it narrower"));
+    } else if wish.request.is_some_and(|request| !is_sent_on(request.method)) {
+        notes.push(String::from("no rule lets CONNECT, TRACE, TRACK or a method in lower case pass where it is seen"));
     } else if suggested.is_none() {
         notes.push(String::from(
             "no further allow rule helps: other rules look at requests to this host and port, or deny some, so that only \

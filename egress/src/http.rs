@@ -28,5 +28,5 @@ mod upstream;
 pub mod walk;
 mod web;
 
-pub(crate) use self::asked::Asked;
+pub(crate) use self::asked::{Asked, is_sent_on};
 pub use self::web::Web;

@@ -4,6 +4,7 @@ use jiff::civil::Date;
 use schema::policy::{RequestPath, Target};
 
 use crate::compiled::Compiled;
+use crate::http::is_sent_on;
 use crate::route::Route;
 use crate::verdict::{ConnectVerdict, Denial, Headers, Question, Request, RequestVerdict, Speech, Transport};
 
@@ -38,8 +39,8 @@ impl Compiled {
     /// What becomes of `wish` from its first packet to its first answer.
     ///
     /// # Guarantees
-    /// The same as [`Compiled::connect`], then [`Route::of`], and [`Compiled::request`] where that leads to it: plain HTTP
-    /// is judged request by request whatever the rules are about.
+    /// The same as [`Compiled::connect`], then [`Route::of`], and [`Compiled::request`] where that leads to it, of a request
+    /// that would be sent on: plain HTTP is judged request by request whatever the rules are about.
     pub fn judge(&self, wish: &Wish<'_>, today: Date) -> RequestVerdict {
         let Wish { question, speech, request } = wish;
         let (inspect, rule) = match self.connect(*question, today) {
@@ -47,6 +48,9 @@ impl Compiled {
             ConnectVerdict::Allow { inspect, rule } => (inspect, rule),
         };
         match (Route::of(inspect, question.port, Some(*speech)), request) {
+            (Route::Requests | Route::Intercept, Some(request)) if !is_sent_on(request.method) => {
+                RequestVerdict::Deny(Denial::UnfitMethod)
+            }
             (Route::Requests | Route::Intercept, Some(request)) => self.request(*question, request, today),
             // TLS that holds no HTTP.
             (Route::Intercept, None) => RequestVerdict::Deny(Denial::Protocol(rule)),

@@ -135,6 +135,8 @@ pub enum Denial {
     Protocol(Arc<Rule>),
     /// Rules name host and port, but not this method; the nearest one.
     Method(Arc<Rule>),
+    /// The method is one that is not sent on, whatever rules say.
+    UnfitMethod,
     /// Rules name host, port and method, but not this path; the nearest one.
     Path(Arc<Rule>),
     /// A header is missing or different; the nearest rule.
@@ -168,7 +170,7 @@ impl Denial {
             Self::Expired(_) => "expired",
             Self::Port(_) => "port",
             Self::Protocol(_) => "protocol",
-            Self::Method(_) => "method",
+            Self::Method(_) | Self::UnfitMethod => "method",
             Self::Path(_) => "path",
             Self::Header(_) => "header",
             Self::Upgrade(_) => "upgrade",
@@ -179,7 +181,7 @@ impl Denial {
     /// The rule that decided, or that came nearest.
     pub const fn rule(&self) -> Option<&Arc<Rule>> {
         match self {
-            Self::NoRule => None,
+            Self::NoRule | Self::UnfitMethod => None,
             Self::Denied(rule)
             | Self::Expired(rule)
             | Self::Port(rule)

@@ -145,7 +145,7 @@ prop_compose! {
         host in parsed(HOSTS),
         port in select(PORTS),
         udp in prop::bool::weighted(0.2),
-        method in select(vec!["GET", "POST", "post"]),
+        method in select(vec!["GET", "POST", "post", "TRACE"]),
         path in select(PATHS).prop_map(|path| RequestPath::parse(path).expect("a good path")),
         headers in vec(select(vec![("x-a", "a1"), ("x-a", "b"), ("x-b", "a")]), 0..2),
         upgrade in prop::bool::weighted(0.2),

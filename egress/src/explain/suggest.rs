@@ -4,10 +4,11 @@ use jiff::civil::Date;
 use schema::policy::{Host, HostPattern, PathPattern, PortRange, Protocol, Rule};
 
 use crate::compiled::Compiled;
+use crate::http::is_sent_on;
 use crate::judge::Wish;
 use crate::verdict::{Denial, Request, Speech, Transport};
 
-/// The narrowest rule that would allow `wish`, which was denied; `None` where no allow rule would. `asked_method` says that
+/// The narrowest rule that would allow `wish`, which was denied; `None` where no allow rule would that sees what it is. `asked_method` says that
 /// the method of the request is one that somebody named.
 pub(crate) fn rule(
     compiled: &Compiled,
@@ -18,6 +19,9 @@ pub(crate) fn rule(
 ) -> Option<Rule> {
     let Wish { question, speech, request } = *wish;
     let judged = compiled.outlook(question, today).ok()?;
+    if request.is_some_and(|request| !is_sent_on(request.method)) {
+        return None;
+    }
     if judged && request.is_none() && question.transport == Transport::Tcp {
         return None;
     }

@@ -94,6 +94,8 @@ fn every_answer_in_words() {
         "http://strict.test/",
         "https://api.github.com/repos/a*b",
         "POST https://evil.test/a*b",
+        "TRACE https://api.github.com/repos/x",
+        "TRACE https://evil.test/",
     ];
     let text: String = lines.iter().map(|line| shown(&policy, line)).collect();
     insta::assert_snapshot!(text);
@@ -120,6 +122,34 @@ fn modes_and_networks_come_before_rules() {
     // Nobody looks at methods there.
     assert_eq!(ask("wire", "https://example.org/"), (true, "rule"));
     assert_eq!(ask("wire", "https://example.org:444/"), (false, "port"));
+}
+
+#[test]
+fn what_never_comes_to_rules_is_not_said_to_be_allowed() {
+    let mut config = fleet(&["api allowlist", "wire direct", "door allowlist"]);
+    for sandbox in config.sandboxes.values_mut() {
+        let rules = ["ns.test", "192.0.2.0/24"].map(|host| rule(host).ports(&[53, 5353]));
+        let udp = rules.clone().map(|rule| rule.protocol(Protocol::Udp));
+        sandbox.egress.policy = policy([rules, udp].concat(), []);
+    }
+    if let Some(door) = config.sandboxes.get_mut("door") {
+        door.egress.transport = schema::config::Transport::Socket;
+    }
+    let ask = |sandbox: &str, url: &str| {
+        let explained = explain(&config, sandbox, &Target::parse(url).unwrap(), None, &(), &[], TODAY).unwrap();
+        assert!(explained.allow.is_none(), "{explained:?}");
+        (explained.allowed, explained.because)
+    };
+    for sandbox in ["api", "wire"] {
+        for url in ["tcp://ns.test:53", "udp://ns.test:53", "tcp://192.0.2.1:53"] {
+            assert_eq!(ask(sandbox, url), (false, "resolver"), "{sandbox} {url}");
+        }
+        assert_eq!(ask(sandbox, "udp://ns.test:5353"), (true, "rule"));
+        assert_eq!(ask(sandbox, "tcp://192.0.2.1:5353"), (true, "rule"));
+    }
+    assert_eq!(ask("door", "tcp://ns.test:53"), (true, "rule"), "no rules redirect there");
+    assert_eq!(ask("api", "udp://192.0.2.1:5353"), (false, "datagrams"));
+    assert_eq!(ask("wire", "udp://192.0.2.1:5353"), (true, "rule"));
 }
 
 #[test]
@@ -196,7 +226,8 @@ proptest! {
                 Route::Pass => true,
                 Route::Refuse => false,
                 Route::Requests | Route::Intercept => wish.request.is_some_and(|request| {
-                    matches!(compiled.request(wish.question, &request, TODAY), RequestVerdict::Allow(_))
+                    is_sent_on(request.method)
+                        && matches!(compiled.request(wish.question, &request, TODAY), RequestVerdict::Allow(_))
                 }),
             },
         };
@@ -213,7 +244,7 @@ proptest! {
                 more.allow.push(rule);
                 let after = by_policy(&more, &target, named, &(), &[], TODAY);
                 prop_assert!(after.allowed || after.because == "address-refused", "{:?}", after);
-            } else {
+            } else if wish.request.is_none_or(|request| is_sent_on(request.method)) {
                 // Nothing helps, then: not even the widest rules there are.
                 for host in ["**", "0.0.0.0/0", "::/0"] {
                     for protocol in [Protocol::Tcp, Protocol::Udp] {

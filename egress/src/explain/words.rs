@@ -47,6 +47,7 @@ pub(crate) fn why(wish: &Wish<'_>, denial: &Denial, today: Date) -> String {
             format!("no rule for {host} allows {spoken} on port {port}")
         }
         Denial::Method(_) => format!("no rule for {host} allows the method {method}"),
+        Denial::UnfitMethod => format!("{method} is not sent on where requests are looked at"),
         Denial::Path(_) => format!("no rule for {host} allows {method} of this path"),
         Denial::Header(_) => format!("the rule for {host} asks for a header that is missing or different"),
         Denial::Upgrade(_) => format!("the rule for {host} does not let connections be upgraded"),

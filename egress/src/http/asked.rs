@@ -76,6 +76,14 @@ pub(super) fn named(uri: &Uri, headers: &HeaderMap) -> Result<Option<Named>, Unf
     }
 }
 
+/// Whether requests with this method are sent on where requests are looked at.
+pub(crate) fn is_sent_on(method: &str) -> bool {
+    // As heads of HTTP/1 have to be written; rules compare as it is written.
+    let plain = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
+    // TRACE answers with the request, secrets that were put into it included.
+    method.len() <= MAX_METHOD && method.bytes().all(plain) && !matches!(method, "CONNECT" | "TRACE" | "TRACK")
+}
+
 /// `host`, `host:port`, `[address]:port`; no user.
 pub(super) fn authority(text: &str) -> Result<Named, Unfit> {
     let wrong = || Unfit::Authority(text.chars().take(300).collect());
@@ -98,13 +106,7 @@ impl Asked {
     /// not upgraded.
     pub(super) fn read(parts: Parts, tls: bool, bodyless: bool) -> Result<Self, Unfit> {
         let Parts { method, uri, version, mut headers, .. } = parts;
-        // As heads of HTTP/1 have to be written; rules compare as it is written.
-        let plain = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
-        if method.as_str().len() > MAX_METHOD || !method.as_str().bytes().all(plain) {
-            return Err(Unfit::Method);
-        }
-        // TRACE answers with the request, secrets that were put into it included.
-        if method == Method::CONNECT || method == Method::TRACE || method.as_str() == "TRACK" {
+        if !is_sent_on(method.as_str()) {
             return Err(Unfit::Method);
         }
         if headers.get_all(http::header::CONTENT_LENGTH).iter().nth(1).is_some() {

@@ -75,6 +75,10 @@ impl Resolver<'_> {
         }
         let transport: Transport =
             refused.right(node, "transport").and_then(|node| refused.rest(node).ok()).unwrap_or_default();
+        let is_served = matches!(mode, EgressMode::Allowlist | EgressMode::Direct);
+        if is_served && transport == Transport::Transparent {
+            self.check_ways(&allow, mode, mode_span);
+        }
         let carriers = [
             ("upstream", matches!(upstream, Upstream::Http(_)), "an HTTP proxy", "the proxy"),
             // Datagrams by SOCKS5 exist on paper; the dialler asks for connections only.
@@ -126,6 +130,31 @@ impl Resolver<'_> {
             );
         }
         egress
+    }
+
+    /// Rules about what the namespace's own rules lead elsewhere, or refuse before anybody asks.
+    fn check_ways(&mut self, allow: &[Written], mode: EgressMode, at: Span) {
+        for Written { rule, protocol, host, resolver, .. } in allow {
+            if let Some(port) = resolver {
+                self.problem(
+                    UNENFORCEABLE
+                        .at(*port, "port 53 leads to the sandbox's own resolver, never to this host")
+                        .with_help("remove it: the resolver answers for the names that rules allow"),
+                );
+            }
+            let datagrams = rule.protocol == Protocol::Udp && matches!(rule.host, HostPattern::Network(_));
+            if datagrams && mode == EgressMode::Allowlist {
+                self.problem(
+                    UNENFORCEABLE
+                        .at(*host, "with `mode: allowlist` datagrams go to names, never to addresses")
+                        .with_help(
+                            "write the rule for a name, whose addresses `hosts` can say, or write `mode: direct`",
+                        )
+                        .with_related(*protocol, "the protocol")
+                        .with_related(at, "the mode"),
+                );
+            }
+        }
     }
 
     /// What a packet filter cannot see.

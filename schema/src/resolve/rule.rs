@@ -21,6 +21,10 @@ pub(super) struct Written {
     pub requests: Vec<(&'static str, Span)>,
     /// The protocol, or the rule itself.
     pub protocol: Span,
+    /// The host, or the rule itself.
+    pub host: Span,
+    /// Port 53 among its ports, where it is named as such.
+    pub resolver: Option<Span>,
 }
 
 /// Parts of a rule that are about HTTP requests.
@@ -84,7 +88,9 @@ impl Resolver<'_> {
                 host.and_then(|(text, node)| self.host_pattern(&text, node.span))?
             },
         };
-        Some(Written { rule, requests, protocol: protocol_node.map_or(span, |node| node.span) })
+        let resolver = node.entry("ports").and_then(|ports| resolver(ports, &rule.ports));
+        let at = |key: &str| right(key).map_or(span, |node| node.span);
+        Some(Written { rule, requests, protocol: at("protocol"), host: at("host"), resolver })
     }
 
     fn no_meaning_in_deny(&mut self, part: &Entry) {
@@ -267,6 +273,14 @@ impl Resolver<'_> {
 /// Entries of `node` that are among `keys`.
 fn written<'n>(node: &'n Node, keys: &[&str]) -> impl Iterator<Item = &'n Entry> {
     keys.iter().filter_map(|key| node.entry(key))
+}
+
+/// Where `written` names port 53, and not a range that happens to hold it. `ports` are what came of it.
+fn resolver(written: &Entry, ports: &[PortRange]) -> Option<Span> {
+    let named = written.value.items().iter().find(|item| item.whole() == Some(53) || item.as_str() == Some("53"));
+    // By a parameter.
+    let alone = ports == [PortRange::one(53)];
+    named.map(|item| item.span).or(alone.then_some(written.key_span))
 }
 
 fn is_true(node: Option<&Node>) -> bool {
