@@ -60,6 +60,10 @@ on_every_engine! {
         engine.sbx(&["exec", "api", "--", "/no/such"]).run().expect_code(127);
         engine.sbx(&["shell", "api"]).input("exit 7\n").run().expect_code(7);
         engine.sbx(&["-f", "-", "plan", "--detailed-exitcode"]).input("project: [").run().expect_code(65);
+        // An error of the plan is in the one document, which is all there is.
+        engine.configure("sandboxes: { dev: { image: host, mounts: [{ source: /not/there, target: /mnt }] } }");
+        let wrong = engine.sbx(&["diff", "--json"]).run().expect_code(65).json();
+        assert!(wrong["warnings"].to_string().contains("sbx::missing-source"), "{wrong:#}");
     }
 
     /// The documents have the promised fields, each change that is not ours to make among them.
