@@ -37,7 +37,8 @@ const LONGEST: Duration = Duration::from_mins(5);
 /// Takes the rules of one sandbox.
 pub trait Filter: Send + Sync {
     /// Gives it `rules`, in the order of these calls; what comes back is told once they are in force. Dropped, they never
-    /// will be. Without rules it tells when those before are in force.
+    /// will be. Without rules it tells when those before are in force. After rules that it cannot put in force it takes no
+    /// more, and leaves nothing open that it can shut.
     fn give(&self, rules: String) -> oneshot::Receiver<Result<(), String>>;
 }
 
@@ -97,8 +98,8 @@ impl Direct {
     /// allowed stays so. `interfaces` says what is this machine's.
     ///
     /// # Errors
-    /// The filter does not take the rules, or the kernel does not say which addresses this machine has; in force are those of
-    /// before.
+    /// The filter does not take the rules, as [`Filter::give`] tells, or the kernel does not say which addresses this machine
+    /// has: nothing is open, then.
     pub async fn begin(
         filter: Box<dyn Filter>,
         standing: Vec<Standing>,
@@ -108,7 +109,14 @@ impl Direct {
         today: Date,
     ) -> Result<Self, String> {
         let now = Instant::now();
-        let own = interfaces.here().map_err(|error| format!("this machine's addresses cannot be told: {error}"))?;
+        let own = match interfaces.here() {
+            Ok(own) => own,
+            Err(error) => {
+                // Nobody can judge what is open; whether that is shut, the other error says less of.
+                let _ = filter.give(nft::direct(&peers, &[])).await;
+                return Err(format!("this machine's addresses cannot be told: {error}"));
+            }
+        };
         let mut book = Book::default();
         for Standing { address, name, left } in standing {
             if let Ok(name) = name.parse::<DnsName>() {
@@ -129,9 +137,21 @@ impl Direct {
     async fn taken(&self, given: oneshot::Receiver<Result<(), String>>) -> Result<(), String> {
         let taken = given.await.unwrap_or_else(|_| Err("what gives its rules to the kernel has ended".to_owned()));
         if let Err(why) = &taken {
-            *self.broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(why.clone());
+            // The first reason: those after it say only that there is nobody any more.
+            self.broken.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| why.clone());
         }
         taken
+    }
+
+    /// Waits until the filter holds to all that it was told before.
+    ///
+    /// # Errors
+    /// It does not, and will not.
+    pub async fn enforced(&self) -> Result<(), String> {
+        match self.broken() {
+            Some(why) => Err(why),
+            None => self.taken(self.filter.give(String::new())).await,
+        }
     }
 
     /// Why the filter takes no more rules, if so: the sandbox has to be attached to again.

@@ -6,8 +6,11 @@
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::net::IpAddr;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+
+use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::attach::Refusal;
 
@@ -52,16 +55,19 @@ pub struct Installing {
 }
 
 impl Installing {
-    /// Waits until it is in force.
-    pub fn finish(self) -> Result<(), Refusal> {
-        match (self.running.finish(), self.otherwise) {
-            (Err(_), Some(table)) => start(&table)?.finish(),
+    /// Waits until it is in force. As [`Running::finish`].
+    pub fn finish(self, asker: BorrowedFd<'_>) -> Result<(), Refusal> {
+        match (self.running.finish(asker), self.otherwise) {
+            (Err(_), Some(table)) => start(&table)?.finish(asker),
             (finished, _) => finished,
         }
     }
 }
 
 /// Starts giving rules to the kernel, as one transaction: all of them or none.
+///
+/// The program has the standard output of ours, on which it says nothing: whoever holds the other end of that sees when
+/// nobody is at work any more.
 pub fn start(rules: &str) -> Result<Running, Refusal> {
     let Some(program) = program() else {
         return Err(Refusal::NoNft { places: PLACES.map(str::to_owned).to_vec() });
@@ -71,7 +77,7 @@ pub fn start(rules: &str) -> Result<Running, Refusal> {
         .args(["-f", "-"])
         .env_clear()
         .stdin(Stdio::piped())
-        .stdout(Stdio::null())
+        .stdout(Stdio::inherit())
         .stderr(Stdio::piped())
         .spawn()
         .map_err(failed)?;
@@ -89,8 +95,14 @@ pub fn start(rules: &str) -> Result<Running, Refusal> {
 pub struct Running(Child);
 
 impl Running {
-    /// Waits until they are in force.
-    pub fn finish(mut self) -> Result<(), Refusal> {
+    /// Waits until they are in force. Where `asker` hangs up first, nobody does any more: the program is ended, lest its
+    /// rules take the place of those that a successor gives.
+    pub fn finish(mut self, asker: BorrowedFd<'_>) -> Result<(), Refusal> {
+        if self.is_given_up(asker) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+            return Err(Refusal::Helper { what: "was left alone".to_owned() });
+        }
         let mut said = String::new();
         if let Some(mut stderr) = self.0.stderr.take() {
             let _ = stderr.read_to_string(&mut said);
@@ -100,6 +112,21 @@ impl Running {
             Ok(status) if said.trim().is_empty() => Err(Refusal::Rules { said: format!("nft: {status}") }),
             Ok(_) => Err(Refusal::Rules { said: said.trim().to_owned() }),
             Err(error) => Err(Refusal::inside("wait for nft", error)),
+        }
+    }
+
+    /// Waits until it says something or ends; whether `asker` hung up before.
+    fn is_given_up(&self, asker: BorrowedFd<'_>) -> bool {
+        let Some(stderr) = &self.0.stderr else { return false };
+        loop {
+            let end = stderr.as_fd();
+            // That it hangs up is told without being asked for.
+            let mut both = [PollFd::new(&end, PollFlags::IN), PollFd::new(&asker, PollFlags::empty())];
+            match poll(&mut both, None) {
+                Ok(_) => return both[0].revents().is_empty(),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(_) => return false,
+            }
         }
     }
 }

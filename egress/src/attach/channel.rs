@@ -9,6 +9,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+    sockopt::{Timeout, set_socket_timeout},
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -38,6 +39,16 @@ impl Channel {
     /// The end as a descriptor to pass on.
     pub fn into_end(self) -> OwnedFd {
         self.0
+    }
+
+    /// The end itself: it hangs up when the other one is closed.
+    pub fn end(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+
+    /// Lets no message take longer to be sent.
+    pub fn send_within(&self, limit: Duration) -> io::Result<()> {
+        Ok(set_socket_timeout(&self.0, Timeout::Send, Some(limit))?)
     }
 
     /// Sends one message.

@@ -57,7 +57,8 @@ fn stay(channel: &Channel, inside: &Inside) -> ExitCode {
         if !last {
             continue;
         }
-        let answer = match nft::start(&std::mem::take(&mut whole)).and_then(nft::Running::finish) {
+        let given = nft::start(&std::mem::take(&mut whole)).and_then(|running| running.finish(channel.end()));
+        let answer = match given {
             Ok(()) => Reply::Done(None),
             Err(refusal) => Reply::Refused(refusal),
         };
@@ -90,7 +91,7 @@ fn take(channel: &Channel) -> Result<Done, Refusal> {
             Ok(Done { stays: None, report: Some(report) })
         }
         Task::Closed { peers, gate } => {
-            nft::install(&nft::allowlist(&peers))?.finish()?;
+            nft::install(&nft::allowlist(&peers))?.finish(channel.end())?;
             let mut sockets = Vec::new();
             sockets.extend(through_gate(&inside, gate)?);
             pass(channel, &sockets)?;
@@ -100,12 +101,15 @@ fn take(channel: &Channel) -> Result<Done, Refusal> {
         }
         Task::Direct { gate } => {
             let report = direct(channel, &inside, gate).inspect_err(|_| {
-                // Nobody would judge what is open any more, nor take back what a change closes.
-                let closed = nft::start(&nft::direct(&BTreeSet::new(), &[])).and_then(nft::Running::finish);
-                // Whatever became of that, the sandbox is not served, and that is what is told.
-                drop(closed);
+                // Nobody would judge what is open any more, nor take back what a change closes. Whatever becomes of that,
+                // the sandbox is not served, and that is what is told.
+                drop(shut(channel));
             })?;
             Ok(Done { stays: Some(inside), report: Some(report) })
+        }
+        Task::Shut => {
+            shut(channel)?;
+            Ok(Done::default())
         }
         Task::Udp { ports } => {
             let sockets = socket::relays(&ports, socket::has_address(ADAPTER_V6))?;
@@ -113,10 +117,15 @@ fn take(channel: &Channel) -> Result<Done, Refusal> {
             Ok(Done::default())
         }
         Task::Peers { peers } => {
-            nft::start(&nft::peers(&peers))?.finish()?;
+            nft::start(&nft::peers(&peers))?.finish(channel.end())?;
             Ok(Done::default())
         }
     }
+}
+
+/// Puts rules in force by which nothing is open.
+fn shut(channel: &Channel) -> Result<(), Refusal> {
+    nft::install(&nft::direct(&BTreeSet::new(), &[]))?.finish(channel.end())
 }
 
 /// # Guarantees
@@ -125,7 +134,7 @@ fn direct(channel: &Channel, inside: &Inside, gate: bool) -> Result<Report, Refu
     // What was open stays so until the daemon has judged it: that is the first thing it does.
     let standing = nft::listed().and_then(|listed| nft::standing(&listed));
     if standing.is_none() {
-        nft::install(&nft::direct(&BTreeSet::new(), &[]))?.finish()?;
+        shut(channel)?;
     }
     for part in standing.unwrap_or_default().chunks(STANDING) {
         channel
@@ -152,7 +161,7 @@ fn attach(
     let rules = nft::install(&nft::allowlist(peers))?;
     // It takes about as long as the rules, and is connected only when they are there: nothing meets it before.
     let dead_end = DeadEnd::make();
-    rules.finish()?;
+    rules.finish(channel.end())?;
     serve(channel, inside, udp, gate, dead_end?.connect()?)
 }
 

@@ -42,6 +42,10 @@ type Wish = (String, oneshot::Sender<Result<(), String>>);
 /// Gives rules to one sandbox, in the order in which they come.
 ///
 /// Dropping it ends the child. What is open stays so until its time is up, and the rest stays shut.
+///
+/// # Guarantees
+/// After rules that were refused, or took too long, none are given any more: what they would have closed must not stay open,
+/// so all is shut, by another child. When that they failed is told, nobody is at work on them any more.
 #[derive(Debug)]
 pub struct Feeder {
     wishes: Sender<Wish>,
@@ -70,15 +74,17 @@ pub async fn attach_direct(program: &Path, target: &Target, gate: bool) -> Resul
     let Answer { listeners, gate, report, standing } = answer;
     let Some(report) = report else { return Err(AttachError::Helper("did not say what it did".to_owned())) };
     let (wishes, come) = channel();
+    let (program, target) = (program.to_owned(), target.clone());
     std::thread::Builder::new()
         .name("direct".to_owned())
-        .spawn(move || grant(&helper, &come))
+        .spawn(move || grant(helper, &come, || Helper::at_work(&program, &target, Task::Shut).map(drop)))
         .map_err(|source| AttachError::Inside { what: "start the thread that opens addresses".to_owned(), source })?;
     Ok((Attached { listeners, gate, report }, Direct { feeder: Feeder { wishes }, standing }))
 }
 
-/// Has wishes granted until nobody can have any more. Those that came meanwhile go together: one transaction for all.
-fn grant(helper: &Helper, wishes: &Receiver<Wish>) {
+/// Has wishes granted until nobody can have any more or one cannot be. Those that came meanwhile go together: one transaction
+/// for all.
+fn grant(helper: Helper, wishes: &Receiver<Wish>, shut: impl FnOnce() -> Result<(), AttachError>) {
     while let Ok((mut rules, tell)) = wishes.recv() {
         let mut waiting = vec![tell];
         while rules.len() < TOGETHER
@@ -88,10 +94,25 @@ fn grant(helper: &Helper, wishes: &Receiver<Wish>) {
             waiting.push(tell);
         }
         // Nothing to do: somebody waits for what was done before.
-        let result = if rules.is_empty() { Ok(()) } else { helper.give(&rules).map_err(|error| error.to_string()) };
-        for tell in waiting {
-            // Whoever asked may have given up.
-            let _ = tell.send(result.clone());
+        let given = if rules.is_empty() { Ok(()) } else { helper.give(&rules) };
+        let Err(error) = given else {
+            for tell in waiting {
+                // Whoever asked may have given up.
+                let _ = tell.send(Ok(()));
+            }
+            continue;
+        };
+        // An answer that comes late must not be taken for that to the next rules, nor rules that come late into force after
+        // those of whoever attaches anew: it ends first, and only then anybody is told.
+        drop(helper);
+        let why = match shut() {
+            // Its network has ended with it.
+            Ok(()) | Err(AttachError::Gone { .. }) => error.to_string(),
+            Err(worse) => format!("{error}, and what is open could not be shut: {worse}"),
+        };
+        for tell in waiting.into_iter().chain(wishes.try_iter().map(|(_, tell)| tell)) {
+            let _ = tell.send(Err(why.clone()));
         }
+        return;
     }
 }

@@ -42,6 +42,8 @@ pub enum Task {
     Direct {
         gate: bool,
     },
+    /// Nothing is open any more that was for [`Task::Direct`].
+    Shut,
 }
 
 /// A part of rules to give to the kernel; the last one is answered by `Done` or `Refused`.

@@ -12,7 +12,7 @@ const NAMES: [(&str, &str, &str, u16); 4] = [
 ];
 
 /// A policy that allows some of [`NAMES`], and these rules besides.
-fn policy(names: &[&str], more: &str) -> String {
+pub fn policy(names: &[&str], more: &str) -> String {
     let known = NAMES.iter().filter(|(name, ..)| names.contains(name));
     let rule = |(name, _, protocol, port): &(&str, &str, &str, u16)| {
         format!(
@@ -28,19 +28,19 @@ fn policy(names: &[&str], more: &str) -> String {
     )
 }
 
-fn all() -> String {
+pub fn all() -> String {
     let host = r#"{"host":"host.test","ports":[{"first":7777,"last":7777}],"protocol":"tcp","place":{"at":"x"}}"#;
     policy(&["v4.test", "datagrams.test", "v6.test", "talk.test"], host)
 }
 
 #[track_caller]
-fn resolved(daemon: &mut Daemon, name: &str) {
+pub fn resolved(daemon: &mut Daemon, name: &str) {
     let said = daemon.ask(&format!("resolve {name}"));
     assert!(said.starts_with('['), "{name}: {said}");
 }
 
 #[track_caller]
-fn refused(sandbox: &Sandbox, words: &[&str]) {
+pub fn refused(sandbox: &Sandbox, words: &[&str]) {
     let heard = sandbox.tool(words);
     assert!(heard.starts_with("refused"), "{words:?}: {heard}");
 }

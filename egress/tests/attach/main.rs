@@ -7,6 +7,7 @@
 mod direct;
 mod entry;
 mod gate;
+mod late;
 mod network;
 mod redirect;
 mod sandbox;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::OnceLock;
 use std::thread;
@@ -186,9 +187,27 @@ impl Sandbox {
     /// A daemon that leaves the sandbox on its network, and opens it what `policy` allows.
     pub fn direct(&self, policy: &str) -> Daemon {
         let mut command = Command::new(TOOL);
+        as_user(&mut command, self.kind);
+        self.direct_by(command, policy)
+    }
+
+    /// The same, to which the program `nft` is another one. Only root can have that.
+    pub fn direct_with(&self, nft: &Path, policy: &str) -> Daemon {
+        let mut command = Command::new("unshare");
+        let script = "mount --bind \"$1\" \"$2\" && shift 2 && exec \"$@\"";
+        command.args(["--mount", "--propagation", "private", "sh", "-c", script, "sh"]).arg(nft);
+        command.arg(egress::attach::nft().unwrap());
+        if self.kind.is_users() {
+            let id = NOBODY.to_string();
+            command.args(["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups"]);
+        }
+        command.arg(TOOL);
+        self.direct_by(command, policy)
+    }
+
+    fn direct_by(&self, mut command: Command, policy: &str) -> Daemon {
         let (pid, started) = (self.target.pid().to_string(), self.target.started().to_string());
         command.args(["direct", &pid, &started, "-", policy]);
-        as_user(&mut command, self.kind);
         let mut process = Staying::start(command);
         let line = process.line();
         Daemon { process, line }
@@ -260,7 +279,17 @@ pub struct Daemon {
 impl Daemon {
     /// Asks for something, and returns what came of it.
     pub fn ask(&mut self, line: &str) -> String {
+        self.say(line);
+        self.answer()
+    }
+
+    /// Asks for something.
+    pub fn say(&mut self, line: &str) {
         self.process.say(line);
+    }
+
+    /// What came of what was asked for.
+    pub fn answer(&mut self) -> String {
         self.process.line()
     }
 }
