@@ -188,19 +188,16 @@ impl Daemon {
         }
         // Whoever was handed over and does not run any more is let go.
         table.passed.clear();
-        let known = |key: &Key| {
-            let of = |entry: &Entry| entry.running.project == key.0 && entry.running.sandbox == key.1;
-            table.policies.contains_key(key) || table.entries.values().any(of)
-        };
-        for (project, sandbox) in before.keys().filter(|key| !known(key)) {
-            self.shared.recorder.forget(project, sandbox);
-        }
         drop(table);
         for entry in &gone {
             tracing::info!(project = entry.running.project, sandbox = entry.running.sandbox, "gone");
         }
         // Outside of the lock: ending flows takes its time.
         drop(gone);
+        // Flows have their records when they end. Those that end later are forgotten by the next look.
+        let table = self.table();
+        self.shared.recorder.retain(|key| table.knows(key));
+        drop(table);
         self.change();
         news
     }

@@ -76,7 +76,7 @@ pub struct Metrics {
     flows: Family<Of, Gauge>,
     questions: Family<Question, Counter>,
     lost: Gauge,
-    /// Label sets in use, to forget them with their sandbox.
+    /// Sandboxes there are numbers of, with their label sets, to forget these with them.
     known: Mutex<BTreeMap<Of, BTreeSet<(Spoken, bool)>>>,
 }
 
@@ -114,6 +114,7 @@ impl Metrics {
             let question = Question { project: project.to_owned(), sandbox: sandbox.to_owned(), allowed };
             self.questions.get_or_create(&question).clone()
         };
+        self.knows(Of { project: project.to_owned(), sandbox: sandbox.to_owned() }, None);
         Questions { answered: of(true), refused: of(false) }
     }
 
@@ -135,12 +136,28 @@ impl Metrics {
             self.durations.get_or_create(&Kind { project, sandbox, protocol }).observe(lasted.as_secs_f64());
         }
         let (project, sandbox) = of();
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.entry(Of { project, sandbox }).or_default().insert((protocol, allowed));
+        self.knows(Of { project, sandbox }, Some((protocol, allowed)));
     }
 
-    /// Forgets a sandbox.
-    pub fn forget(&self, project: &str, sandbox: &str) {
+    /// Remembers that there are numbers of a sandbox.
+    fn knows(&self, of: Of, labels: Option<(Spoken, bool)>) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.entry(of).or_default().extend(labels);
+    }
+
+    /// Forgets sandboxes, by project and name, that are not among those to `keep`.
+    pub fn retain(&self, keep: impl Fn(&(String, String)) -> bool) {
+        let mut gone = Vec::new();
+        {
+            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            gone.extend(known.keys().map(|of| (of.project.clone(), of.sandbox.clone())).filter(|of| !keep(of)));
+        }
+        for (project, sandbox) in gone {
+            self.forget(&project, &sandbox);
+        }
+    }
+
+    fn forget(&self, project: &str, sandbox: &str) {
         let of = Of { project: project.to_owned(), sandbox: sandbox.to_owned() };
         self.flows.remove(&of);
         for allowed in [true, false] {
@@ -165,6 +182,7 @@ impl Metrics {
         for ((project, sandbox), count) in flows {
             let of = Of { project: project.clone(), sandbox: sandbox.clone() };
             self.flows.get_or_create(&of).set(i64::try_from(*count).unwrap_or(i64::MAX));
+            self.knows(of, None);
         }
         self.lost.set(i64::try_from(lost).unwrap_or(i64::MAX));
         let mut text = String::new();
@@ -223,7 +241,13 @@ mod tests {
         ] {
             assert!(text.lines().any(|there| there == line), "{line} is not in\n{text}");
         }
-        metrics.forget("acme", "api");
+        metrics.questions("acme", "web");
+        metrics.retain(|(_, sandbox)| sandbox == "web");
+        let text = metrics.text(&BTreeMap::new(), 0).expect("encodes");
+        assert!(!text.contains("api") && text.contains("web"), "{text}");
+        // Only asked about, and only counted.
+        metrics.text(&flows, 0).expect("encodes");
+        metrics.retain(|_| false);
         let text = metrics.text(&BTreeMap::new(), 0).expect("encodes");
         assert!(!text.contains("acme"), "{text}");
     }

@@ -66,11 +66,10 @@ impl Recorder {
         self.log.flush().await;
     }
 
-    /// Forgets a sandbox that is gone.
-    pub fn forget(&self, project: &str, sandbox: &str) {
-        let mut denied = self.denied.lock().unwrap_or_else(PoisonError::into_inner);
-        denied.remove(&(project.to_owned(), sandbox.to_owned()));
-        self.metrics.forget(project, sandbox);
+    /// Forgets the numbers and refusals of sandboxes, by project and name, that are not among those to `keep`.
+    pub fn retain(&self, keep: impl Fn(&(String, String)) -> bool) {
+        self.denied.lock().unwrap_or_else(PoisonError::into_inner).retain(|of, _| keep(of));
+        self.metrics.retain(keep);
     }
 }
 

@@ -135,6 +135,14 @@ pub(super) fn refresh(table: &mut Table, id: &str, recorder: &Recorder) {
     }
 }
 
+impl Table {
+    /// Whether there is anything of a sandbox: it runs, or has a policy.
+    pub(super) fn knows(&self, key: &Key) -> bool {
+        let of = |entry: &Entry| entry.running.project == key.0 && entry.running.sandbox == key.1;
+        self.policies.contains_key(key) || self.entries.values().any(of)
+    }
+}
+
 pub(super) fn load(table: &Table, running: &Running) -> Result<Loaded, String> {
     let key = (running.project.clone(), running.sandbox.clone());
     let learning = table.learning.contains_key(&key);

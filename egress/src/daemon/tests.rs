@@ -14,6 +14,7 @@ use crate::control::handover::Identity;
 use crate::generation::Generation;
 use crate::listeners::Listeners;
 
+mod forgotten;
 mod learning;
 mod protocol;
 
@@ -36,6 +37,8 @@ struct Fake {
     broken: AtomicBool,
     /// Attaching waits for as long as somebody holds this.
     hold: tokio::sync::Mutex<()>,
+    /// Flows have their records when they end.
+    records: AtomicBool,
     peers: Mutex<BTreeMap<String, Vec<std::net::IpAddr>>>,
     /// Generations in force, by sandbox; gone with what serves it.
     generations: Mutex<BTreeMap<String, Vec<Generation>>>,
@@ -119,6 +122,9 @@ impl Serving for FakeServing {
 impl Drop for FakeServing {
     fn drop(&mut self) {
         self.fake.generations.lock().expect("not poisoned").remove(&self.sandbox.name);
+        if self.fake.records.load(Ordering::SeqCst) {
+            self.sandbox.sink.record(forgotten::refusal(&self.sandbox.name));
+        }
     }
 }
 
