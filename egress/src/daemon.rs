@@ -129,9 +129,9 @@ impl Daemon {
         if self.shared.looks.load(Ordering::Acquire) > asked {
             return self.table().trouble.clone().map_or(Ok(false), Err);
         }
-        self.shared.looks.fetch_add(1, Ordering::AcqRel);
+        let look = self.shared.looks.fetch_add(1, Ordering::AcqRel) + 1;
         match self.shared.engine.look().await {
-            Ok(world) => Ok(self.settle(world)),
+            Ok(world) => Ok(self.settle(world, look)),
             Err(why) => {
                 self.table().trouble = Some(why.clone());
                 self.change();
@@ -140,8 +140,8 @@ impl Daemon {
         }
     }
 
-    /// Brings what is served in line with what there is; whether that is anything else than before.
-    fn settle(&self, world: World) -> bool {
+    /// Brings what is served in line with what the look number `look` found; whether that is anything else than before.
+    fn settle(&self, world: World, look: u64) -> bool {
         let mut gone = Vec::new();
         let mut table = self.table();
         if table.frozen {
@@ -149,7 +149,7 @@ impl Daemon {
         }
         let World { running, policies } = world;
         table.trouble = None;
-        table.secrets.retain(policies.values().flat_map(|stored| stored.secrets.values()));
+        table.secrets.retain(policies.values().flat_map(|stored| stored.secrets.values()), look);
         let before = std::mem::replace(&mut table.policies, policies);
         let wanted: BTreeMap<&str, &Running> =
             running.iter().map(|running| (running.identity.container.as_str(), running)).collect();
@@ -301,12 +301,7 @@ impl Daemon {
         policy: Option<&str>,
         secrets: BTreeMap<Name, SecretValue>,
     ) -> Result<(), String> {
-        if !secrets.is_empty() {
-            self.table()
-                .secrets
-                .insert(secrets.into_values())
-                .map_err(|error| format!("secrets cannot be kept: {error}"))?;
-        }
+        self.take(secrets).map_err(|error| format!("secrets cannot be kept: {error}"))?;
         // Somebody waits for this: what failed is tried at once.
         self.forgive(project, sandbox);
         let mut changed = self.shared.changed.subscribe();
@@ -420,7 +415,16 @@ impl Daemon {
 
     /// Takes the secrets of a predecessor.
     pub fn inherit(&self, secrets: BTreeMap<String, SecretValue>) -> std::io::Result<()> {
-        self.table().secrets.insert(secrets.into_values())
+        self.take(secrets)
+    }
+
+    fn take<K>(&self, secrets: BTreeMap<K, SecretValue>) -> std::io::Result<()> {
+        if secrets.is_empty() {
+            return Ok(());
+        }
+        let mut table = self.table();
+        let looks = self.shared.looks.load(Ordering::Acquire);
+        table.secrets.insert(secrets.into_values(), looks)
     }
 }
 

@@ -14,13 +14,20 @@ use crate::control::SecretValue;
 /// What the kernel calls a file system in memory.
 const TMPFS: i64 = 0x0102_1994;
 
+/// A value, and how many looks at the engine had begun when it came.
+#[derive(Debug)]
+struct Kept {
+    value: Arc<SecretSlice<u8>>,
+    looks: u64,
+}
+
 /// Values by salted hash.
 ///
 /// # Guarantees
 /// A value is written nowhere but to a file system in memory; where the runtime directory is none, a restart forgets it.
 #[derive(Debug, Default)]
 pub struct SecretStore {
-    values: BTreeMap<String, Arc<SecretSlice<u8>>>,
+    values: BTreeMap<String, Kept>,
     file: Option<PathBuf>,
 }
 
@@ -30,31 +37,33 @@ impl SecretStore {
         let file = file.filter(|file| file.parent().is_some_and(is_in_memory));
         let text = file.as_ref().and_then(|file| std::fs::read(file).ok()).unwrap_or_default();
         let values: BTreeMap<String, Vec<u8>> = serde_json::from_slice(&text).unwrap_or_default();
-        let values = values.into_iter().map(|(hash, value)| (hash, Arc::new(value.into()))).collect();
+        let kept = |value: Vec<u8>| Kept { value: Arc::new(value.into()), looks: 0 };
+        let values = values.into_iter().map(|(hash, value)| (hash, kept(value))).collect();
         Self { values, file }
     }
 
     /// The value with this hash.
     pub fn get(&self, hash: &str) -> Option<Arc<SecretSlice<u8>>> {
-        self.values.get(hash).cloned()
+        self.values.get(hash).map(|kept| Arc::clone(&kept.value))
     }
 
-    /// Adds values.
-    pub fn insert(&mut self, secrets: impl IntoIterator<Item = SecretValue>) -> io::Result<()> {
+    /// Adds values; so many `looks` at the engine have begun.
+    pub fn insert(&mut self, secrets: impl IntoIterator<Item = SecretValue>, looks: u64) -> io::Result<()> {
         for SecretValue { hash, value } in secrets {
-            self.values.insert(hash, Arc::new(value.into()));
+            self.values.insert(hash, Kept { value: Arc::new(value.into()), looks });
         }
         self.write()
     }
 
-    /// Forgets all but those with the hashes `kept`.
-    pub fn retain<'a>(&mut self, kept: impl IntoIterator<Item = &'a String>) {
+    /// Forgets all but those with the hashes `kept`, which the look number `look` has found, and those that came since that
+    /// began: it may not have seen what they are for.
+    pub fn retain<'a>(&mut self, kept: impl IntoIterator<Item = &'a String>, look: u64) {
         if self.values.is_empty() {
             return;
         }
         let kept: BTreeSet<&str> = kept.into_iter().map(String::as_str).collect();
         let before = self.values.len();
-        self.values.retain(|hash, _| kept.contains(hash.as_str()));
+        self.values.retain(|hash, value| value.looks >= look || kept.contains(hash.as_str()));
         if self.values.len() != before
             && let Err(error) = self.write()
         {
@@ -64,8 +73,8 @@ impl SecretStore {
 
     /// All, to be handed over.
     pub fn all(&self) -> BTreeMap<String, SecretValue> {
-        let value = |(hash, value): (&String, &Arc<SecretSlice<u8>>)| {
-            (hash.clone(), SecretValue { hash: hash.clone(), value: value.expose_secret().to_vec() })
+        let value = |(hash, kept): (&String, &Kept)| {
+            (hash.clone(), SecretValue { hash: hash.clone(), value: kept.value.expose_secret().to_vec() })
         };
         self.values.iter().map(value).collect()
     }
@@ -79,7 +88,7 @@ impl SecretStore {
             };
         }
         let values: BTreeMap<&String, &[u8]> =
-            self.values.iter().map(|(hash, value)| (hash, value.expose_secret())).collect();
+            self.values.iter().map(|(hash, kept)| (hash, kept.value.expose_secret())).collect();
         let text = serde_json::to_vec(&values)?;
         let new = file.with_extension("new");
         let _ = std::fs::remove_file(&new);
@@ -110,14 +119,25 @@ mod tests {
         let dir = tempfile::tempdir_in(tmpfs).expect("a directory");
         let file = dir.path().join("secrets");
         let mut store = SecretStore::open(Some(file.clone()));
-        store.insert([value("a"), value("b")]).expect("kept");
+        store.insert([value("a"), value("b")], 0).expect("kept");
         assert_eq!(std::fs::metadata(&file).expect("there").permissions().mode() & 0o777, 0o600);
         let mut again = SecretStore::open(Some(file.clone()));
         assert_eq!(again.get("a").expect("kept").expose_secret(), b"value");
-        again.retain([&"b".to_owned()]);
+        again.retain([&"b".to_owned()], 1);
         assert!(again.get("a").is_none() && SecretStore::open(Some(file.clone())).get("a").is_none());
-        again.retain([]);
+        again.retain([], 2);
         assert!(!file.exists(), "nothing is left to hold");
+    }
+
+    #[test]
+    fn a_look_does_not_forget_what_came_since_it_began() {
+        let mut store = SecretStore::default();
+        store.insert([value("before")], 0).expect("kept");
+        store.insert([value("since")], 1).expect("kept");
+        store.retain([], 1);
+        assert!(store.get("before").is_none() && store.get("since").is_some());
+        store.retain([], 2);
+        assert!(store.get("since").is_none(), "the next one does");
     }
 
     #[test]
@@ -128,7 +148,7 @@ mod tests {
         }
         let file = dir.path().join("secrets");
         let mut store = SecretStore::open(Some(file.clone()));
-        store.insert([value("a")]).expect("kept");
+        store.insert([value("a")], 0).expect("kept");
         assert!(store.get("a").is_some() && !file.exists());
     }
 }
