@@ -9,12 +9,13 @@
 //! Level-triggered: an event, a question over the control socket and the clock all lead to the same look at the engine.
 //! What attaches to namespaces, what serves connections and what asks the engine come in from outside, as traits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use schema::Name;
 use tokio::sync::{Semaphore, watch};
@@ -25,8 +26,8 @@ use crate::control::handover::{Bequest, Passed};
 use crate::recorder::Recorder;
 use crate::sandbox::Sandbox;
 use secrets::SecretStore;
-use table::{Entry, Loaded, Phase, Served, Table, load, meet, refresh};
-use world::{Attach, Attached, Engine, Key, Running, Serve, Way, World};
+use table::{Entry, Loaded, Phase, Served, Table, load, meet, refresh, renew};
+use world::{Attach, Attached, Engine, Gate, Key, Running, Serve, Way, World};
 
 mod learning;
 pub mod secrets;
@@ -38,8 +39,9 @@ pub mod world;
 
 /// Attachments under way at once: each is a process that works for some milliseconds.
 const AT_ONCE: usize = 4;
-/// How long one may take.
-const ATTACH_WITHIN: Duration = Duration::from_secs(10);
+/// How long one may take: longer than all that is waited for on the way takes together. What was given up half-way could
+/// change rules after the next attempt did.
+const ATTACH_WITHIN: Duration = Duration::from_mins(1);
 /// How long the answer to a question about a policy may take.
 const ENFORCE_WITHIN: Duration = Duration::from_secs(30);
 /// Pause before a second attempt to attach; doubled for each further one.
@@ -214,19 +216,26 @@ impl Daemon {
         table.entries.insert(id, Entry { running: running.clone(), phase: Phase::Attaching, trouble: None });
         let daemon = self.clone();
         tokio::spawn(async move {
-            let outcome = match passed {
+            let begun = match passed {
                 Some(Passed { listeners, .. }) => {
-                    let started = daemon.start(&running, Attached { listeners, gate: None, direct: None });
+                    let begun = daemon.start(&running, Attached { listeners, gate: None, direct: None });
                     // The predecessor may have missed the last change, or been in the middle of it.
-                    started.inspect(|served| served.serving.set_peers(&running))
+                    begun.inspect(|begun| begun.served.serving.set_peers(&running))
                 }
                 None => daemon.attach(&running).await,
             };
-            daemon.attached(&running, outcome, pause);
+            let outcome = match begun {
+                Ok(begun) => daemon.let_in(&running, begun).await,
+                Err(why) => Err(why),
+            };
+            if let Err(why) = outcome {
+                daemon.failed(&running, why, pause);
+            }
+            daemon.change();
         });
     }
 
-    async fn attach(&self, running: &Running) -> Result<Served, String> {
+    async fn attach(&self, running: &Running) -> Result<Begun, String> {
         let loaded = self.load(running)?;
         let permit = Arc::clone(&self.shared.permits).acquire_owned().await;
         let attaching = self.shared.attach.attach(running, &loaded.policy);
@@ -237,8 +246,8 @@ impl Daemon {
         self.start(running, attached)
     }
 
-    /// Serves, and only then lets the main process go.
-    fn start(&self, running: &Running, attached: Attached) -> Result<Served, String> {
+    /// Serves.
+    fn start(&self, running: &Running, attached: Attached) -> Result<Begun, String> {
         let Attached { listeners, gate, direct } = attached;
         // Read again: another policy may have come meanwhile.
         let loaded = self.load(running)?;
@@ -252,37 +261,44 @@ impl Daemon {
             loaded.generation(1),
         ));
         let serving = self.shared.serve.serve(running, sandbox, listeners, direct)?;
-        if let Some(gate) = gate {
-            gate.open()?;
-        }
-        Ok(Served { serving, listeners: spare, hash, number: 1, missing, without_learning })
+        Ok(Begun { served: Served { serving, listeners: spare, hash, number: 1, missing, without_learning }, gate })
     }
 
-    fn attached(&self, running: &Running, outcome: Result<Served, String>, pause: Duration) {
-        let id = &running.identity.container;
-        let mut table = self.table();
-        // Gone, or started anew, while it was being attached: what was made is dropped.
-        let frozen = table.frozen;
-        let Some(entry) = table.entries.get_mut(id).filter(|entry| entry.running.identity == running.identity) else {
-            return;
-        };
-        match outcome {
-            Ok(served) if !frozen => {
-                tracing::info!(project = running.project, sandbox = running.sandbox, policy = served.hash, "served");
-                if entry.running.peers != running.peers {
-                    served.serving.set_peers(&entry.running);
-                }
-                entry.phase = Phase::Served(served);
-                refresh(&mut table, id, &self.shared.recorder);
+    /// Lets the main process go once what it is to be held to by then is in force.
+    async fn let_in(&self, running: &Running, begun: Begun) -> Result<(), String> {
+        let Begun { mut served, gate } = begun;
+        let mut peers = running.peers.clone();
+        loop {
+            served.serving.enforced().await?;
+            let mut table = self.table();
+            let loaded = load(&table, running)?;
+            // Gone, started anew or handed over meanwhile: what was made is dropped, and the gate stays shut. A successor
+            // comes to it by itself.
+            let Some(entry) = table.attaching(running) else { return Ok(()) };
+            // Another policy may have come meanwhile, and others on its networks.
+            let mut news = renew(&mut served, running, loaded, &self.shared.recorder);
+            if entry.running.peers != peers {
+                peers.clone_from(&entry.running.peers);
+                served.serving.set_peers(&entry.running);
+                news = true;
             }
-            Ok(_) => {}
-            Err(why) => {
-                tracing::warn!(project = running.project, sandbox = running.sandbox, why, "not attached");
-                entry.phase = Phase::Failed { why, again_at: Instant::now() + pause, pause };
+            if news {
+                continue;
             }
+            if let Some(gate) = gate {
+                gate.open()?;
+            }
+            tracing::info!(project = running.project, sandbox = running.sandbox, policy = served.hash, "served");
+            entry.phase = Phase::Served(served);
+            return Ok(());
         }
-        drop(table);
-        self.change();
+    }
+
+    fn failed(&self, running: &Running, why: String, pause: Duration) {
+        if let Some(entry) = self.table().attaching(running) {
+            tracing::warn!(project = running.project, sandbox = running.sandbox, why, "not attached");
+            entry.phase = Phase::Failed { why, again_at: Instant::now() + pause, pause };
+        }
     }
 
     /// The policy of a sandbox, read and given its secrets.
@@ -290,10 +306,10 @@ impl Daemon {
         load(&self.table(), running)
     }
 
-    /// Takes secrets, looks, and waits until `policy` is in force for every running container of the sandbox.
+    /// Takes secrets, looks, and waits until `policy` is in force for every running container of the sandbox, with them.
     ///
     /// # Errors
-    /// Says what stands in the way; the last good policy stays in force.
+    /// Says what stands in the way; the last good policy stays in force, or nothing is open any more.
     pub async fn enforce(
         &self,
         project: &str,
@@ -301,24 +317,28 @@ impl Daemon {
         policy: Option<&str>,
         secrets: BTreeMap<Name, SecretValue>,
     ) -> Result<(), String> {
+        let given: BTreeSet<String> = secrets.keys().map(ToString::to_string).collect();
         self.take(secrets).map_err(|error| format!("secrets cannot be kept: {error}"))?;
         // Somebody waits for this: what failed is tried at once.
         self.forgive(project, sandbox);
         let mut changed = self.shared.changed.subscribe();
         self.look().await?;
         let key = (project.to_owned(), sandbox.to_owned());
-        let deadline = Instant::now() + ENFORCE_WITHIN;
-        loop {
-            match self.in_force(&key, policy) {
-                Some(answer) => return answer,
-                None => match tokio::time::timeout_at(deadline, changed.changed()).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(_)) | Err(_) => {
-                        return Err(format!("the policy was not in force within {} s", ENFORCE_WITHIN.as_secs()));
-                    }
-                },
+        let enforced = async {
+            let told = loop {
+                if let Some(answer) = self.in_force(&key, policy, &given) {
+                    break answer?;
+                }
+                changed.changed().await.map_err(|_| "the daemon has ended".to_owned())?;
+            };
+            for enforced in told {
+                enforced.await?;
             }
-        }
+            Ok(())
+        };
+        tokio::time::timeout(ENFORCE_WITHIN, enforced)
+            .await
+            .unwrap_or_else(|_| Err(format!("the policy was not in force within {} s", ENFORCE_WITHIN.as_secs())))
     }
 
     fn forgive(&self, project: &str, sandbox: &str) {
@@ -332,8 +352,14 @@ impl Daemon {
         }
     }
 
-    /// Whether `policy` is in force; `None` when that is not decided yet.
-    fn in_force(&self, key: &Key, policy: Option<&str>) -> Option<Result<(), String>> {
+    /// Whether `policy` is in force, with the secrets that were `given`; `None` when that is not decided yet. What serves
+    /// its containers has been told, then, and what is returned waits until it is so.
+    fn in_force(
+        &self,
+        key: &Key,
+        policy: Option<&str>,
+        given: &BTreeSet<String>,
+    ) -> Option<Result<Vec<Enforced>, String>> {
         let table = self.table();
         if table.frozen {
             return Some(Err("the daemon is being replaced".to_owned()));
@@ -343,7 +369,7 @@ impl Daemon {
             let found = stored.map_or_else(|| "none".to_owned(), |hash| format!("policy {hash}"));
             return Some(Err(format!("the engine has {found} for it, not the one that should be in force")));
         }
-        let mut whole = true;
+        let (mut whole, mut told) = (true, Vec::new());
         for entry in table.entries.values() {
             if entry.running.project != key.0 || entry.running.sandbox != key.1 {
                 continue;
@@ -353,11 +379,20 @@ impl Daemon {
             }
             match &entry.phase {
                 Phase::Failed { why, .. } => return Some(Err(why.clone())),
-                Phase::Served(served) => whole &= served.hash.as_deref() == policy,
+                Phase::Served(served) => {
+                    if let Some(why) = served.serving.broken() {
+                        return Some(Err(why));
+                    }
+                    whole &= served.hash.as_deref() == policy;
+                    if let Some(name) = served.missing.iter().find(|name| given.contains(*name)) {
+                        return Some(Err(format!("the policy needs another value of secret {name} than was given")));
+                    }
+                    told.push(served.serving.enforced());
+                }
                 Phase::Attaching => whole = false,
             }
         }
-        whole.then_some(Ok(()))
+        whole.then_some(Ok(told))
     }
 
     /// Whether something that failed is to be tried again by now.
@@ -427,6 +462,15 @@ impl Daemon {
         table.secrets.insert(secrets.into_values(), looks)
     }
 }
+
+/// What is served, and what holds its main process until it may go.
+struct Begun {
+    served: Served,
+    gate: Option<Box<dyn Gate>>,
+}
+
+/// Tells when what was put in force is so everywhere.
+type Enforced = BoxFuture<'static, Result<(), String>>;
 
 impl std::fmt::Debug for Daemon {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -234,6 +234,8 @@ impl Service {
     }
 
     /// Puts `generation` in force. Flows that it does not allow are cut; all others do not notice.
+    ///
+    /// Where a packet filter has to hold to it, it is told; [`Service::enforced`] waits for that.
     pub fn swap(&self, generation: Generation) {
         self.sandbox.swap(generation, &self.shared);
         if let Some(direct) = &self.direct {
@@ -250,9 +252,23 @@ impl Service {
         let sandbox = self.sandbox.name.clone();
         self.serving.spawn(async move {
             if let Err(why) = enforced.await {
-                tracing::warn!(sandbox, why, "its packet filter is that of before");
+                tracing::warn!(sandbox, why, "its packet filter takes no rules");
             }
         });
+    }
+
+    /// Waits until all that was put in force before holds in the sandbox's namespace too.
+    ///
+    /// # Errors
+    /// It does not: as [`Service::broken`].
+    pub fn enforced(&self) -> impl Future<Output = Result<(), String>> + Send + 'static {
+        let direct = self.direct.clone();
+        async move {
+            match direct {
+                Some(direct) => direct.enforced().await,
+                None => Ok(()),
+            }
+        }
     }
 
     /// Says where the peers on internal networks are.

@@ -1,5 +1,6 @@
 //! Serving sandboxes, as the daemon asks for it.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use egress::attach::socket_door::SocketDoor;
@@ -83,6 +84,11 @@ impl Serving for Served {
         self.listen_to(&self.service.sandbox().generation());
     }
 
+    fn enforced(&self) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> {
+        let enforced = self.service.enforced();
+        Box::pin(async { enforced.await.map_err(|why| format!("its packet filter: {why}")) })
+    }
+
     fn set_peers(&self, running: &Running) {
         self.service.set_peers(peers(running));
         // Where the sandbox itself connects, the service has the rules made.
@@ -101,7 +107,7 @@ impl Serving for Served {
     }
 
     fn broken(&self) -> Option<String> {
-        self.service.broken()
+        self.service.broken().map(|why| format!("its packet filter: {why}"))
     }
 
     fn more(&self) -> Listeners {

@@ -36,7 +36,7 @@ impl Daemon {
             project: running.project.clone(),
             sandbox: running.sandbox.clone(),
             container: running.identity.container.clone(),
-            policy: served.and_then(|served| served.hash.clone()),
+            policy: served.filter(|served| served.serving.broken().is_none()).and_then(|served| served.hash.clone()),
             generation: served.map_or(0, |served| served.number),
             problem: match phase {
                 Phase::Failed { why, .. } => Some(why.clone()),

@@ -48,6 +48,7 @@ pub(super) enum Phase {
 }
 
 pub(super) struct Served {
+    /// Told what is to be in force; what it takes until that is so is for [`Serving::enforced`] to say.
     pub(super) serving: Box<dyn Serving>,
     /// Other descriptors of the same sockets, for a successor.
     pub(super) listeners: Listeners,
@@ -94,6 +95,30 @@ pub(super) fn meet(table: &mut Table, id: &str, running: Running) {
     }
 }
 
+/// Puts `loaded` in force where something else is; whether that was so.
+pub(super) fn renew(served: &mut Served, running: &Running, loaded: Loaded, recorder: &Recorder) -> bool {
+    let as_before = loaded.learning == served.without_learning.is_some();
+    if loaded.hash == served.hash && loaded.missing == served.missing && as_before {
+        return false;
+    }
+    let (hash, missing, learning) = (loaded.hash.clone(), loaded.missing.clone(), loaded.learning);
+    served.without_learning = loaded.strict();
+    served.number += 1;
+    recorder.in_force(&running.project, &running.sandbox, &loaded.policy);
+    served.serving.swap(loaded.generation(served.number));
+    tracing::info!(
+        project = running.project,
+        sandbox = running.sandbox,
+        policy = hash,
+        generation = served.number,
+        learning,
+        "another policy is in force"
+    );
+    served.hash = hash;
+    served.missing = missing;
+    true
+}
+
 /// Puts the newest policy in force where another one is; one that does not load leaves the last good one.
 pub(super) fn refresh(table: &mut Table, id: &str, recorder: &Recorder) {
     let Some(entry) = table.entries.get(id) else { return };
@@ -112,30 +137,22 @@ pub(super) fn refresh(table: &mut Table, id: &str, recorder: &Recorder) {
         }
         Ok(loaded) => {
             *trouble = None;
-            let as_before = loaded.learning == served.without_learning.is_some();
-            if loaded.hash == served.hash && loaded.missing == served.missing && as_before {
-                return;
-            }
-            let (hash, missing, learning) = (loaded.hash.clone(), loaded.missing.clone(), loaded.learning);
-            served.without_learning = loaded.strict();
-            served.number += 1;
-            recorder.in_force(&running.project, &running.sandbox, &loaded.policy);
-            served.serving.swap(loaded.generation(served.number));
-            tracing::info!(
-                project = running.project,
-                sandbox = running.sandbox,
-                policy = hash,
-                generation = served.number,
-                learning,
-                "another policy is in force"
-            );
-            served.hash = hash;
-            served.missing = missing;
+            renew(served, running, loaded, recorder);
         }
     }
 }
 
 impl Table {
+    /// The entry of a container that is still being attached to as the one that it was then; none when nothing is served any
+    /// more.
+    pub(super) fn attaching(&mut self, running: &Running) -> Option<&mut Entry> {
+        if self.frozen {
+            return None;
+        }
+        let entry = self.entries.get_mut(&running.identity.container)?;
+        (entry.running.identity == running.identity && matches!(entry.phase, Phase::Attaching)).then_some(entry)
+    }
+
     /// Whether there is anything of a sandbox: it runs, or has a policy.
     pub(super) fn knows(&self, key: &Key) -> bool {
         let of = |entry: &Entry| entry.running.project == key.0 && entry.running.sandbox == key.1;

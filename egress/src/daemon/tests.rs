@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use secrecy::ExposeSecret as _;
 
 use async_trait::async_trait;
+use futures_util::future::BoxFuture;
 
 use schema::policy::Policy;
 
@@ -14,6 +15,7 @@ use crate::control::handover::Identity;
 use crate::generation::Generation;
 use crate::listeners::Listeners;
 
+mod enforced;
 mod forgotten;
 mod learning;
 mod protocol;
@@ -37,6 +39,15 @@ struct Fake {
     broken: AtomicBool,
     /// Attaching waits for as long as somebody holds this.
     hold: tokio::sync::Mutex<()>,
+    /// What the engine says waits for as long as somebody holds this.
+    slow: tokio::sync::Mutex<()>,
+    /// What was put in force is so once nobody holds this, unless it is refused.
+    late: Arc<tokio::sync::Mutex<()>>,
+    untaken: Arc<AtomicBool>,
+    /// How often it was asked whether it is.
+    asked: AtomicUsize,
+    /// Looks at the engine that have begun.
+    looked: AtomicUsize,
     /// Flows have their records when they end.
     records: AtomicBool,
     peers: Mutex<BTreeMap<String, Vec<std::net::IpAddr>>>,
@@ -49,7 +60,10 @@ struct Handle(Arc<Fake>);
 #[async_trait]
 impl Engine for Handle {
     async fn look(&self) -> Result<World, String> {
-        self.0.world.lock().expect("not poisoned").0.clone()
+        let world = self.0.world.lock().expect("not poisoned").0.clone();
+        self.0.looked.fetch_add(1, Ordering::SeqCst);
+        drop(self.0.slow.lock().await);
+        world
     }
 }
 
@@ -96,6 +110,14 @@ impl Serving for FakeServing {
     fn swap(&self, generation: Generation) {
         let mut generations = self.fake.generations.lock().expect("not poisoned");
         generations.entry(self.sandbox.name.clone()).or_default().push(generation);
+    }
+    fn enforced(&self) -> BoxFuture<'static, Result<(), String>> {
+        self.fake.asked.fetch_add(1, Ordering::SeqCst);
+        let (late, untaken) = (Arc::clone(&self.fake.late), Arc::clone(&self.fake.untaken));
+        Box::pin(async move {
+            drop(late.lock().await);
+            if untaken.load(Ordering::SeqCst) { Err("no rules are taken".into()) } else { Ok(()) }
+        })
     }
     fn set_peers(&self, running: &Running) {
         self.fake.peers.lock().expect("not poisoned").clone_from(&running.peers);
@@ -156,6 +178,13 @@ impl Fake {
     fn count(counter: &AtomicUsize) -> usize {
         counter.load(Ordering::SeqCst)
     }
+
+    /// Lets others go on until `counter` has come to `wanted`.
+    async fn comes_to(counter: &AtomicUsize, wanted: usize) {
+        while Self::count(counter) < wanted {
+            tokio::task::yield_now().await;
+        }
+    }
 }
 
 fn running(container: &str, sandbox: &str) -> Running {
@@ -212,6 +241,7 @@ async fn what_is_broken_is_attached_to_anew() {
     fake.broken.store(true, Ordering::SeqCst);
     assert!(daemon.is_due());
     assert_eq!(only(&daemon).problem.as_deref(), Some("no more rules"));
+    assert_eq!(only(&daemon).policy, None, "who knows what is in force");
     daemon.look().await.expect("a look");
     fake.broken.store(false, Ordering::SeqCst);
     daemon.enforce("acme", "api", Some("a"), BTreeMap::new()).await.expect("in force again");

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures_util::future::BoxFuture;
 use schema::Name;
 use schema::policy::Policy;
 
@@ -77,7 +78,8 @@ pub trait Engine: Send + Sync {
 /// Goes into namespaces.
 #[async_trait]
 pub trait Attach: Send + Sync {
-    /// Prepares the namespace of `running` and makes its sockets; why not, in words. Repeating it is fine.
+    /// Prepares the namespace of `running` and makes its sockets; why not, in words. Repeating it is fine once that has been
+    /// told.
     async fn attach(&self, running: &Running, policy: &Policy) -> Result<Attached, String>;
 }
 
@@ -111,8 +113,11 @@ pub trait Serve: Send + Sync {
 
 /// What serves one sandbox. Dropping it closes its sockets and its flows.
 pub trait Serving: Send + Sync {
-    /// Puts another generation in force and ends the flows it does not allow.
+    /// Puts another generation in force and ends the flows it does not allow. Where that takes longer than the call,
+    /// [`Serving::enforced`] tells.
     fn swap(&self, generation: Generation);
+    /// Waits until everything that was put in force before is so everywhere; why it is not, in words.
+    fn enforced(&self) -> BoxFuture<'static, Result<(), String>>;
     /// Others are on its internal networks by now.
     fn set_peers(&self, running: &Running);
     /// Open flows.

@@ -1,5 +1,6 @@
 mod agree;
 mod chain;
+mod direct;
 mod dns;
 mod socket;
 mod tcp;
