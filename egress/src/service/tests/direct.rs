@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use tokio::sync::oneshot;
 
 use super::*;
+use crate::dial::{Interfaces, Own};
 use crate::direct::{Direct, Filter};
 
 /// Where somebody waits to hear of rules.
@@ -36,7 +37,9 @@ async fn a_generation_is_in_force_once_the_filter_says_so() {
     let (sandbox, _records) = testing::sandbox(Policy::default());
     let generation = Arc::clone(&sandbox.generation());
     let filter = Box::new(slow.clone());
-    let beginning = Direct::begin(filter, Vec::new(), generation, BTreeSet::new(), jiff::civil::date(2026, 1, 1));
+    let nobody = Own::new(Interfaces::Fixed(Vec::new()));
+    let beginning =
+        Direct::begin(filter, Vec::new(), generation, BTreeSet::new(), nobody, jiff::civil::date(2026, 1, 1));
     let beginning = tokio::spawn(beginning);
     while !beginning.is_finished() {
         slow.tell(&Ok(()));
