@@ -181,9 +181,8 @@ fn what_is_missing_is_named() {
     let origin = engine.project().join("origin.git");
     for (body, code, parts) in [
         (
-            format!(
-                "secrets: {{ token: {{ file: ./token }} }}\nsandboxes: {{ dev: {{ image: host, env: {{ A: {{ secret: token }} }} }} }}"
-            ),
+            "secrets: { token: { file: ./token } }\nsandboxes: { dev: { image: host, env: { A: { secret: token } } } }"
+                .to_owned(),
             65,
             ["secret token", "sandboxes.yaml:3:", "/token"],
         ),
