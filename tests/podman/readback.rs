@@ -1,7 +1,8 @@
 //! Every field of a create request, read back: from the engine's record, and from the kernel inside. An engine ignores
-//! what it does not know, so a field that is sent is not yet a field that holds.
+//! what it does not know, so a field that is sent is not yet a field that holds. Each is named here, which a test of
+//! `reconciler/src/podman/create.rs` sees to.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::engine::Engine;
 use crate::on_every_engine;
@@ -9,7 +10,9 @@ use crate::on_every_engine;
 const FILE: &str = r"
 apiVersion: sbx/v1
 project: readback
-images: { base: { rootfs: ./base.tar } }
+images:
+  base: { rootfs: ./base.tar }
+  kept: { build: { context: ./kept } }
 secrets: { token: { env: TOKEN } }
 volumes: { data: {} }
 networks: { inner: {} }
@@ -28,18 +31,60 @@ sandboxes:
   alone:
     image: base
     home: { tmpfs: 8MiB }
+  shut:
+    image: base
+    security: { readOnly: true, tmpfs: { /workspace: 512MiB } }
+  able:
+    image: kept
+    command: [sh, -c, sleep 1000]
+    workdir: /made/here
+    security: { capAdd: [NET_BIND_SERVICE], userns: USERNS }
 ";
 
+/// Fields that other tests of real engines read back.
+const ELSEWHERE: [(&str, &str, &str); 3] = [
+    ("devices", "device /dev/dri is not there", include_str!("desktop.rs")),
+    ("groups", "fn groups_are_kept_with_devices", include_str!("devices.rs")),
+    ("annotations", "fn groups_are_kept_with_devices", include_str!("devices.rs")),
+];
+
+#[test]
+fn what_is_read_back_elsewhere_is() {
+    for (field, test, text) in ELSEWHERE {
+        assert!(text.contains(test), "{field}");
+    }
+}
+
+/// One field that was sent, and what came of it.
+#[track_caller]
+fn is(field: &str, came: impl Into<Value>, sent: impl Into<Value>) {
+    assert_eq!(came.into(), sent.into(), "{field}");
+}
+
 fn apply(engine: &Engine) {
+    // What the service has in its environment is no sandbox's.
+    engine.kill_service();
+    let configuration = engine.dir().join("etc/containers.conf");
+    let text = std::fs::read_to_string(&configuration).unwrap();
+    let proxy = "[engine]\nenv = [\"HTTP_PROXY=http://user:password@proxy.example\"]\n";
+    std::fs::write(configuration, text.replace("[engine]\n", proxy)).unwrap();
+    engine.start_service();
     let tar = engine.rootfs_tar("base.tar");
     engine.write("base.tar", std::fs::read(tar).unwrap());
     engine.write("rw/file", "outside");
     engine.write("ro/file", "outside");
-    engine.write("sandboxes.yaml", FILE);
+    engine.write("kept/busybox", std::fs::read("/bin/busybox").unwrap());
+    engine.as_root("chmod").args(["755", "kept/busybox"]).ok();
+    let applets =
+        ["sh", "sleep", "cat", "id", "readlink"].map(|applet| format!("COPY busybox /bin/{applet}\n")).concat();
+    engine.write("kept/Containerfile", format!("FROM scratch\n{applets}VOLUME /kept\nHEALTHCHECK CMD exit 1\n"));
+    // An ordinary user's engine maps the caller anyhow: it is asked for by its name there, and the other way by root.
+    let userns = if engine.kind().is_rootless() { "keep-id" } else { "host" };
+    engine.write("sandboxes.yaml", FILE.replace("USERNS", userns));
     engine
         .sbx(&["apply", "--auto-approve"])
         .env("TOKEN", "very secret")
-        // The caller's and the service's proxies are theirs.
+        // The caller's proxies are theirs too.
         .env("HTTP_PROXY", "http://user:password@proxy.example")
         .run()
         .expect_code(0);
@@ -61,47 +106,82 @@ fn status(engine: &Engine, sandbox: &str, field: &str) -> String {
     line.unwrap_or_else(|| panic!("no {field} in {text}")).trim().to_owned()
 }
 
+/// Options of what is mounted at `target`, those of the mount and those of its file system, from a list of the kernel's.
+fn options(mounts: &str, target: &str) -> Vec<String> {
+    let line = mounts.lines().rfind(|line| line.split(' ').nth(4) == Some(target));
+    let words: Vec<&str> = line.unwrap_or_else(|| panic!("no {target} in {mounts}")).split(' ').collect();
+    let both = [words[5], words[words.len() - 1]];
+    both.iter().flat_map(|options| options.split(',')).map(str::to_owned).collect()
+}
+
 on_every_engine! {
     /// What the engine noted.
     fn the_engine_notes_every_field(engine) {
         apply(engine);
+        let uid = engine.uid();
         let noted = inspect(engine, "readback_box");
         let (config, host) = (&noted["Config"], &noted["HostConfig"]);
+        is("name", noted["Name"].clone(), "readback_box");
+        is("image", noted["ImageName"].as_str().unwrap().starts_with("localhost/sbx/readback/base:"), true);
+        is("entrypoint", noted["Path"].clone(), "/run/sbx/init");
+        is("hostname", config["Hostname"].clone(), "box");
+        is("user", config["User"].clone(), format!("{uid}:{uid}"));
+        is("work_dir", config["WorkingDir"].clone(), inside(engine, "box", "echo $HOME"));
+        is("labels", config["Labels"]["sbx.project"].clone(), "readback");
         let security: Vec<String> = serde_json::from_value(host["SecurityOpt"].clone()).unwrap();
-        assert!(security.iter().any(|option| option.starts_with("no-new-privileges")), "{security:?}");
-        assert!(noted["EffectiveCaps"].as_array().is_none_or(Vec::is_empty), "{}", noted["EffectiveCaps"]);
-        assert!(noted["BoundingCaps"].as_array().is_none_or(Vec::is_empty), "{}", noted["BoundingCaps"]);
-        assert_eq!(host["ReadonlyRootfs"], true);
-        assert_eq!(host["Privileged"], false);
-        assert_eq!(host["AutoRemove"], false);
-        assert_ne!(host["Init"], true);
-        assert_eq!(host["RestartPolicy"]["Name"], "on-failure");
-        assert_eq!(config["StopTimeout"], 10);
-        assert_eq!(config["Hostname"], "box");
-        assert_eq!(inside(engine, "box", "echo $HOME"), config["WorkingDir"].as_str().unwrap());
-        assert_eq!(noted["Path"], "/run/sbx/init");
-        for (field, value) in [("PidMode", "private"), ("UTSMode", "private")] {
-            assert_eq!(host[field], value, "{field}");
-        }
+        is("no_new_privileges", security.iter().any(|option| option.starts_with("no-new-privileges")), true);
+        is("cap_drop", noted["EffectiveCaps"].as_array().is_none_or(Vec::is_empty), true);
+        is("cap_drop", noted["BoundingCaps"].as_array().is_none_or(Vec::is_empty), true);
+        is("read_only_filesystem", host["ReadonlyRootfs"].clone(), true);
+        is("privileged", host["Privileged"].clone(), false);
+        is("remove", host["AutoRemove"].clone(), false);
+        is("init", host["Init"].as_bool().unwrap_or_default(), false);
+        is("restart_policy", host["RestartPolicy"]["Name"].clone(), "on-failure");
+        is("stop_timeout", config["StopTimeout"].clone(), 10);
+        is("stop_signal", ["15", "\"SIGTERM\""].contains(&config["StopSignal"].to_string().as_str()), true);
+        is("systemd", config["SystemdMode"].as_bool().unwrap_or_default(), false);
+        is("sdnotifyMode", config["sdNotifyMode"].clone(), "ignore");
+        is("terminal", config["Tty"].clone(), false);
+        is("stdin", config["OpenStdin"].clone(), false);
+        is("pidns", host["PidMode"].clone(), "private");
+        is("utsns", host["UTSMode"].clone(), "private");
+        is("cgroupns", host["CgroupMode"].clone(), "private");
         // A namespace of its own in both versions; 4.3 lets other containers ask to join it.
-        assert_eq!(host["IpcMode"], if engine.kind().is_5() { "private" } else { "shareable" });
+        is("ipcns", host["IpcMode"].clone(), if engine.kind().is_5() { "private" } else { "shareable" });
         if !engine.kind().is_rootless() {
-            assert_eq!(host["Memory"], 256 << 20);
-            assert_eq!(host["PidsLimit"], 100);
-            assert_eq!(host["CpuQuota"], 50_000);
+            is("resource_limits", host["Memory"].clone(), 256 << 20);
+            is("resource_limits", host["PidsLimit"].clone(), 100);
+            is("resource_limits", host["CpuQuota"].clone(), 50_000);
         }
         let networks: Vec<&String> = noted["NetworkSettings"]["Networks"].as_object().unwrap().keys().collect();
-        assert_eq!(networks, ["readback_inner"]);
-        assert_eq!(inspect(engine, "readback_alone")["HostConfig"]["NetworkMode"], "none");
+        is("Networks", json!(networks), json!(["readback_inner"]));
+        is("netns", inspect(engine, "readback_alone")["HostConfig"]["NetworkMode"].clone(), "none");
         let text = noted.to_string();
-        assert!(!text.contains("proxy.example"), "{text}");
+        is("httpproxy", text.contains("proxy.example"), false);
         assert!(!text.contains("very secret"), "{text}");
         let secrets = config["Secrets"].as_array().unwrap();
-        assert_eq!(secrets.len(), 1, "{secrets:?}");
-        let uid = engine.uid();
+        is("secrets", secrets.len(), 1);
         for (field, value) in [("UID", uid), ("GID", uid), ("Mode", 0o400)] {
-            assert_eq!(secrets[0][field], value, "{field}");
+            is("secrets", secrets[0][field].clone(), value);
         }
+
+        // The image asks for a check of its health and for a volume of its own: the engine runs and makes neither.
+        let noted = inspect(engine, "readback_able");
+        let config = &noted["Config"];
+        is("command", config["Cmd"].clone(), json!(["sh", "-c", "sleep 1000"]));
+        is("create_working_dir", inside(engine, "able", "pwd"), "/made/here");
+        is("healthconfig", config["Healthcheck"]["Test"].clone(), json!(["NONE"]));
+        let mounted = |noted: &Value| {
+            let mounts = noted["Mounts"].as_array().unwrap();
+            mounts.iter().any(|mount| mount["Destination"] == "/kept")
+        };
+        is("image_volume_mode", mounted(&noted), false);
+        // The same image with nothing asked for has all of it, and the variable of the service.
+        engine.podman(&["create", "--name", "control", noted["ImageName"].as_str().unwrap(), "sh"]);
+        let control = inspect(engine, "control");
+        assert!(mounted(&control), "{control:#}");
+        assert_ne!(control["Config"]["Healthcheck"]["Test"], json!(["NONE"]));
+        assert!(control["Config"]["Env"].to_string().contains("proxy.example"), "{control:#}");
     }
 
     /// What the kernel enforces.
@@ -117,9 +197,64 @@ on_every_engine! {
         }
         let uid = engine.uid().to_string();
         assert_eq!(inside(engine, "box", "id -u"), uid);
-        let map = inside(engine, "box", "cat /proc/self/uid_map");
-        let host_map = engine.command("cat").arg("/proc/self/uid_map").ok();
-        assert_ne!(map, host_map, "a user namespace of its own");
+        let squeezed = |text: String| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let map = |sandbox: &str| squeezed(inside(engine, sandbox, "cat /proc/self/uid_map"));
+        let host_map = squeezed(engine.command("cat").arg("/proc/self/uid_map").ok());
+        assert_ne!(map("box"), host_map, "userns, idmappings: a user namespace of its own");
+        if engine.kind().is_rootless() {
+            is("userns", map("able"), map("box"));
+            is("userns", inside(engine, "able", "id -u"), uid.clone());
+        } else {
+            is("userns", map("able"), host_map);
+            // Where the engine can, nobody but the caller is anybody outside.
+            let alone = if engine.kind().is_5() { 3 * 2 } else { 3 };
+            is("idmappings", map("box").len(), alone);
+        }
+        let namespace = |kind: &str| inside(engine, "able", &format!("readlink /proc/self/ns/{kind}"));
+        for kind in ["cgroup", "ipc", "uts", "pid", "net"] {
+            let hosts = engine.command("readlink").arg(format!("/proc/self/ns/{kind}")).ok();
+            assert_ne!(namespace(kind), hosts, "{kind}");
+        }
+        for field in ["CapBnd", "CapPrm"] {
+            let bits = u64::from_str_radix(&status(engine, "able", field), 16).unwrap();
+            is("cap_add", bits & !(1 << 10), 0);
+        }
+        is("cap_add", status(engine, "able", "CapBnd"), "0000000000000400");
+        // Root has its entries already.
+        if engine.kind().is_rootless() {
+            let home = inside(engine, "box", "echo $HOME");
+            let passwd = inside(engine, "box", "cat /etc/passwd");
+            let end = format!(":{home}:/bin/sh");
+            let ours = |line: &str| line.contains(&format!(":*:{uid}:{uid}:")) && line.ends_with(&end);
+            is("passwd_entry", passwd.lines().any(ours), true);
+            let group = inside(engine, "box", "cat /etc/group");
+            is("group_entry", group.lines().any(|line| line.ends_with(&format!(":x:{uid}:"))), true);
+        }
+
+        // Nothing that is mounted gives anybody another identity or a device; memory has its bound.
+        let home = inside(engine, "box", "echo $HOME");
+        let [in_box, in_alone, in_shut] =
+            ["box", "alone", "shut"].map(|sandbox| inside(engine, sandbox, "cat /proc/self/mountinfo"));
+        for (field, mounts, target, more) in [
+            ("mounts", &in_box, "/srv/rw", "rw"),
+            ("mounts", &in_box, "/srv/ro", "ro"),
+            ("mounts", &in_box, "/run/sbx/init", "ro"),
+            ("volumes", &in_box, &*home, "rw"),
+            ("mounts", &in_alone, &*home, "size=8192k"),
+            // What a read-only root comes with, and the space for work that its sandbox asks for.
+            ("mounts", &in_shut, "/tmp", "size=524288k"),
+            ("mounts", &in_shut, "/var/tmp", "size=524288k"),
+            ("mounts", &in_shut, &*home, "size=1048576k"),
+            ("mounts", &in_shut, "/workspace", "size=524288k"),
+        ] {
+            let options = options(mounts, target);
+            for wanted in ["nosuid", "nodev", more] {
+                assert!(options.iter().any(|option| option == wanted), "{field}: {target}: {options:?}");
+            }
+        }
+        for place in ["/tmp/x", "/workspace/x", "$HOME/x"] {
+            assert_eq!(inside(engine, "shut", &format!("echo new > {place} && echo written")), "written", "{place}");
+        }
 
         // Swap is no way around a ceiling on memory.
         let memsw = "/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes";
@@ -146,8 +281,10 @@ on_every_engine! {
         assert!(env.lines().any(|line| line == "PLAIN=a b"), "{env}");
         assert!(env.lines().any(|line| line == "TOKEN=very secret"), "{env}");
         let env = inside(engine, "box", "tr '\\0' '\\n' < /proc/1/environ");
-        assert!(env.contains("PLAIN=a b") && !env.contains("very secret"), "{env}");
-        assert!(!env.to_lowercase().contains("proxy"), "{env}");
+        is("env", env.contains("PLAIN=a b"), true);
+        assert!(!env.contains("very secret"), "{env}");
+        is("httpproxy", env.to_lowercase().contains("proxy"), false);
+        is("env_host", env.contains("CONTAINERS_CONF"), false);
 
         // Nothing but `lo` without networks; no way out with an internal one but into the dead end.
         assert_eq!(inside(engine, "alone", "ls /sys/class/net"), "lo");

@@ -1,7 +1,7 @@
 //! The body of `containers/create`, typed by hand.
 //!
 //! The engine ignores keys it does not know, so a misspelt one silently loses its meaning: every field here is read
-//! back from a real engine by a test.
+//! back from a real engine by `tests/podman/readback.rs`, which has to name it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -414,6 +414,22 @@ mod tests {
         assert_eq!(made["SSL_CERT_FILE"], "/run/sbx/trust/ca-bundle.pem");
         assert!(!made.contains_key("PIP_CERT"), "its value is a secret, given later");
         assert_eq!(environment(&env, &BTreeMap::new(), false), env);
+    }
+
+    /// One that is not read back may hold nothing.
+    #[test]
+    fn every_field_is_named_where_fields_are_read_back() {
+        let body = CreateBody {
+            networks: Some(BTreeMap::new()),
+            idmappings: Some(IdMappings::new(Vec::new(), Vec::new())),
+            resource_limits: Some(Resources::default()),
+            ..CreateBody::default()
+        };
+        let body = serde_json::to_value(body).expect("plain data");
+        let read = include_str!("../../../tests/podman/readback.rs");
+        for field in body.as_object().expect("a mapping").keys() {
+            assert!(read.contains(&format!("(\"{field}\"")), "{field} is not read back from an engine");
+        }
     }
 
     #[test]
