@@ -135,7 +135,7 @@ impl Netlink {
                     NetlinkPayload::Done(_) => return Ok(found),
                     NetlinkPayload::Error(error) => return Err(error.to_io()),
                     NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewAddress(address)) => {
-                        found.extend(own(&address))
+                        found.extend(own(&address));
                     }
                     _ => {}
                 }
