@@ -211,7 +211,7 @@ async fn collect<T>(tasks: Vec<Task<T>>) -> BTreeMap<PathBuf, Fact<T>> {
 fn unread(config: &Config, depth: Depth) -> BTreeSet<String> {
     let used = config.read_secrets().into_iter();
     let unread = used.filter(|name| config.secrets.get(*name).is_some_and(|source| !is_read(source, depth)));
-    unread.map(|name| name.to_string()).collect()
+    unread.map(ToString::to_string).collect()
 }
 
 fn is_read(source: &SecretSource, depth: Depth) -> bool {

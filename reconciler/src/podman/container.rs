@@ -76,14 +76,14 @@ impl Podman {
                         ErrorKind::Conflict,
                         format!("the name {name} is held by another container"),
                     )),
-                    _ => Err(self.from_elsewhere(failure)),
+                    _ => Err(self.or_elsewhere(failure)),
                 }
             }
         }
     }
 
     /// The same failure, with what is most likely wrong where an engine elsewhere does not find what it is to show.
-    fn from_elsewhere(&self, failure: BackendError) -> BackendError {
+    fn or_elsewhere(&self, failure: BackendError) -> BackendError {
         if self.facts().local || !failure.message.contains("no such file or directory") {
             return failure;
         }
@@ -101,7 +101,7 @@ impl Podman {
             Err(failure) if self.reader().inspect(container).await?.state.is_paused() => {
                 self.resume(container).await.map_err(|_| failure)
             }
-            Err(failure) => Err(self.from_elsewhere(failure)),
+            Err(failure) => Err(self.or_elsewhere(failure)),
         }
     }
 
