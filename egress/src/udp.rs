@@ -63,6 +63,8 @@ impl Bounds {
 type Waiting = (Bytes, OwnedSemaphorePermit);
 
 thread_local! {
+    /// Of use for as long as one receipt takes: a relay of a port that nobody uses has none.
+    static RECEIVED: RefCell<Vec<u8>> = RefCell::new(vec![0; MAX_DATAGRAM]);
     static ANSWER: RefCell<Vec<u8>> = RefCell::new(vec![0; MAX_DATAGRAM]);
 }
 
@@ -102,39 +104,42 @@ impl Relay {
 
     /// Serves, for as long as it is polled.
     pub async fn serve(self: Arc<Self>) {
-        let mut buffer = vec![0; MAX_DATAGRAM];
-        while let Ok(meta) = self.receive(&mut buffer).await {
-            let received = buffer.get(..meta.len).unwrap_or_default();
-            let Some(to) = meta.dst_ip else { continue };
-            let key = (meta.addr, to.to_canonical());
-            if received.is_empty() {
-                self.take(key, received);
+        loop {
+            if let Err(error) = self.socket.readable().await {
+                return self.lost(&error);
             }
-            // Several of one sender may come as one.
-            for datagram in received.chunks(meta.stride.max(1)) {
-                self.take(key, datagram);
+            match RECEIVED.with_borrow_mut(|buffer| self.receive(buffer)) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                // What an earlier answer met: nobody listens any more.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+                Err(error) => return self.lost(&error),
             }
         }
     }
 
-    async fn receive(&self, buffer: &mut [u8]) -> io::Result<RecvMeta> {
-        loop {
-            self.socket.readable().await?;
-            let mut meta = [RecvMeta::default()];
-            let received = self.socket.try_io(Interest::READABLE, || {
-                self.state.recv(UdpSockRef::from(&self.socket), &mut [IoSliceMut::new(buffer)], &mut meta)
-            });
-            match received {
-                Ok(_) => return Ok(meta[0]),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                // What an earlier answer met: nobody listens any more.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
-                Err(error) => {
-                    tracing::error!(%error, port = self.port, "datagrams are not relayed any more");
-                    return Err(error);
-                }
-            }
+    fn lost(&self, error: &io::Error) {
+        tracing::error!(%error, port = self.port, "datagrams are not relayed any more");
+    }
+
+    /// Takes what has come.
+    fn receive(self: &Arc<Self>, buffer: &mut [u8]) -> io::Result<()> {
+        let mut meta = [RecvMeta::default()];
+        self.socket.try_io(Interest::READABLE, || {
+            self.state.recv(UdpSockRef::from(&self.socket), &mut [IoSliceMut::new(buffer)], &mut meta)
+        })?;
+        let [meta] = meta;
+        let received = buffer.get(..meta.len).unwrap_or_default();
+        let Some(to) = meta.dst_ip else { return Ok(()) };
+        let key = (meta.addr, to.to_canonical());
+        if received.is_empty() {
+            self.take(key, received);
         }
+        // Several of one sender may come as one.
+        for datagram in received.chunks(meta.stride.max(1)) {
+            self.take(key, datagram);
+        }
+        Ok(())
     }
 
     /// Gives a datagram to its flow, which is opened if need be.

@@ -33,6 +33,8 @@ const BEYOND: &[(&str, &str, &str)] = &[
     ("missing-field", "has no `image`", ""),
     ("allowlist-parameter", "", ""),
     ("unenforceable", "", ""),
+    // What all rules of a sandbox come to together.
+    ("too-many-udp-ports", "", ""),
     ("variable-unset", "", "/params"),
     ("wrong-value", "made of host directories", "/from"),
     ("invalid-rule", "names its ports", ""),

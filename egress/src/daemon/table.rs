@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use schema::Name;
-use schema::policy::Policy;
+use schema::policy::{MOST_UDP_PORTS, Policy};
 use secrecy::SecretSlice;
 use tokio::time::Instant;
 
 use super::secrets::SecretStore;
-use super::world::{Key, Running, Serving, Stored};
+use super::world::{Key, Running, Serving, Stored, Way};
 use crate::control::handover::Passed;
 use crate::generation::Generation;
 use crate::listeners::Listeners;
@@ -170,6 +170,14 @@ pub(super) fn load(table: &Table, running: &Running) -> Result<Loaded, String> {
     };
     let policy: Policy = serde_json::from_str(&stored.text)
         .map_err(|error| format!("policy {} on the engine does not load: {error}", stored.hash))?;
+    // The language has none like it: it is of another version, or nobody's whom we know.
+    let ports: usize = policy.udp_ports().iter().map(|range| range.len()).sum();
+    if running.way == Way::Proxy && ports > MOST_UDP_PORTS {
+        return Err(format!(
+            "policy {} on the engine does not load: it has {ports} ports for datagrams, more than {MOST_UDP_PORTS}",
+            stored.hash
+        ));
+    }
     let mut secrets = BTreeMap::new();
     let mut missing = Vec::new();
     for name in policy.secrets() {

@@ -4,8 +4,16 @@ use super::Code;
 use crate::Severity::{Error, Warning};
 
 /// Entries in the order of the documentation.
-pub(super) const ENTRIES: &[Code] =
-    &[INVALID_RULE, UNENFORCEABLE, ALLOWLIST_PARAMETER, ALLOWLIST_CYCLE, INVALID_TARGET, RULE_EXPIRES, MATCHES_NOTHING];
+pub(super) const ENTRIES: &[Code] = &[
+    INVALID_RULE,
+    UNENFORCEABLE,
+    TOO_MANY_UDP_PORTS,
+    ALLOWLIST_PARAMETER,
+    ALLOWLIST_CYCLE,
+    INVALID_TARGET,
+    RULE_EXPIRES,
+    MATCHES_NOTHING,
+];
 
 /// A part of a rule in the wrong form.
 pub const INVALID_RULE: Code = Code {
@@ -28,6 +36,17 @@ pub const UNENFORCEABLE: Code = Code {
             some capabilities lead past every rule. What is written and cannot hold is never ignored.",
     cure: "Remove the marked part, or change the protocol or mode that rules it out.",
     example: "apiVersion: sbx/v1\nproject: acme\nsandboxes:\n  api:\n    image: host\n    egress: { allow: [{ host: db.example.com, ports: [5432], protocol: tcp, methods: [GET] }] }",
+};
+
+/// More ports for datagrams than are served.
+pub const TOO_MANY_UDP_PORTS: Code = Code {
+    code: "sbx::too-many-udp-ports",
+    severity: Error,
+    summary: "the rules have too many ports for datagrams",
+    cause: "The proxy has sockets inside for each port that a rule of `protocol: udp` names, and descriptors of its own for each \
+            of them, which all sandboxes share. All such rules of a sandbox together may name 128 ports.",
+    cure: "Name the ports that are needed. With `mode: direct`, where nothing listens, there may be any number.",
+    example: "apiVersion: sbx/v1\nproject: acme\nsandboxes:\n  api:\n    image: host\n    egress: { allow: [{ host: media.example.com, ports: [\"10000-20000\"], protocol: udp }] }",
 };
 
 /// Parameters that do not fit.

@@ -105,6 +105,9 @@ pub struct PortRange {
     pub last: u16,
 }
 
+/// Most ports for datagrams of one policy that is served by the proxy: each has sockets of its own inside.
+pub const MOST_UDP_PORTS: usize = 128;
+
 /// What may be spoken to a host.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -229,6 +232,11 @@ impl Policy {
         self.allow.is_empty()
     }
 
+    /// Ports of rules for datagrams; sorted, without overlaps.
+    pub fn udp_ports(&self) -> Vec<PortRange> {
+        PortRange::join(self.allow.iter().filter(|rule| rule.protocol == Protocol::Udp).flat_map(|rule| &rule.ports))
+    }
+
     /// Secrets whose values the proxy writes, each once.
     pub fn secrets(&self) -> std::collections::BTreeSet<&crate::Name> {
         self.allow.iter().flat_map(Rule::secrets).collect()
@@ -244,6 +252,25 @@ impl PortRange {
     /// One port.
     pub const fn one(port: u16) -> Self {
         Self { first: port, last: port }
+    }
+
+    /// How many ports it has.
+    pub const fn len(self) -> usize {
+        (self.last - self.first) as usize + 1
+    }
+
+    /// `ranges` sorted, with what overlaps or adjoins in one.
+    pub fn join<'a>(ranges: impl IntoIterator<Item = &'a Self>) -> Vec<Self> {
+        let mut ranges: Vec<Self> = ranges.into_iter().copied().collect();
+        ranges.sort_unstable();
+        let mut joined: Vec<Self> = Vec::with_capacity(ranges.len());
+        for next in ranges {
+            match joined.last_mut() {
+                Some(last) if next.first <= last.last.saturating_add(1) => last.last = last.last.max(next.last),
+                _ => joined.push(next),
+            }
+        }
+        joined
     }
 
     /// Whether `port` lies in it.
@@ -263,6 +290,24 @@ impl fmt::Display for Place {
         match &self.list {
             Some(list) => write!(f, "{} (allowlist {list})", self.at),
             None => f.write_str(&self.at),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_sorted_and_joined() {
+        let range = |first, last| PortRange { first, last };
+        let cases = [
+            (vec![range(443, 443), range(22, 22)], vec![range(22, 22), range(443, 443)]),
+            (vec![range(80, 90), range(85, 86), range(91, 95), range(97, 97)], vec![range(80, 95), range(97, 97)]),
+            (vec![range(1, 65535), range(65535, 65535)], vec![range(1, 65535)]),
+        ];
+        for (ports, expected) in cases {
+            assert_eq!(PortRange::join(&ports), expected);
         }
     }
 }

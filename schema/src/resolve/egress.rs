@@ -9,10 +9,10 @@ use super::Resolver;
 use super::allowlist::Side;
 use super::rule::{Written, port};
 use crate::Span;
-use crate::codes::{INVALID_RULE, OPEN_EGRESS, UNENFORCEABLE};
+use crate::codes::{INVALID_RULE, OPEN_EGRESS, TOO_MANY_UDP_PORTS, UNENFORCEABLE};
 use crate::config::{Egress, EgressMode, Transport};
 use crate::document::{Entry, Node, NodeKind};
-use crate::policy::{DnsName, Host, HostPattern, Policy, Protocol, Rule, Upstream};
+use crate::policy::{DnsName, Host, HostPattern, MOST_UDP_PORTS, Policy, PortRange, Protocol, Rule, Upstream};
 use crate::structure::{Refused, show};
 
 /// Fields of egress that only a proxy or a filter can act on.
@@ -72,6 +72,9 @@ impl Resolver<'_> {
         let upstream = self.upstream(refused.right(node, "upstream"), refused);
         if mode == EgressMode::Direct {
             self.check_direct(&allow, &deny, node, mode_span);
+        }
+        if mode == EgressMode::Allowlist {
+            self.check_udp_ports(&allow);
         }
         let transport: Transport =
             refused.right(node, "transport").and_then(|node| refused.rest(node).ok()).unwrap_or_default();
@@ -153,6 +156,23 @@ impl Resolver<'_> {
                         .with_related(*protocol, "the protocol")
                         .with_related(at, "the mode"),
                 );
+            }
+        }
+    }
+
+    /// Ports for datagrams that would take more sockets than one sandbox is given.
+    fn check_udp_ports(&mut self, allow: &[Written]) {
+        let mut ports: Vec<PortRange> = Vec::new();
+        for written in allow.iter().filter(|written| written.rule.protocol == Protocol::Udp) {
+            ports = PortRange::join(ports.iter().chain(&written.rule.ports));
+            let count: usize = ports.iter().map(|range| range.len()).sum();
+            if count > MOST_UDP_PORTS {
+                let message = format!(
+                    "with this rule the sandbox has {count} ports for datagrams; it may have {MOST_UDP_PORTS} at most"
+                );
+                let help = "name the ports that are needed; with `mode: direct` there may be any number";
+                self.problem(TOO_MANY_UDP_PORTS.at(written.ports, message).with_help(help));
+                return;
             }
         }
     }

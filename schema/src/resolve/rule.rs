@@ -25,6 +25,8 @@ pub(super) struct Written {
     pub host: Span,
     /// Port 53 among its ports, where it is named as such.
     pub resolver: Option<Span>,
+    /// The ports, or the rule itself.
+    pub ports: Span,
 }
 
 /// Parts of a rule that are about HTTP requests.
@@ -90,7 +92,7 @@ impl Resolver<'_> {
         };
         let resolver = node.entry("ports").and_then(|ports| resolver(ports, &rule.ports));
         let at = |key: &str| right(key).map_or(span, |node| node.span);
-        Some(Written { rule, requests, protocol: at("protocol"), host: at("host"), resolver })
+        Some(Written { rule, requests, protocol: at("protocol"), host: at("host"), ports: at("ports"), resolver })
     }
 
     fn no_meaning_in_deny(&mut self, part: &Entry) {
@@ -163,7 +165,7 @@ impl Resolver<'_> {
             ports.extend(range);
         }
         // All wrong, or parameters that nobody has given yet: nothing comes of such a rule.
-        if ports.is_empty() { PortRange::WEB.to_vec() } else { join(ports) }
+        if ports.is_empty() { PortRange::WEB.to_vec() } else { PortRange::join(&ports) }
     }
 
     /// `text`, written at `span`, as a port or a range of ports.
@@ -298,19 +300,6 @@ pub(super) fn port(text: &str) -> Option<u16> {
     text.parse::<u16>().ok().filter(|port| digits && *port != 0)
 }
 
-/// `ports` sorted, with what overlaps or adjoins in one.
-fn join(mut ports: Vec<PortRange>) -> Vec<PortRange> {
-    ports.sort_unstable();
-    let mut joined: Vec<PortRange> = Vec::with_capacity(ports.len());
-    for next in ports {
-        match joined.last_mut() {
-            Some(last) if next.first <= last.last.saturating_add(1) => last.last = last.last.max(next.last),
-            _ => joined.push(next),
-        }
-    }
-    joined
-}
-
 /// What to write instead of `text`, which names no hosts.
 fn host_help(text: &str, error: &HostError) -> String {
     if let Some((_, rest)) = text.split_once("://") {
@@ -334,23 +323,5 @@ fn host_help(text: &str, error: &HostError) -> String {
         (HostError::Star, _) => "write `*.example.org` for one label, `**.example.org` for one or more".to_owned(),
         (_, text) if text.starts_with('.') => format!("write `**{}` for everything below it", show(text)),
         _ => "write a name (`example.org`), `*.` or `**.` and a name, an address or a range of addresses".to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ports_are_sorted_and_joined() {
-        let range = |first, last| PortRange { first, last };
-        let cases = [
-            (vec![range(443, 443), range(22, 22)], vec![range(22, 22), range(443, 443)]),
-            (vec![range(80, 90), range(85, 86), range(91, 95), range(97, 97)], vec![range(80, 95), range(97, 97)]),
-            (vec![range(1, 65535), range(65535, 65535)], vec![range(1, 65535)]),
-        ];
-        for (ports, expected) in cases {
-            assert_eq!(join(ports), expected);
-        }
     }
 }
