@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
 
-use super::handover::{Passed, receive};
+use super::handover::{Passed, receive_all};
 use super::{ControlError, Hello, MAX_LINE, OLDEST, PROTOCOL, Request, Response, SecretValue, Starter, Status};
 
 /// How long a daemon may take to say hello.
@@ -103,22 +103,29 @@ pub struct Inheritance {
 
 /// Asks the daemon behind `client` for all it has; it ends thereafter.
 ///
+/// What of it is not handed over is attached anew.
+///
 /// # Errors
-/// Some of it may have been handed over by then; what is dropped is attached anew.
+/// Nothing was handed over.
 pub async fn take_over(mut client: Client) -> Result<Inheritance, ControlError> {
     let (count, secrets) = match client.ask(&Request::HandOver).await? {
         Response::Sandboxes { count, secrets } => (count, secrets),
         other => return Err(unexpected(&other)),
     };
-    let mut stream = client.stream.into_inner();
+    // It has ended by our word: whatever comes of the rest, what is there already is kept.
+    let sandboxes = received(client.stream.into_inner(), count).await.unwrap_or_else(|error| {
+        tracing::warn!(%error, announced = count, "no sandbox was handed over");
+        Vec::new()
+    });
+    Ok(Inheritance { sandboxes, secrets })
+}
+
+async fn received(mut stream: UnixStream, count: usize) -> std::io::Result<Vec<Passed>> {
     stream.write_all(&[1]).await?;
     let mut stream = stream.into_std()?;
     stream.set_nonblocking(false)?;
     stream.set_read_timeout(Some(PASS_WITHIN))?;
-    let received =
-        tokio::task::spawn_blocking(move || (0..count).map(|_| receive(&mut stream)).collect::<Result<_, _>>());
-    let sandboxes = received.await.map_err(std::io::Error::other)??;
-    Ok(Inheritance { sandboxes, secrets })
+    tokio::task::spawn_blocking(move || receive_all(&mut stream, count)).await.map_err(std::io::Error::other)
 }
 
 /// What was said instead.

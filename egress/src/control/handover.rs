@@ -1,7 +1,8 @@
 //! Sockets from one daemon to its successor: as messages with descriptors, over the control socket.
 //!
 //! After [`super::Response::Sandboxes`] the successor sends one byte; the other end answers with one message for each
-//! sandbox: a JSON document, whose length comes first, and its descriptors in the order of [`Counts`].
+//! sandbox: a JSON document, whose length comes first, and its descriptors in the order of [`Counts`]. Those that are
+//! more than one message holds follow with a byte for each further part. A sandbox that cannot be sent is left out.
 
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice, IoSliceMut, Read as _, Write as _};
@@ -64,8 +65,34 @@ struct Head {
     sockets: Counts,
 }
 
+/// Why a sandbox was not sent.
+#[derive(Debug)]
+pub enum Unsent {
+    /// Nothing of it was: others can be.
+    Nothing(io::Error),
+    /// The stream ends in the midst of it.
+    Broken(io::Error),
+}
+
+/// Sends those of `sandboxes` that can be sent.
+///
+/// # Errors
+/// The stream is of no use any more: the other end has gone.
+pub fn send_all(stream: &mut UnixStream, sandboxes: &[(Identity, Listeners)]) -> io::Result<()> {
+    for (identity, listeners) in sandboxes {
+        match send(stream, identity, listeners) {
+            Ok(()) => {}
+            Err(Unsent::Nothing(error)) => {
+                tracing::warn!(%error, container = identity.container, "not handed over: it is attached anew");
+            }
+            Err(Unsent::Broken(error)) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 /// Sends one.
-pub fn send(stream: &mut UnixStream, identity: &Identity, listeners: &Listeners) -> io::Result<()> {
+pub fn send(stream: &mut UnixStream, identity: &Identity, listeners: &Listeners) -> Result<(), Unsent> {
     let Listeners { tcp, dns_tcp, dns_udp, udp } = listeners;
     let sockets = Counts { tcp: tcp.len(), dns_tcp: dns_tcp.len(), dns_udp: dns_udp.len(), udp: udp.len() };
     let fds: Vec<BorrowedFd<'_>> = tcp
@@ -74,45 +101,88 @@ pub fn send(stream: &mut UnixStream, identity: &Identity, listeners: &Listeners)
         .map(std::os::fd::AsFd::as_fd)
         .chain(dns_udp.iter().chain(udp).map(std::os::fd::AsFd::as_fd))
         .collect();
-    if fds.len() > MOST {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "more sockets than one message holds"));
-    }
-    let head = serde_json::to_vec(&Head { identity: identity.clone(), sockets })?;
-    let length = u32::try_from(head.len()).map_err(io::Error::other)?.to_be_bytes();
-    let mut space = vec![MaybeUninit::uninit(); SendAncillaryMessage::ScmRights(&fds).size()];
-    let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    if !fds.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(&fds)) {
-        return Err(io::Error::other("no room for the descriptors"));
-    }
+    let head = serde_json::to_vec(&Head { identity: identity.clone(), sockets });
+    let head = head.map_err(|error| Unsent::Nothing(error.into()))?;
+    let length = u32::try_from(head.len()).map_err(|error| Unsent::Nothing(io::Error::other(error)))?.to_be_bytes();
+    let (first, rest) = fds.split_at_checked(MOST).unwrap_or((&fds, &[]));
     // The descriptors travel with the first bytes; the document follows as plain bytes.
-    let sent = sendmsg(stream.as_fd(), &[IoSlice::new(&length)], &mut ancillary, SendFlags::NOSIGNAL)?;
-    stream.write_all(length.get(sent..).unwrap_or_default())?;
-    stream.write_all(&head)
+    let sent = send_with(stream, &length, first).map_err(|error| match error.kind() {
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => Unsent::Broken(error),
+        _ => Unsent::Nothing(error),
+    })?;
+    let mut rest_of_it = || {
+        stream.write_all(length.get(sent..).unwrap_or_default())?;
+        stream.write_all(&head)?;
+        // None of these is sent in part: each is one byte.
+        rest.chunks(MOST).try_for_each(|part| send_with(stream, &[0], part).map(drop))
+    };
+    rest_of_it().map_err(Unsent::Broken)
 }
 
-/// Receives one.
-pub fn receive(stream: &mut UnixStream) -> io::Result<Passed> {
-    let mut length = [0; 4];
+/// Sends bytes with descriptors; how many bytes it were.
+fn send_with(stream: &UnixStream, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<usize> {
+    let mut space = vec![MaybeUninit::uninit(); SendAncillaryMessage::ScmRights(fds).size()];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !fds.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(fds)) {
+        return Err(io::Error::other("no room for the descriptors"));
+    }
+    Ok(sendmsg(stream.as_fd(), &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL)?)
+}
+
+/// Receives bytes, and descriptors that are added to `fds`; how many bytes it were.
+fn receive_with(stream: &UnixStream, bytes: &mut [u8], fds: &mut Vec<OwnedFd>) -> io::Result<usize> {
     let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let got = recvmsg(stream.as_fd(), &mut [IoSliceMut::new(&mut length)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
-    let mut fds: Vec<OwnedFd> = Vec::new();
+    let got = recvmsg(stream.as_fd(), &mut [IoSliceMut::new(bytes)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
     for message in ancillary.drain() {
         if let RecvAncillaryMessage::ScmRights(rights) = message {
             fds.extend(rights);
         }
     }
-    stream.read_exact(length.get_mut(got.bytes..).unwrap_or_default())?;
+    Ok(got.bytes)
+}
+
+/// Receives up to `count`, until there are no more.
+pub fn receive_all(stream: &mut UnixStream, count: usize) -> Vec<Passed> {
+    let mut all = Vec::new();
+    for _ in 0..count {
+        match receive(stream) {
+            Ok(Some(passed)) => all.push(passed),
+            Ok(None) => tracing::warn!("a sandbox came without its sockets: it is attached anew"),
+            Err(error) => {
+                tracing::warn!(%error, received = all.len(), announced = count, "not all was handed over");
+                break;
+            }
+        }
+    }
+    all
+}
+
+/// Receives one; `None` for one whose descriptors did not all arrive, for want of room for them.
+///
+/// # Errors
+/// Nothing can follow: the other end has gone, or says something else.
+pub fn receive(stream: &mut UnixStream) -> io::Result<Option<Passed>> {
+    let mut length = [0; 4];
+    let mut fds: Vec<OwnedFd> = Vec::new();
+    let got = receive_with(stream, &mut length, &mut fds)?;
+    stream.read_exact(length.get_mut(got..).unwrap_or_default())?;
     let length = usize::try_from(u32::from_be_bytes(length)).map_err(io::Error::other)?;
-    if got.bytes == 0 || length > LONGEST {
+    if got == 0 || length > LONGEST {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "no description of a sandbox"));
     }
     let mut head = vec![0; length];
     stream.read_exact(&mut head)?;
     let Head { identity, sockets } = serde_json::from_slice(&head)?;
     let Counts { tcp, dns_tcp, dns_udp, udp } = sockets;
-    if fds.len() != tcp + dns_tcp + dns_udp + udp {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "other descriptors than announced"));
+    let announced = [dns_tcp, dns_udp, udp].into_iter().fold(tcp, usize::saturating_add);
+    for _ in 1..announced.div_ceil(MOST) {
+        if receive_with(stream, &mut [0], &mut fds)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    if fds.len() != announced {
+        return Ok(None);
     }
     let mut fds = fds.into_iter();
     let listeners = Listeners {
@@ -121,7 +191,7 @@ pub fn receive(stream: &mut UnixStream) -> io::Result<Passed> {
         dns_udp: fds.by_ref().take(dns_udp).map(UdpSocket::from).collect(),
         udp: fds.by_ref().take(udp).map(UdpSocket::from).collect(),
     };
-    Ok(Passed { identity, listeners })
+    Ok(Some(Passed { identity, listeners }))
 }
 
 #[cfg(test)]
@@ -140,7 +210,7 @@ mod tests {
         let identity = Identity { container: "abc".into(), pid: 7, started_at: 42 };
         send(&mut here, &identity, &listeners).expect("sent");
         send(&mut here, &Identity { pid: 8, ..identity.clone() }, &Listeners::default()).expect("sent");
-        let passed = receive(&mut there).expect("received");
+        let passed = receive(&mut there).expect("received").expect("with its sockets");
         assert_eq!(passed.identity, identity);
         let address = |listener: &TcpListener| listener.local_addr().expect("bound");
         assert_eq!(address(&passed.listeners.tcp[0]), address(&listeners.tcp[0]));
@@ -149,7 +219,7 @@ mod tests {
             passed.listeners.dns_udp[0].local_addr().expect("bound"),
             listeners.dns_udp[0].local_addr().expect("bound")
         );
-        let second = receive(&mut there).expect("received");
+        let second = receive(&mut there).expect("received").expect("with all of none");
         assert_eq!((second.identity.pid, second.listeners.tcp.len()), (8, 0));
         // A connection made to the original is taken by what was passed on.
         let target = address(&listeners.tcp[0]);
@@ -175,7 +245,43 @@ mod tests {
             let (mut here, mut there) = UnixStream::pair().expect("a pair");
             let length = u32::try_from(head.len()).expect("short").to_be_bytes();
             here.write_all(&[&length, head.as_bytes()].concat()).expect("sent");
-            assert_eq!(receive(&mut there).expect("received").identity, identity);
+            assert_eq!(receive(&mut there).expect("received").expect("with all of none").identity, identity);
         }
+    }
+
+    /// As many sockets as a sandbox may have, and far more.
+    #[test]
+    fn any_number_of_sockets_arrives_and_nobody_else_is_lost_for_it() {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("bound");
+        let of = |many: usize| {
+            let udp = (0..many).map(|_| socket.try_clone().expect("another descriptor")).collect();
+            Listeners { udp, ..Listeners::default() }
+        };
+        let identity = |pid: u32| Identity { container: "abc".into(), pid, started_at: 42 };
+        let counts = [MOST - 1, MOST, MOST + 1, 2 * MOST, 2 * MOST + 1, 1];
+        let sandboxes: Vec<_> = (0..).zip(counts).map(|(pid, many)| (identity(pid), of(many))).collect();
+        let (mut here, mut there) = UnixStream::pair().expect("a pair");
+        let received = std::thread::scope(|scope| {
+            let receiving = scope.spawn(|| receive_all(&mut there, counts.len() + 1));
+            send_all(&mut here, &sandboxes).expect("somebody listens");
+            // One fewer than was announced: what came is kept.
+            here.shutdown(std::net::Shutdown::Both).expect("connected");
+            receiving.join().expect("no panic")
+        });
+        let received = received.into_iter().map(|passed| (passed.identity.pid, passed.listeners.udp.len()));
+        assert_eq!(received.collect::<Vec<_>>(), (0..).zip(counts).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_sandbox_whose_sockets_are_lost_on_the_way_is_no_obstacle_to_the_next() {
+        let (mut here, mut there) = UnixStream::pair().expect("a pair");
+        let identity = Identity { container: "abc".into(), pid: 7, started_at: 42 };
+        let head = Head { identity: identity.clone(), sockets: Counts { udp: MOST + 1, ..Counts::default() } };
+        let head = serde_json::to_vec(&head).expect("plain data");
+        let length = u32::try_from(head.len()).expect("short").to_be_bytes();
+        here.write_all(&[&length[..], &head, &[0]].concat()).expect("sent");
+        send(&mut here, &Identity { pid: 8, ..identity }, &Listeners::default()).expect("sent");
+        let received = receive_all(&mut there, 2);
+        assert_eq!(received.iter().map(|passed| passed.identity.pid).collect::<Vec<_>>(), [8]);
     }
 }

@@ -187,11 +187,9 @@ impl Session {
             stream.read_u8().await?;
             let mut stream = stream.into_inner().into_std()?;
             stream.set_nonblocking(false)?;
-            tokio::task::spawn_blocking(move || {
-                sockets.iter().try_for_each(|(identity, listeners)| handover::send(&mut stream, identity, listeners))
-            })
-            .await
-            .map_err(io::Error::other)??;
+            tokio::task::spawn_blocking(move || handover::send_all(&mut stream, &sockets))
+                .await
+                .map_err(io::Error::other)??;
             Ok(())
         }
         .await;
