@@ -190,6 +190,10 @@ impl Daemon {
         }
         // Whoever was handed over and does not run any more is let go.
         table.passed.clear();
+        let named = table.policies.keys().map(|(project, sandbox)| (project.as_str(), sandbox.as_str()));
+        let running = table.entries.values().map(|entry| &entry.running);
+        let running = running.map(|running| (running.project.as_str(), running.sandbox.as_str()));
+        self.shared.recorder.know(named.chain(running));
         drop(table);
         for entry in &gone {
             tracing::info!(project = entry.running.project, sandbox = entry.running.sandbox, "gone");

@@ -61,6 +61,11 @@ impl Recorder {
         self.log.rules(project, sandbox, rules, Timestamp::now());
     }
 
+    /// Says of whom there is a policy, or who runs: nothing of theirs is forgotten for its age.
+    pub fn know<'a>(&self, sandboxes: impl Iterator<Item = (&'a str, &'a str)>) {
+        self.log.know(sandboxes);
+    }
+
     /// Waits until everything recorded before can be read.
     pub async fn flush(&self) {
         self.log.flush().await;

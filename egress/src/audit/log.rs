@@ -6,9 +6,9 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
@@ -25,6 +25,8 @@ pub const KEPT: usize = 4;
 const MOST_BYTES: u64 = 8 << 20;
 /// Records that may wait to be written; some milliseconds of a busy data path.
 pub(super) const WAITING: usize = 8192;
+/// Pause before it is tried again to find room for something that has to wait for all before it.
+const FULL: Duration = Duration::from_millis(5);
 /// Records written at once.
 const BATCH: usize = 512;
 /// Files open at a time.
@@ -74,25 +76,36 @@ pub fn older(directory: &Path, number: usize) -> PathBuf {
 /// What is written.
 enum Entry {
     Record(Box<Record>),
-    /// These rules are in force from then on.
-    Rules {
-        project: String,
-        sandbox: String,
-        rules: Vec<String>,
-        since: Timestamp,
-    },
+    /// There is something else to do.
+    Wake,
     /// Whoever waits is told that all before it is written.
     Flush(oneshot::Sender<()>),
+}
+
+/// These rules are in force from then on.
+struct Rules {
+    project: String,
+    sandbox: String,
+    rules: Vec<String>,
+    since: Timestamp,
+}
+
+/// What is told to the writer beside its queue, so that no number of records is in the way.
+#[derive(Default)]
+struct Beside {
+    rules: Vec<Rules>,
+    /// Of whom there is a policy, or who runs; `None` until somebody knows. Nothing of theirs is forgotten.
+    known: Option<Arc<BTreeSet<Whose>>>,
 }
 
 /// Takes records, and writes them on a thread of its own.
 ///
 /// # Guarantees
-/// Taking one neither blocks nor fails: what comes faster than it can be written is counted and dropped. Dropping the
-/// last handle writes what waits.
-#[derive(Debug)]
+/// Taking one neither blocks nor fails: what comes faster than it can be written is counted and dropped, but for rules.
+/// Dropping the last handle writes what waits.
 pub struct Log {
     sender: Option<SyncSender<Entry>>,
+    beside: Arc<Mutex<Beside>>,
     waiting: Arc<Waiting>,
     lost: Arc<AtomicU64>,
     writer: Option<std::thread::JoinHandle<()>>,
@@ -101,14 +114,18 @@ pub struct Log {
 impl Log {
     /// A log below `root`.
     pub fn open(root: PathBuf) -> io::Result<Self> {
+        let (mut log, receiver, writer) = Self::idle(root);
+        log.writer = Some(std::thread::Builder::new().name("audit".into()).spawn(move || writer.run(&receiver))?);
+        Ok(log)
+    }
+
+    /// The same, of which nobody has begun to write yet.
+    fn idle(root: PathBuf) -> (Self, Receiver<Entry>, Writer) {
         let (sender, receiver) = sync_channel(WAITING);
-        let (waiting, lost) = (Arc::new(Waiting::default()), Arc::new(AtomicU64::new(0)));
-        let (written, counted) = (Arc::clone(&waiting), Arc::clone(&lost));
-        let writer = std::thread::Builder::new().name("audit".into()).spawn(move || {
-            forget_all_unused(&root, SystemTime::now());
-            Writer { root, files: BTreeMap::new(), waiting: written, lost: counted, limit: MOST_BYTES }.run(&receiver);
-        })?;
-        Ok(Self { sender: Some(sender), waiting, lost, writer: Some(writer) })
+        let writer = Writer::new(root, MOST_BYTES);
+        let (beside, waiting, lost) =
+            (Arc::clone(&writer.beside), Arc::clone(&writer.waiting), Arc::clone(&writer.lost));
+        (Self { sender: Some(sender), beside, waiting, lost, writer: None }, receiver, writer)
     }
 
     /// Takes one.
@@ -126,16 +143,35 @@ impl Log {
     /// Says which rules are in force from `since` on.
     pub fn rules(&self, project: &str, sandbox: &str, rules: Vec<String>, since: Timestamp) {
         let (project, sandbox) = (project.to_owned(), sandbox.to_owned());
-        // Left out, it makes rules younger than they are: nothing is said of them for longer.
-        self.send(Entry::Rules { project, sandbox, rules, since });
+        beside(&self.beside).rules.push(Rules { project, sandbox, rules, since });
+        // Where there is no room, the writer has something to do anyhow, and looks beside when it has done it.
+        self.send(Entry::Wake);
+    }
+
+    /// Says of whom there is a policy, or who runs: nothing of theirs is forgotten, and what there is of others may be.
+    pub fn know<'a>(&self, sandboxes: impl Iterator<Item = (&'a str, &'a str)>) {
+        let known = sandboxes.map(|(project, sandbox)| (project.to_owned(), shelf(sandbox).to_owned())).collect();
+        let first = beside(&self.beside).known.replace(Arc::new(known)).is_none();
+        if first {
+            self.send(Entry::Wake);
+        }
     }
 
     /// Waits until everything taken before is written.
     pub async fn flush(&self) {
         let (written, wait) = oneshot::channel();
-        if self.send(Entry::Flush(written)) {
-            let _ = wait.await;
+        let mut entry = Entry::Flush(written);
+        let Some(sender) = &self.sender else { return };
+        loop {
+            match sender.try_send(entry) {
+                Ok(()) => break,
+                // Records wait for the disk: so does whoever wants to read them.
+                Err(TrySendError::Full(unsent)) => entry = unsent,
+                Err(TrySendError::Disconnected(_)) => return,
+            }
+            tokio::time::sleep(FULL).await;
         }
+        let _ = wait.await;
     }
 
     fn send(&self, entry: Entry) -> bool {
@@ -145,6 +181,12 @@ impl Log {
     /// Records that were lost.
     pub fn lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
+    }
+}
+
+impl std::fmt::Debug for Log {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Log").field("waiting", &self.waiting).field("lost", &self.lost).finish_non_exhaustive()
     }
 }
 
@@ -165,9 +207,14 @@ fn of_record(record: &Record) -> Whose {
     (record.project.clone(), shelf(&record.sandbox).to_owned())
 }
 
+fn beside(beside: &Mutex<Beside>) -> MutexGuard<'_, Beside> {
+    beside.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 struct Writer {
     root: PathBuf,
     files: BTreeMap<Whose, Open>,
+    beside: Arc<Mutex<Beside>>,
     waiting: Arc<Waiting>,
     lost: Arc<AtomicU64>,
     limit: u64,
@@ -179,7 +226,13 @@ struct Open {
 }
 
 impl Writer {
+    fn new(root: PathBuf, limit: u64) -> Self {
+        let (beside, waiting, lost) = (Arc::default(), Arc::default(), Arc::default());
+        Self { root, files: BTreeMap::new(), beside, waiting, lost, limit }
+    }
+
     fn run(mut self, receiver: &Receiver<Entry>) {
+        let mut tidied = false;
         // Once of each: a full disk must not fill the log as well.
         let mut complained: BTreeSet<Whose> = BTreeSet::new();
         while let Ok(first) = receiver.recv() {
@@ -195,14 +248,7 @@ impl Writer {
                             text.push(b'\n');
                         }
                     }
-                    // Nobody asks which rules of a builder are of no use.
-                    Entry::Rules { sandbox, .. } if sandbox.starts_with(BUILDERS) => {}
-                    Entry::Rules { project, sandbox, rules, since } => {
-                        let directory = directory(&self.root, &project);
-                        if let Err(error) = rules::write(&directory, &sandbox, rules, since) {
-                            tracing::warn!(%error, project, "the age of rules cannot be written");
-                        }
-                    }
+                    Entry::Wake => {}
                     Entry::Flush(written) => flushes.push(written),
                 }
             }
@@ -221,10 +267,33 @@ impl Writer {
                     complained.remove(&whose);
                 }
             }
+            let (rules, known) = {
+                let mut beside = beside(&self.beside);
+                (std::mem::take(&mut beside.rules), beside.known.clone())
+            };
+            for rules in rules {
+                self.keep(rules);
+            }
+            // Once it is known of whom nothing is to be forgotten.
+            if let Some(known) = known.filter(|_| !std::mem::replace(&mut tidied, true)) {
+                forget_all_unused(&self.root, &known, SystemTime::now());
+            }
             for written in flushes {
                 // Whoever waited may have gone.
                 let _ = written.send(());
             }
+        }
+    }
+
+    fn keep(&self, rules: Rules) {
+        let Rules { project, sandbox, rules, since } = rules;
+        // Nobody asks which rules of a builder are of no use.
+        if sandbox.starts_with(BUILDERS) {
+            return;
+        }
+        let directory = directory(&self.root, &project);
+        if let Err(error) = rules::write(&directory, &sandbox, rules, since) {
+            tracing::warn!(%error, project, "the age of rules cannot be written");
         }
     }
 
@@ -248,7 +317,10 @@ impl Writer {
             if !directory.exists() {
                 // None that is removed is to be written to.
                 self.files.clear();
-                forget_unused(&project, SystemTime::now());
+                let known = beside(&self.beside).known.clone();
+                if let Some(known) = known {
+                    forget_unused(&project, &known, SystemTime::now());
+                }
             }
             self.files.insert(whose.clone(), Open::at(&directory)?);
         }
@@ -260,9 +332,14 @@ impl Writer {
     }
 }
 
-/// Removes records of sandboxes of which none were written for long: names come and go, disks do not grow.
-fn forget_unused(project: &Path, now: SystemTime) {
+/// Removes records of sandboxes that there are no more, and of which none were written for long: names come and go, disks
+/// do not grow. One that is silent is still there, and how old its rules are is asked all the same.
+fn forget_unused(project: &Path, known: &BTreeSet<Whose>, now: SystemTime) {
+    let name = |path: &Path| path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
     let unused = |directory: &Path| {
+        if known.contains(&(name(project), name(directory))) {
+            return false;
+        }
         let written = std::fs::metadata(directory.join(CURRENT)).and_then(|found| found.modified());
         written.ok().and_then(|written| now.duration_since(written).ok()).is_some_and(|age| age > KEPT_UNUSED)
     };
@@ -280,9 +357,9 @@ fn forget_unused(project: &Path, now: SystemTime) {
 }
 
 /// The same for all projects, of which some have gone as well.
-fn forget_all_unused(root: &Path, now: SystemTime) {
+fn forget_all_unused(root: &Path, known: &BTreeSet<Whose>, now: SystemTime) {
     for project in of_sandboxes(root).unwrap_or_default() {
-        forget_unused(&project, now);
+        forget_unused(&project, known, now);
         // Of one without any records or rules nothing is left.
         let _ = std::fs::remove_dir(project);
     }
@@ -311,166 +388,4 @@ fn rotate(directory: &Path) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
-    use super::*;
-    use crate::audit::Spoken;
-
-    pub(super) fn record(project: &str, host: &str) -> Record {
-        Record {
-            time: jiff::Timestamp::UNIX_EPOCH,
-            project: project.into(),
-            sandbox: "api".into(),
-            generation: 1,
-            protocol: Spoken::Tls,
-            host: host.into(),
-            port: 443,
-            method: None,
-            path: None,
-            allowed: false,
-            because: Some("no-rule".into()),
-            rule: None,
-            sent: 0,
-            received: 0,
-            duration_ms: 0,
-        }
-    }
-
-    #[test]
-    fn what_was_taken_is_written_for_its_owner_alone() {
-        let root = tempfile::tempdir().expect("a directory");
-        let log = Log::open(root.path().join("egress")).expect("opened");
-        for index in 0..3 {
-            log.write(record("acme", &format!("host-{index}")));
-        }
-        log.write(record("other", "elsewhere"));
-        drop(log);
-        let directory = of_sandbox(&directory(&root.path().join("egress"), "acme"), "api");
-        let mode = |path: &Path| std::fs::metadata(path).expect("there").permissions().mode() & 0o777;
-        assert_eq!((mode(&directory), mode(&directory.join(CURRENT))), (0o700, 0o600));
-        let text = std::fs::read_to_string(directory.join(CURRENT)).expect("there");
-        let hosts: Vec<String> =
-            text.lines().map(|line| serde_json::from_str::<Record>(line).expect("a record").host).collect();
-        assert_eq!(hosts, ["host-0", "host-1", "host-2"]);
-    }
-
-    fn writer(root: &Path, limit: u64) -> Writer {
-        Writer { root: root.into(), files: BTreeMap::new(), waiting: Arc::default(), lost: Arc::default(), limit }
-    }
-
-    fn whose(sandbox: &str) -> Whose {
-        ("acme".into(), shelf(sandbox).into())
-    }
-
-    #[test]
-    fn files_are_rotated_and_the_oldest_goes_but_no_other_sandboxes() {
-        let root = tempfile::tempdir().expect("a directory");
-        let mut writer = writer(root.path(), 100);
-        writer.append(&whose("web"), b"what another did\n").expect("written");
-        for index in 0..20 {
-            let text = format!("{index:099}\n");
-            writer.append(&whose("api"), text.as_bytes()).expect("written");
-        }
-        let project = directory(root.path(), "acme");
-        let directory = of_sandbox(&project, "api");
-        let first =
-            |path: PathBuf| std::fs::read_to_string(path).expect("there").trim_start_matches('0').trim().to_owned();
-        assert_eq!(first(directory.join(CURRENT)), "19");
-        assert_eq!(first(older(&directory, 1)), "18");
-        assert_eq!(first(older(&directory, KEPT)), "15");
-        assert_eq!(std::fs::read_dir(&directory).expect("there").count(), KEPT + 1);
-        assert_eq!(first(of_sandbox(&project, "web").join(CURRENT)), "what another did");
-    }
-
-    #[test]
-    fn no_more_files_are_open_than_may_be_and_names_stay_below_their_project() {
-        let root = tempfile::tempdir().expect("a directory");
-        let mut writer = writer(root.path(), 100);
-        for index in 0..=2 * MOST_OPEN {
-            writer.append(&whose(&format!("s{index}")), b"x\n").expect("written");
-            assert!(writer.files.len() <= MOST_OPEN);
-        }
-        for hash in ["01", "02"] {
-            writer.append(&whose(&format!("builder.{hash}")), b"x\n").expect("written");
-        }
-        let project = directory(root.path(), "acme");
-        assert_eq!(of_sandboxes(&project).expect("readable").len(), 2 * MOST_OPEN + 2);
-        for elsewhere in ["..", ".", "", "a/../../b"] {
-            writer.append(&whose(elsewhere), b"x\n").expect_err(elsewhere);
-        }
-        writer.append(&("..".into(), "api".into()), b"x\n").expect_err("another's directory");
-        assert_eq!(std::fs::read_dir(root.path()).expect("there").count(), 1);
-    }
-
-    #[test]
-    fn what_nobody_writes_any_more_goes_when_somebody_else_begins() {
-        let root = tempfile::tempdir().expect("a directory");
-        let mut writer = writer(root.path(), 100);
-        writer.append(&whose("old"), b"x\n").expect("written");
-        writer.append(&whose("recent"), b"x\n").expect("written");
-        let project = directory(root.path(), "acme");
-        let aged = |sandbox: &str, days: u64| {
-            let file = File::options().append(true).open(of_sandbox(&project, sandbox).join(CURRENT)).expect("there");
-            file.set_modified(SystemTime::now() - Duration::from_hours(24 * days)).expect("a file of ours");
-        };
-        aged("old", 91);
-        aged("recent", 89);
-        for sandbox in ["old", "recent"] {
-            rules::write(&project, sandbox, vec!["example.org".into()], Timestamp::now()).expect("written");
-        }
-        writer.append(&whose("new"), b"x\n").expect("written");
-        let left = of_sandboxes(&project).expect("readable");
-        assert_eq!(left, [of_sandbox(&project, "new"), of_sandbox(&project, "recent")]);
-        assert_eq!(rules::read(&project).into_keys().collect::<Vec<_>>(), ["recent"]);
-        // Its file was open all the while: what comes now is not written to one that is gone.
-        writer.append(&whose("old"), b"again\n").expect("written");
-        assert_eq!(std::fs::read(of_sandbox(&project, "old").join(CURRENT)).expect("there"), b"again\n");
-    }
-
-    #[test]
-    fn of_projects_that_are_gone_nothing_is_left_in_the_end() {
-        let root = tempfile::tempdir().expect("a directory");
-        let project = directory(root.path(), "acme");
-        writer(root.path(), 100).append(&whose("api"), b"x\n").expect("written");
-        rules::write(&project, "api", vec!["example.org".into()], Timestamp::now()).expect("written");
-        let after = |days: u64| forget_all_unused(root.path(), SystemTime::now() + Duration::from_hours(24 * days));
-        after(89);
-        assert!(of_sandbox(&project, "api").join(CURRENT).exists());
-        after(91);
-        assert!(!project.exists());
-    }
-
-    #[test]
-    fn builders_come_and_go_without_a_word_about_their_rules() {
-        let root = tempfile::tempdir().expect("a directory");
-        let log = Log::open(root.path().into()).expect("opened");
-        for sandbox in ["builder.01", "builder.02", "api"] {
-            log.rules("acme", sandbox, vec!["example.org".into()], Timestamp::now());
-        }
-        drop(log);
-        assert_eq!(rules::read(&directory(root.path(), "acme")).into_keys().collect::<Vec<_>>(), ["api"]);
-    }
-
-    #[test]
-    fn what_is_written_gives_its_room_back() {
-        let root = tempfile::tempdir().expect("a directory");
-        let log = Log::open(root.path().into()).expect("opened");
-        for index in 0..100 {
-            log.write(record("acme", &format!("host-{index}")));
-        }
-        let waiting = Arc::clone(&log.waiting);
-        drop(log);
-        assert!(waiting.is_empty());
-    }
-
-    #[test]
-    fn what_cannot_be_written_is_counted() {
-        let root = tempfile::NamedTempFile::new().expect("a file where the directory should be");
-        let log = Log::open(root.path().into()).expect("opened");
-        let lost = Arc::clone(&log.lost);
-        log.write(record("acme", "host"));
-        drop(log);
-        assert_eq!(lost.load(Ordering::Relaxed), 1);
-    }
-}
+mod tests;
