@@ -27,7 +27,7 @@ use crate::recorder::Recorder;
 use crate::sandbox::Sandbox;
 use secrets::SecretStore;
 use table::{Entry, Loaded, Phase, Served, Table, load, meet, refresh, renew};
-use world::{Attach, Attached, Engine, Gate, Key, Running, Serve, Way, World};
+use world::{Attach, Attached, Engine, Gate, Key, Running, Serve, Unattached, Way, World};
 
 mod learning;
 pub mod secrets;
@@ -42,6 +42,12 @@ const AT_ONCE: usize = 4;
 /// How long one may take: longer than all that is waited for on the way takes together. What was given up half-way could
 /// change rules after the next attempt did.
 const ATTACH_WITHIN: Duration = Duration::from_mins(1);
+/// How long PID 1 may take from its start to its gate.
+const AT_GATE_WITHIN: Duration = Duration::from_secs(10);
+/// Pause before it is looked again whether PID 1 has come to its gate; doubled for each further time.
+const AT_GATE_AGAIN: Duration = Duration::from_millis(20);
+/// Longest of these pauses.
+const AT_GATE_AGAIN_AT_MOST: Duration = Duration::from_secs(1);
 /// How long the answer to a question about a policy may take.
 const ENFORCE_WITHIN: Duration = Duration::from_secs(30);
 /// Pause before a second attempt to attach; doubled for each further one.
@@ -240,14 +246,28 @@ impl Daemon {
     }
 
     async fn attach(&self, running: &Running) -> Result<Begun, String> {
+        let deadline = Instant::now() + AT_GATE_WITHIN;
+        let mut pause = AT_GATE_AGAIN;
+        loop {
+            match self.attach_once(running).await {
+                Ok(attached) => return self.start(running, attached),
+                Err(Unattached::Failed(why)) => return Err(why),
+                Err(Unattached::NotAtGate(why)) if Instant::now() >= deadline => return Err(why),
+                // Without a permit: what a sandbox says of its PID 1 must not keep others from being attached.
+                Err(Unattached::NotAtGate(_)) => tokio::time::sleep(pause).await,
+            }
+            pause = (pause * 2).min(AT_GATE_AGAIN_AT_MOST);
+        }
+    }
+
+    async fn attach_once(&self, running: &Running) -> Result<Attached, Unattached> {
         let loaded = self.load(running)?;
-        let permit = Arc::clone(&self.shared.permits).acquire_owned().await;
+        let _permit = Arc::clone(&self.shared.permits).acquire_owned().await;
         let attaching = self.shared.attach.attach(running, &loaded.policy);
-        let attached = tokio::time::timeout(ATTACH_WITHIN, attaching)
-            .await
-            .unwrap_or_else(|_| Err(format!("its namespace was not entered within {} s", ATTACH_WITHIN.as_secs())))?;
-        drop(permit);
-        self.start(running, attached)
+        tokio::time::timeout(ATTACH_WITHIN, attaching).await.unwrap_or_else(|_| {
+            let why = format!("its namespace was not entered within {} s", ATTACH_WITHIN.as_secs());
+            Err(Unattached::Failed(why))
+        })
     }
 
     /// Serves.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use egress::attach::{self, AttachError, Plan, Target};
-use egress::daemon::world::{Attach, Attached, Gate, Running, Way};
+use egress::daemon::world::{Attach, Attached, Gate, Running, Unattached, Way};
 use egress::defence::Defence;
 use egress::dial::{Interfaces, Own};
 use egress::direct::Direct;
@@ -23,13 +23,13 @@ pub struct Namespaces;
 
 #[async_trait]
 impl Attach for Namespaces {
-    async fn attach(&self, running: &Running, policy: &Policy) -> Result<Attached, String> {
+    async fn attach(&self, running: &Running, policy: &Policy) -> Result<Attached, Unattached> {
         let target = hold(running)?;
         let peers = addresses(running);
         let (attached, direct) = match &running.way {
             Way::Direct => {
                 let attached = attach::attach_direct(Path::new(PROGRAM), &target, running.gated).await;
-                let (attached, attach::Direct { feeder, standing }) = attached.map_err(|error| told(&error))?;
+                let (attached, attach::Direct { feeder, standing }) = attached.map_err(|error| unattached(&error))?;
                 let generation = Arc::new(Generation::new(0, policy.clone(), BTreeMap::new()));
                 let today = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date();
                 let interfaces = Own::new(Interfaces::Kernel);
@@ -43,7 +43,7 @@ impl Attach for Namespaces {
                     Way::Socket(_) => attach::attach_closed(program, &target, &plan).await,
                     _ => attach::attach(program, &target, &plan).await,
                 };
-                (attached.map_err(|error| told(&error))?, None)
+                (attached.map_err(|error| unattached(&error))?, None)
             }
         };
         let attach::Attached { listeners, gate, report } = attached;
@@ -88,6 +88,13 @@ fn belongs(pid: u32, id: &str) -> bool {
     let status = String::from_utf8_lossy(&read(&own, "status")).into_owned();
     let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).map(str::trim);
     parent.is_some_and(|parent| contains(read(parent, "cmdline")))
+}
+
+fn unattached(error: &AttachError) -> Unattached {
+    match error {
+        AttachError::NoGate => Unattached::NotAtGate(told(error)),
+        _ => Unattached::Failed(told(error)),
+    }
 }
 
 /// Ports for datagrams that a policy speaks of.

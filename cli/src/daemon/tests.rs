@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use egress::control::client::{Client, take_over};
 use egress::control::{Hello, Request, Response, Starter, server};
-use egress::daemon::world::{Attach, Attached, Engine, Running, Serve, Serving, Stored, World};
+use egress::daemon::world::{Attach, Attached, Engine, Running, Serve, Serving, Stored, Unattached, World};
 use egress::daemon::{Daemon, Parts};
 use egress::listeners::Listeners;
 use egress::recorder::Recorder;
@@ -53,8 +53,8 @@ impl Engine for Handle {
 
 #[async_trait]
 impl Attach for Handle {
-    async fn attach(&self, _: &Running, _: &schema::policy::Policy) -> Result<Attached, String> {
-        Err("nothing runs".into())
+    async fn attach(&self, _: &Running, _: &schema::policy::Policy) -> Result<Attached, Unattached> {
+        Err(Unattached::Failed("nothing runs".into()))
     }
 }
 

@@ -21,8 +21,9 @@ use super::{Adapter, Report, kernel, socket};
 use crate::nft;
 use crate::synthetic::ADAPTER_V6;
 
-/// How long PID 1 may take from its start to its gate.
-const GATE_DEADLINE: Duration = Duration::from_secs(10);
+/// How long is waited for PID 1 to come to its gate. It does so within milliseconds of its start; whoever asked comes again
+/// for one that takes longer.
+const GATE_PATIENCE: Duration = Duration::from_millis(100);
 
 /// Entries of a table that one message tells of; messages have a bound.
 const STANDING: usize = 256;
@@ -225,11 +226,12 @@ fn connect(address: &SocketAddrUnix) -> io::Result<UnixStream> {
 
 /// Connects to the gate; none when PID 1 is past it.
 ///
-/// PID 1 tells by its name that it is past. It could lie, and would only make itself wait.
+/// PID 1 tells by its name that it is past. It could lie, or another process of its user could give it another name. Then
+/// nobody is reached, and others wait no longer for it than they do for anybody.
 fn reach_gate(inside: &Inside) -> Result<Option<OwnedFd>, Refusal> {
     let address = SocketAddrUnix::new_abstract_name(GATE)
         .map_err(|error| Refusal::inside("name the gate", io::Error::from(error)))?;
-    let deadline = Instant::now() + GATE_DEADLINE;
+    let deadline = Instant::now() + GATE_PATIENCE;
     loop {
         // The name first: a PID 1 that was not ready before the attempt may have opened its gate since.
         let ready = inside.name().is_some_and(|name| name == READY);

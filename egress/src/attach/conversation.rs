@@ -15,7 +15,7 @@ use super::wire::{Feed, Reply, Request, Role, Task};
 use super::{ARGUMENT, AttachError, Gate, Report, Standing, Target};
 use crate::listeners::Listeners;
 
-/// How long the child may take for all of it. It waits for PID 1 to come to its gate; the rest is milliseconds.
+/// How long the child may take for all of it, which is milliseconds.
 const DEADLINE: Duration = Duration::from_secs(15);
 
 /// What came out of a namespace.

@@ -61,7 +61,7 @@ pub enum AttachError {
         /// Why.
         source: io::Error,
     },
-    /// PID 1 never came to its gate, and never was past it.
+    /// PID 1 neither waits at its gate nor is past it. It may only just have been started.
     #[error("PID 1 neither waits at its gate nor is past it; restart the sandbox")]
     NoGate,
     /// The child could not be started.

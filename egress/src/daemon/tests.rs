@@ -15,6 +15,7 @@ use crate::control::handover::Identity;
 use crate::generation::Generation;
 use crate::listeners::Listeners;
 
+mod attaching;
 mod enforced;
 mod forgotten;
 mod learning;
@@ -37,6 +38,8 @@ struct Fake {
     opened: AtomicUsize,
     refuse: AtomicBool,
     broken: AtomicBool,
+    /// How often PID 1 of a sandbox is not at its gate.
+    away: Mutex<BTreeMap<String, usize>>,
     /// Attaching waits for as long as somebody holds this.
     hold: tokio::sync::Mutex<()>,
     /// What the engine says waits for as long as somebody holds this.
@@ -69,9 +72,13 @@ impl Engine for Handle {
 
 #[async_trait]
 impl Attach for Handle {
-    async fn attach(&self, _: &Running, _: &Policy) -> Result<Attached, String> {
+    async fn attach(&self, running: &Running, _: &Policy) -> Result<Attached, Unattached> {
         if self.0.refuse.load(Ordering::SeqCst) {
-            return Err("no nft".into());
+            return Err(Unattached::Failed("no nft".into()));
+        }
+        if self.0.is_away(&running.sandbox) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            return Err(Unattached::NotAtGate("nobody at the gate".into()));
         }
         self.0.attached.fetch_add(1, Ordering::SeqCst);
         drop(self.0.hold.lock().await);
@@ -164,6 +171,13 @@ impl Fake {
             version: "1.2.3".into(),
         });
         (daemon, dir)
+    }
+
+    fn is_away(&self, sandbox: &str) -> bool {
+        let mut away = self.away.lock().expect("not poisoned");
+        let Some(left) = away.get_mut(sandbox).filter(|left| **left > 0) else { return false };
+        *left -= 1;
+        true
     }
 
     fn says(&self, world: World) {

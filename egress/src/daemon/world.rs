@@ -78,9 +78,23 @@ pub trait Engine: Send + Sync {
 /// Goes into namespaces.
 #[async_trait]
 pub trait Attach: Send + Sync {
-    /// Prepares the namespace of `running` and makes its sockets; why not, in words. Repeating it is fine once that has been
-    /// told.
-    async fn attach(&self, running: &Running, policy: &Policy) -> Result<Attached, String>;
+    /// Prepares the namespace of `running` and makes its sockets. Repeating it is fine once it has been told why not.
+    async fn attach(&self, running: &Running, policy: &Policy) -> Result<Attached, Unattached>;
+}
+
+/// Why a container was not attached, in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unattached {
+    /// Its PID 1 is neither at its gate nor past it: it may only just have been started, or says so.
+    NotAtGate(String),
+    /// Anything else.
+    Failed(String),
+}
+
+impl From<String> for Unattached {
+    fn from(why: String) -> Self {
+        Self::Failed(why)
+    }
 }
 
 /// A container that has been attached.

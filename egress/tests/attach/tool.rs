@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use egress::attach::{self, Attached, Plan, Target};
+use egress::attach::{self, AttachError, Attached, Plan, Target};
 use egress::dial::{Interfaces, Own};
 use egress::direct::Direct;
 use egress::generation::Generation;
@@ -181,8 +181,16 @@ fn serve(pid: &str, started: &str, udp: &str, peers: &str, gate: &str) {
     let program = Path::new("/proc/self/exe");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let plan = Plan { udp: list(udp), peers: list(peers), gate: gate == "gate" };
-    let attached = Target::of(pid.parse().unwrap(), started.parse().unwrap())
-        .and_then(|target| Ok((runtime.block_on(attach::attach(program, &target, &plan))?, target)));
+    let since = Instant::now();
+    let attached = loop {
+        let attached = Target::of(pid.parse().unwrap(), started.parse().unwrap())
+            .and_then(|target| Ok((runtime.block_on(attach::attach(program, &target, &plan))?, target)));
+        // As the daemon does: PID 1 may only just have been started.
+        let again = matches!(attached, Err(AttachError::NoGate)) && since.elapsed() < Duration::from_secs(10);
+        if !again {
+            break attached;
+        }
+    };
     let (attached, target) = match attached {
         Ok(attached) => attached,
         Err(error) => return println!("failed {error:?}: {error}"),

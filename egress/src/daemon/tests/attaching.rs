@@ -1,0 +1,64 @@
+//! What is in the way of attaching, and in whose.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn who_is_not_at_its_gate_keeps_nobody_else_waiting() {
+    let fake = Arc::new(Fake::default());
+    let (daemon, _dir) = fake.daemon(Vec::new());
+    let hostile: Vec<String> = (0..2 * AT_ONCE).map(|number| format!("hostile-{number}")).collect();
+    let away = hostile.iter().map(|name| (name.clone(), usize::MAX)).chain([("slow".to_owned(), 3)]);
+    *fake.away.lock().expect("not poisoned") = away.collect();
+    let mut all: Vec<Running> = hostile.iter().map(|name| running(name, name)).collect();
+    all.extend([running("c1", "slow"), running("c2", "api")]);
+    fake.says(world(all, &[]));
+    let begun = Instant::now();
+    for sandbox in ["api", "slow"] {
+        daemon.enforce("acme", sandbox, None, BTreeMap::new()).await.expect("in force");
+    }
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    let why = daemon.enforce("acme", &hostile[0], None, BTreeMap::new()).await.expect_err("it never comes");
+    assert_eq!(why, "nobody at the gate");
+    assert!(begun.elapsed() >= ATTACH_WITHIN, "{:?}", begun.elapsed());
+}
+
+/// Of another version, say: the language has no policy like it.
+#[tokio::test]
+async fn a_policy_with_more_ports_for_datagrams_than_are_listened_on_does_not_load() {
+    let fake = Arc::new(Fake::default());
+    let (daemon, _dir) = fake.daemon(Vec::new());
+    let with = |last: u16| Stored {
+        hash: format!("up-to-{last}"),
+        text: format!(
+            r#"{{"allow":[{{"host":"example.org","protocol":"udp","ports":[{{"first":1,"last":{last}}}],"place":{{"at":"x"}}}}]}}"#
+        ),
+        secrets: BTreeMap::new(),
+    };
+    fake.says(world(vec![running("c1", "api")], &[("api", with(128))]));
+    daemon.enforce("acme", "api", Some("up-to-128"), BTreeMap::new()).await.expect("in force");
+    fake.says(world(vec![running("c1", "api")], &[("api", with(129))]));
+    let why = daemon.enforce("acme", "api", Some("up-to-129"), BTreeMap::new()).await.expect_err("too many");
+    assert!(why.contains("129 ports"), "{why}");
+    assert_eq!(only(&daemon).policy.as_deref(), Some("up-to-128"));
+    let direct = Running { way: Way::Direct, ..running("c2", "api") };
+    fake.says(world(vec![direct], &[("api", with(129))]));
+    daemon.enforce("acme", "api", Some("up-to-129"), BTreeMap::new()).await.expect("nothing listens there");
+}
+
+#[tokio::test]
+async fn whoever_is_there_is_not_forgotten_for_being_silent() {
+    let fake = Arc::new(Fake::default());
+    let (daemon, dir) = fake.daemon(Vec::new());
+    let directory = |sandbox: &str| dir.path().join("acme").join(sandbox);
+    for sandbox in ["api", "stopped", "gone"] {
+        std::fs::create_dir_all(directory(sandbox)).expect("made");
+        let file = std::fs::File::create(directory(sandbox).join(crate::audit::log::CURRENT)).expect("made");
+        let long_ago = std::time::SystemTime::now() - Duration::from_hours(24 * 91);
+        file.set_modified(long_ago).expect("a file of ours");
+    }
+    fake.says(world(vec![running("c1", "api")], &[("stopped", stored("a", &["example.org"]))]));
+    daemon.look().await.expect("looked");
+    daemon.shared.recorder.flush().await;
+    let left = ["api", "stopped", "gone"].map(|sandbox| directory(sandbox).exists());
+    assert_eq!(left, [true, true, false]);
+}
