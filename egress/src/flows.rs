@@ -85,8 +85,8 @@ pub struct FlowGuard {
     flow: Arc<Flow>,
     /// Keeps the address standing for the name.
     _name: Option<InUse>,
-    /// One of the connections that all sandboxes may have together.
-    _place: Option<OwnedSemaphorePermit>,
+    /// One of the connections, or of the other sockets, that all sandboxes may have together.
+    _place: OwnedSemaphorePermit,
 }
 
 /// A connection to a server that requests of a client are sent by. Connections of both kinds have one bound together.
@@ -244,13 +244,11 @@ impl FlowGuard {
         if !room {
             return Err(Refused::TooMany);
         }
-        let place = match transport {
-            Transport::Tcp => {
-                let place = Arc::clone(&shared.connections).try_acquire_owned();
-                Some(place.map_err(|_| Refused::TooMany)?)
-            }
-            Transport::Udp => None,
+        let places = match transport {
+            Transport::Tcp => &shared.connections,
+            Transport::Udp => &shared.sockets,
         };
+        let place = Arc::clone(places).try_acquire_owned().map_err(|_| Refused::TooMany)?;
         match transport {
             Transport::Tcp => open.tcp += 1,
             Transport::Udp => open.udp += 1,

@@ -8,6 +8,7 @@ use schema::policy::Host;
 use tokio::net::TcpStream;
 
 use crate::http;
+use crate::refusals::Refusals;
 use crate::sandbox::Sandbox;
 use crate::session::{Prefixed, Session};
 use crate::shared::Shared;
@@ -25,8 +26,13 @@ pub(crate) async fn intercept<C: Channel>(client: Prefixed<C>, session: Session)
 }
 
 /// A client that knows that this is a proxy.
-pub(crate) async fn explicit<C: Channel>(client: C, sandbox: Arc<Sandbox>, shared: Arc<Shared>) {
-    Box::pin(http::explicit::serve(client, sandbox, shared)).await;
+pub(crate) async fn explicit<C: Channel>(
+    client: C,
+    sandbox: Arc<Sandbox>,
+    shared: Arc<Shared>,
+    refusals: Arc<Refusals>,
+) {
+    Box::pin(http::explicit::serve(client, sandbox, shared, refusals)).await;
 }
 
 /// A client of plain HTTP that is not to be connected.

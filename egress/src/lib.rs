@@ -49,6 +49,7 @@ mod nft;
 mod place;
 pub mod policy_test;
 pub mod pool;
+mod quota;
 pub mod recorder;
 mod refusals;
 mod refuse;

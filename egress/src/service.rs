@@ -22,7 +22,7 @@ use crate::shared::Shared;
 use crate::tasks::Tasks;
 use crate::throttle::Pace;
 use crate::transparent::Transparent;
-use crate::{handover, udp};
+use crate::{handover, quota, udp};
 
 /// How long open connections have to end by themselves when the sandbox is not served any more.
 const GRACE: Duration = Duration::from_secs(1);
@@ -48,6 +48,7 @@ pub struct Service {
     refusals: Arc<Refusals>,
     resolver: Arc<Mutex<Resolver>>,
     dns_clients: Arc<Semaphore>,
+    lookups: Arc<Semaphore>,
     udp: udp::Bounds,
     v6: Arc<AtomicBool>,
     /// What opens addresses, where the sandbox itself connects.
@@ -125,14 +126,27 @@ impl Service {
             refusals: Arc::clone(&refusals),
             pace: Arc::new(Pace::new(shared.limits.connection_rate, Instant::now())),
             opening: Arc::new(Semaphore::new(shared.limits.opening)),
-            clients: Arc::new(Semaphore::new(shared.limits.connections)),
+            clients: Arc::new(Semaphore::new(shared.limits.proxy_clients)),
             tasks: serving.clone(),
         });
         let dns_clients = Arc::new(Semaphore::new(shared.limits.dns_clients));
+        let lookups = Arc::new(Semaphore::new(shared.limits.lookups));
         let udp = udp::Bounds::new(&shared.limits, Instant::now());
         let resolver = Arc::new(Mutex::new(resolver));
-        let service =
-            Self { sandbox, shared, transparent, refusals, resolver, dns_clients, udp, v6, direct, listening, serving };
+        let service = Self {
+            sandbox,
+            shared,
+            transparent,
+            refusals,
+            resolver,
+            dns_clients,
+            lookups,
+            udp,
+            v6,
+            direct,
+            listening,
+            serving,
+        };
         service.add_listeners(listeners)?;
         let (sandbox, shared) = (Arc::clone(&service.sandbox), Arc::clone(&service.shared));
         let direct = service.direct.clone();
@@ -166,15 +180,16 @@ impl Service {
         for listener in dns_tcp {
             let listener = tcp_listener(listener)?;
             let (resolver, clients) = (Arc::clone(&self.resolver), Arc::clone(&self.dns_clients));
-            let (idle, tasks) = (self.shared.limits.dns_idle, self.serving.clone());
+            let (shared, tasks) = (Arc::clone(&self.shared), self.serving.clone());
             let pace = Arc::clone(&self.transparent.pace);
             self.listening
-                .spawn(async move { dns::serve_tcp(&listener, &resolver, idle, &pace, &clients, &tasks).await });
+                .spawn(async move { dns::serve_tcp(&listener, &resolver, &shared, &pace, &clients, &tasks).await });
         }
         for socket in dns_udp {
             let socket = udp_socket(socket)?;
             let (socket, resolver, tasks) = (Arc::new(socket), Arc::clone(&self.resolver), self.serving.clone());
-            self.listening.spawn(async move { dns::serve_udp(&socket, &resolver, &tasks).await });
+            let (shared, lookups) = (Arc::clone(&self.shared), Arc::clone(&self.lookups));
+            self.listening.spawn(async move { dns::serve_udp(&socket, &resolver, &shared, &lookups, &tasks).await });
         }
         for socket in udp {
             let socket = udp_socket(socket)?;
@@ -218,9 +233,13 @@ impl Service {
                     refusals.connection("", 0, "foreign-namespace");
                     continue;
                 }
-                let (sandbox, shared) = (Arc::clone(&sandbox), Arc::clone(&shared));
+                let Some(place) = quota::among_all(place, &shared.sockets) else {
+                    refusals.connection("", 0, "too-many-connections");
+                    continue;
+                };
+                let (sandbox, shared, refusals) = (Arc::clone(&sandbox), Arc::clone(&shared), Arc::clone(&refusals));
                 tasks.spawn(async move {
-                    handover::explicit(stream, sandbox, shared).await;
+                    handover::explicit(stream, sandbox, shared, refusals).await;
                     drop(place);
                 });
             }

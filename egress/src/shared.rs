@@ -19,6 +19,8 @@ pub struct Shared {
     pub limits: Limits,
     /// As many permits as there may be TCP connections of all sandboxes.
     pub connections: Arc<Semaphore>,
+    /// As many permits as they may have other sockets.
+    pub sockets: Arc<Semaphore>,
     /// Makes connections.
     pub dialer: Dialer,
     /// What HTTP needs.
@@ -31,10 +33,12 @@ impl Shared {
     /// The usual, with these bounds.
     #[must_use]
     pub fn within(limits: Limits) -> Self {
-        let connections = limits.connections_of_all.min(Semaphore::MAX_PERMITS);
+        let places = |most: usize| Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
+        let (connections, sockets) = (places(limits.connections_of_all), places(limits.sockets_of_all));
         Self {
             limits,
-            connections: Arc::new(Semaphore::new(connections)),
+            connections,
+            sockets,
             dialer: Dialer::new(DialSettings::default()),
             web: Web::new(Outbound::default()),
             clock: Timestamp::now,

@@ -19,7 +19,7 @@ use crate::shared::Shared;
 use crate::tasks::Tasks;
 use crate::throttle::Pace;
 use crate::verdict::Transport;
-use crate::{accept, connection, handover, refuse, synthetic};
+use crate::{accept, connection, handover, quota, refuse, synthetic};
 
 /// What serves the connections of one sandbox.
 pub(crate) struct Transparent {
@@ -53,11 +53,13 @@ impl Transparent {
         let meant = match meant {
             Meant::Address(meant) => meant,
             Meant::Proxy => {
-                let Ok(client) = Arc::clone(&self.clients).try_acquire_owned() else {
+                let Some(client) = quota::take(&self.clients, &self.shared.sockets) else {
+                    self.refusals.connection("", 0, "too-many-connections");
                     return accept::reset(&stream);
                 };
                 drop(place);
-                handover::explicit(stream, Arc::clone(&self.sandbox), Arc::clone(&self.shared)).await;
+                let (sandbox, shared) = (Arc::clone(&self.sandbox), Arc::clone(&self.shared));
+                handover::explicit(stream, sandbox, shared, Arc::clone(&self.refusals)).await;
                 return drop(client);
             }
         };
@@ -94,6 +96,8 @@ impl Transparent {
             }
             Refused::Policy(denial) => {
                 self.refusals.denied(Spoken::Tcp, host, meant.port(), denial);
+                // To be told why takes a while, and the connection is none of those that are counted.
+                let Ok(_place) = self.shared.sockets.try_acquire() else { return accept::reset(&stream) };
                 match meant.port() {
                     80 => handover::denied(stream, &self.sandbox, &self.shared, host, denial).await,
                     443 => refuse::before_hello(&stream).await,

@@ -11,6 +11,7 @@ mod limits;
 mod no_engine;
 mod policies;
 mod program;
+mod promises;
 mod shipped;
 mod streams;
 mod tighten;

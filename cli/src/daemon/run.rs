@@ -34,7 +34,7 @@ const TICK: Duration = Duration::from_secs(1);
 /// How long nobody needs a daemon in the background until it ends.
 const IDLE: Duration = Duration::from_mins(5);
 /// Most descriptors that are of use: for as many connections as there may be at all.
-const DESCRIPTORS: u64 = 1 << 19;
+const DESCRIPTORS: u64 = 1 << 20;
 /// Threads that serve connections, at most.
 const THREADS: usize = 4;
 
@@ -192,7 +192,8 @@ impl Looking {
 fn shared() -> Arc<Shared> {
     let descriptors = descriptors();
     let limits = Limits::within(descriptors);
-    tracing::info!(descriptors, connections = limits.connections, of_all = limits.connections_of_all, "bounds");
+    let (of_all, sockets_of_all) = (limits.connections_of_all, limits.sockets_of_all);
+    tracing::info!(descriptors, connections = limits.connections, of_all, sockets_of_all, "bounds");
     Arc::new(Shared::within(limits))
 }
 

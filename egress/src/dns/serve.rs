@@ -13,6 +13,8 @@ use tokio::time::timeout;
 
 use super::{MAX_MESSAGE, Reply, Resolver};
 use crate::defence::Defence;
+use crate::quota;
+use crate::shared::Shared;
 use crate::tasks::Tasks;
 use crate::throttle::Pace;
 
@@ -23,9 +25,6 @@ const BATCH: usize = 16;
 /// kernel, at the expense of whoever sends it.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// Questions over UDP at once whose answers have to be looked for. Further ones are asked again by whoever asked.
-const LATER: usize = 256;
-
 /// A message of a client. Longer ones are answered as what they are: malformed.
 type Message = [u8; MAX_MESSAGE + 1];
 
@@ -35,15 +34,20 @@ thread_local! {
 }
 
 /// Answers datagrams, for as long as it is polled.
-pub(crate) async fn serve_udp(socket: &Arc<UdpSocket>, resolver: &Arc<Mutex<Resolver>>, tasks: &Tasks) {
+pub(crate) async fn serve_udp(
+    socket: &Arc<UdpSocket>,
+    resolver: &Arc<Mutex<Resolver>>,
+    shared: &Arc<Shared>,
+    lookups: &Arc<Semaphore>,
+    tasks: &Tasks,
+) {
     let Ok(state) = UdpSocketState::new(UdpSockRef::from(&**socket)) else { return };
-    let places = Arc::new(Semaphore::new(LATER));
     let mut response = Vec::with_capacity(512);
     loop {
         if socket.readable().await.is_err() {
             return;
         }
-        let turn = Turn { socket, state: &state, resolver, places: &places, tasks };
+        let turn = Turn { socket, state: &state, resolver, lookups, of_all: &shared.sockets, tasks };
         let (more, too_many) = REQUESTS.with_borrow_mut(|requests| turn.take(requests, &mut response));
         if too_many {
             tokio::time::sleep(PAUSE).await;
@@ -58,14 +62,16 @@ struct Turn<'a> {
     socket: &'a Arc<UdpSocket>,
     state: &'a UdpSocketState,
     resolver: &'a Arc<Mutex<Resolver>>,
-    places: &'a Arc<Semaphore>,
+    /// Places for questions whose answers are looked for, and for sockets of all sandboxes.
+    lookups: &'a Arc<Semaphore>,
+    of_all: &'a Arc<Semaphore>,
     tasks: &'a Tasks,
 }
 
 impl Turn<'_> {
     /// Answers what has come; whether there may be more, and whether there was too much.
     fn take(&self, requests: &mut [Message], response: &mut Vec<u8>) -> (bool, bool) {
-        let Self { socket, state, resolver: own, places, tasks } = *self;
+        let Self { socket, state, resolver: own, lookups, of_all, tasks } = *self;
         let mut resolver = lock(own);
         resolver.refresh();
         let now = Instant::now();
@@ -91,7 +97,10 @@ impl Turn<'_> {
                 // A client that does not take answers gets none.
                 Reply::Ready => drop(socket.try_send_to(response, client)),
                 Reply::Later(later) => {
-                    let Ok(place) = Arc::clone(places).try_acquire_owned() else { continue };
+                    let Some(place) = quota::take(lookups, of_all) else {
+                        resolver.refusals.name(later.name.as_str(), "too-many-questions");
+                        continue;
+                    };
                     let (socket, resolver) = (Arc::clone(socket), Arc::clone(own));
                     tasks.spawn(async move {
                         let found = later.meaning().await;
@@ -112,7 +121,7 @@ impl Turn<'_> {
 pub(crate) async fn serve_tcp(
     listener: &TcpListener,
     resolver: &Arc<Mutex<Resolver>>,
-    idle: Duration,
+    shared: &Arc<Shared>,
     pace: &Pace,
     clients: &Arc<Semaphore>,
     tasks: &Tasks,
@@ -121,12 +130,13 @@ pub(crate) async fn serve_tcp(
         pace.turn().await;
         let Some(stream) = crate::accept::next(listener).await else { return };
         // One too many is told so at once rather than left to wait.
-        let place = Arc::clone(clients).try_acquire_owned().ok();
+        let place = quota::take(clients, &shared.sockets);
         if place.is_none() && !Defence::DnsClients.is_off() {
+            lock(resolver).refusals.name("", "too-many-connections");
             crate::accept::reset(&stream);
             continue;
         }
-        let resolver = Arc::clone(resolver);
+        let (resolver, idle) = (Arc::clone(resolver), shared.limits.dns_idle);
         tasks.spawn(async move {
             let _place = place;
             let mut stream = stream;

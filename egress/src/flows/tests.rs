@@ -15,6 +15,16 @@ fn open(sandbox: &Arc<Sandbox>, shared: &Shared, name: &str, port: u16) -> Resul
     FlowGuard::open(sandbox, shared, host(name), port, Transport::Tcp, None)
 }
 
+/// One that may open connections and flows of datagrams.
+fn both() -> Arc<Sandbox> {
+    let [tcp, udp] = [Protocol::Auto, Protocol::Udp].map(|protocol| testing::rule("a.example", &[443], protocol));
+    testing::sandbox(testing::policy(vec![tcp, udp])).0
+}
+
+fn open_by(transport: Transport, sandbox: &Arc<Sandbox>, shared: &Shared) -> Result<(FlowGuard, Inspect), Refused> {
+    FlowGuard::open(sandbox, shared, host("a.example"), 443, transport, None)
+}
+
 fn names(protocol: Protocol, names: &[&str]) -> Policy {
     testing::policy(names.iter().map(|name| testing::rule(name, &[443, 8080], protocol)).collect())
 }
@@ -36,14 +46,31 @@ fn what_the_policy_denies_is_not_opened_and_what_ends_is_forgotten() {
 
 #[test]
 fn all_sandboxes_together_have_a_bound_too() {
-    let shared = testing::shared(Limits { connections_of_all: 3, ..Limits::default() });
-    let (greedy, _) = testing::sandbox(names(Protocol::Auto, &["a.example"]));
-    let (other, _) = testing::sandbox(names(Protocol::Auto, &["a.example"]));
-    let mut held: Vec<_> = (0..3).map(|_| open(&greedy, &shared, "a.example", 443).unwrap()).collect();
-    assert_eq!(open(&other, &shared, "a.example", 443).err(), Some(Refused::TooMany));
-    assert_eq!(other.flows.count(), (0, 0));
-    held.pop();
-    open(&other, &shared, "a.example", 443).unwrap();
+    let shared = testing::shared(Limits { connections_of_all: 3, sockets_of_all: 2, ..Limits::default() });
+    let [greedy, other] = [(); 2].map(|()| both());
+    for (transport, many) in [(Transport::Tcp, 3), (Transport::Udp, 2)] {
+        let mut held: Vec<_> = (0..many).map(|_| open_by(transport, &greedy, &shared).unwrap()).collect();
+        assert_eq!(open_by(transport, &other, &shared).err(), Some(Refused::TooMany));
+        assert_eq!(other.flows.count(), (0, 0));
+        held.pop();
+        open_by(transport, &other, &shared).unwrap();
+    }
+}
+
+/// Whatever one does, three others find as much: with the bounds of a daemon that may open few files, and many.
+#[test]
+fn no_sandbox_has_more_than_a_quarter() {
+    for descriptors in [1024, 4096, 65_536] {
+        let shared = testing::shared(Limits::within(descriptors));
+        for transport in [Transport::Tcp, Transport::Udp] {
+            let sandboxes = [(); 4].map(|()| both());
+            let all = sandboxes
+                .each_ref()
+                .map(|sandbox| std::iter::from_fn(|| open_by(transport, sandbox, &shared).ok()).collect::<Vec<_>>());
+            let counts = all.each_ref().map(Vec::len);
+            assert!(counts[0] > 0 && counts == [counts[0]; 4], "{descriptors} {transport:?}: {counts:?}");
+        }
+    }
 }
 
 #[test]

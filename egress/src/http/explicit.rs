@@ -21,6 +21,7 @@ use crate::audit::{Record, Spoken};
 use crate::connection::{self, NoServer};
 use crate::flows::{FlowGuard, Refused};
 use crate::limits::Limits;
+use crate::refusals::Refusals;
 use crate::sandbox::Sandbox;
 use crate::session::Session;
 use crate::shared::Shared;
@@ -31,8 +32,8 @@ use crate::verdict::{Inspect, Speech, Transport};
 ///
 /// # Guarantees
 /// Every host is judged as on a connection to it: no way leads past the policy that transparent connections are held to.
-pub(crate) async fn serve<C: Channel>(client: C, sandbox: Arc<Sandbox>, shared: Arc<Shared>) {
-    let proxy = Arc::new(Proxy { sandbox, shared, current: Mutex::default() });
+pub(crate) async fn serve<C: Channel>(client: C, sandbox: Arc<Sandbox>, shared: Arc<Shared>, refusals: Arc<Refusals>) {
+    let proxy = Arc::new(Proxy { sandbox, shared, refusals, current: Mutex::default() });
     let Some(tunnel) = serve::one(client, Arc::clone(&proxy)).await else { return };
     let Tunnel { mut stream, head, rest } = tunnel;
     let (session, inspect) = match proxy.tunnel(&head) {
@@ -56,6 +57,7 @@ pub(crate) async fn serve<C: Channel>(client: C, sandbox: Arc<Sandbox>, shared: 
 struct Proxy {
     sandbox: Arc<Sandbox>,
     shared: Arc<Shared>,
+    refusals: Arc<Refusals>,
     /// What its last request was for. Clients rarely change, and nothing is kept for those that do.
     current: Mutex<Option<Arc<Target>>>,
 }
@@ -67,12 +69,15 @@ impl Proxy {
         let (sandbox, shared) = (Arc::clone(&self.sandbox), Arc::clone(&self.shared));
         match opened {
             Ok((flow, inspect)) => Ok((Session { sandbox, shared, host, port, flow }, inspect)),
-            Err(refused) => {
-                let refusal = match refused {
-                    Refused::Policy(denial) => unconnected(&sandbox, &host, port, &denial, shared.today()),
-                    Refused::TooMany => Refusal::too_many(),
-                };
+            Err(Refused::Policy(denial)) => {
+                let refusal = unconnected(&sandbox, &host, port, &denial, shared.today());
                 self.record(Some(method), &host.to_string(), port, Some(path), &refusal);
+                Err(refusal)
+            }
+            Err(Refused::TooMany) => {
+                let refusal = Refusal::too_many();
+                // As on a connection to it: it may be tried as often as anybody likes.
+                self.refusals.connection(&host.to_string(), port, refusal.because);
                 Err(refusal)
             }
         }

@@ -1,4 +1,5 @@
 mod agree;
+mod bounds;
 mod chain;
 mod direct;
 mod dns;

@@ -19,7 +19,7 @@ async fn who_is_not_at_its_gate_keeps_nobody_else_waiting() {
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
     let why = daemon.enforce("acme", &hostile[0], None, BTreeMap::new()).await.expect_err("it never comes");
     assert_eq!(why, "nobody at the gate");
-    assert!(begun.elapsed() >= ATTACH_WITHIN, "{:?}", begun.elapsed());
+    assert!(begun.elapsed() >= AT_GATE_WITHIN, "{:?}", begun.elapsed());
 }
 
 /// Of another version, say: the language has no policy like it.

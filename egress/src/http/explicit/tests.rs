@@ -10,12 +10,15 @@ use tokio::time::timeout;
 use crate::audit::Spoken;
 use crate::http::testing::{Line, Origin, World, ok, pair, policy, raw_origin, read_head, rule, shake, trusting};
 use crate::limits::Limits;
+use crate::refusals::Refusals;
 use crate::splice::Channel;
 use crate::testing::{LONG, generation};
 use crate::tls::authority::Authority;
 
 fn proxied<C: Channel>(world: &World, server: C) {
-    tokio::spawn(super::serve(server, Arc::clone(&world.sandbox), Arc::clone(&world.shared)));
+    let (sandbox, shared) = (Arc::clone(&world.sandbox), Arc::clone(&world.shared));
+    let refusals = Arc::new(Refusals::new(Arc::clone(&sandbox), Arc::clone(&shared)));
+    tokio::spawn(super::serve(server, sandbox, shared, refusals));
 }
 
 async fn client(world: &World) -> Line<TcpStream> {
@@ -270,6 +273,11 @@ async fn what_is_revoked_is_cut_and_the_client_may_ask_for_something_else() {
     let full =
         World::with(vec![rule("a.test", port, &json!({}))], &[], limits, trusting(&Authority::generate("x").unwrap()));
     let mut line = client(&full).await;
-    let answer = line.ask(&get("a.test")).await;
-    assert_eq!((answer.status, answer.header("sbx-refusal")), (503, Some("too-many-connections")));
+    for _ in 0..2 {
+        let answer = line.ask(&get("a.test")).await;
+        assert_eq!((answer.status, answer.header("sbx-refusal")), (503, Some("too-many-connections")));
+    }
+    let records = full.records.all();
+    assert_eq!(records.len(), 1, "the same refusal again: {records:?}");
+    assert_eq!(records[0].because.as_deref(), Some("too-many-connections"));
 }

@@ -63,12 +63,44 @@ async fn idle_clients_do_not_keep_others_out() {
     let mut slow = TcpStream::connect(world.dns_tcp).await.unwrap();
     slow.write_all(b"\0").await.unwrap();
     is_reset(&mut TcpStream::connect(world.dns_tcp).await.unwrap()).await;
+    let records = world.records.wait_for(1).await;
+    assert_eq!((becauses(&records), records[0].protocol), (vec!["too-many-connections"], crate::audit::Spoken::Dns));
     assert_eq!(rest(&mut idle).await, Ok(vec![]));
     assert_eq!(rest(&mut slow).await, Ok(vec![]));
     let mut client = TcpStream::connect(world.dns_tcp).await.unwrap();
     assert!(over_tcp(&mut client, &question("example.org.")).await.is_ok());
     client.write_all(&[0xff, 0xff]).await.unwrap();
     assert_eq!(rest(&mut client).await, Ok(vec![]), "no question is as long");
+}
+
+/// Takes all rules.
+struct Takes;
+
+impl crate::direct::Filter for Takes {
+    fn give(&self, _: String) -> tokio::sync::oneshot::Receiver<Result<(), String>> {
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let _ = tell.send(Ok(()));
+        told
+    }
+}
+
+#[tokio::test]
+async fn a_question_beyond_those_that_are_looked_up_is_recorded() {
+    for (lookups, sockets_of_all) in [(0, 10), (10, 0)] {
+        let limits = Limits { lookups, sockets_of_all, ..Limits::default() };
+        let (sandbox, records) = testing::sandbox(example());
+        let generation = Arc::new(testing::generation(1, example()));
+        let today = jiff::civil::date(2026, 1, 1);
+        let direct = Direct::begin(Box::new(Takes), Vec::new(), generation, [].into(), today).await.unwrap();
+        let socket = UdpSocket::bind(here()).unwrap();
+        let address = socket.local_addr().unwrap();
+        let listeners = Listeners { dns_udp: vec![socket], ..Listeners::default() };
+        let _service = Service::start_direct(sandbox, listeners, testing::shared(limits), direct).unwrap();
+        let client = Udp::bind(here()).await.unwrap();
+        client.send_to(&question("example.org."), address).await.unwrap();
+        let records = records.wait_for(1).await;
+        assert_eq!((records[0].host.as_str(), becauses(&records)), ("example.org", vec!["too-many-questions"]));
+    }
 }
 
 #[tokio::test]

@@ -7,8 +7,8 @@ use crate::attach::Target;
 use crate::attach::socket_door::{NAME, Network};
 
 /// A world with such a socket, and the directory it is in.
-fn with_socket(policy: Policy, network: Option<Network>) -> (World, tempfile::TempDir) {
-    let world = world(policy);
+fn with_socket(policy: Policy, limits: Limits, network: Option<Network>) -> (World, tempfile::TempDir) {
+    let world = world_with(policy, limits);
     let directory = tempfile::tempdir().unwrap();
     let target = Target::hold(std::process::id()).unwrap();
     // What an earlier daemon left is no obstacle.
@@ -39,7 +39,7 @@ fn connect(host: &str, port: u16) -> String {
 async fn is_a_proxy_with_the_same_decisions() {
     let (_server, port) = server().await;
     let rule = testing::rule("a.test", &[port], schema::policy::Protocol::Tcp);
-    let (world, directory) = with_socket(testing::policy(vec![rule]), None);
+    let (world, directory) = with_socket(testing::policy(vec![rule]), Limits::default(), None);
     assert!(asks(&directory, &connect("a.test", port)).await.contains(" 200 "));
     assert!(asks(&directory, &connect("b.test", port)).await.contains(" 403 "));
     let records = world.records.wait_for(2).await;
@@ -52,9 +52,23 @@ async fn is_a_proxy_with_the_same_decisions() {
 async fn is_there_for_nobody_from_another_network() {
     let (server, port) = server().await;
     let rule = testing::rule("a.test", &[port], schema::policy::Protocol::Tcp);
-    let (_world, directory) = with_socket(testing::policy(vec![rule]), Some(Network::nowhere()));
+    let nowhere = Some(Network::nowhere());
+    let (_world, directory) = with_socket(testing::policy(vec![rule]), Limits::default(), nowhere);
     assert_eq!(asks(&directory, &connect("a.test", port)).await, "");
     nobody_came(&server).await;
+}
+
+#[tokio::test]
+async fn is_there_for_nobody_when_all_have_as_many_clients_as_they_may() {
+    let (server, port) = server().await;
+    let rule = testing::rule("a.test", &[port], schema::policy::Protocol::Tcp);
+    let (world, directory) =
+        with_socket(testing::policy(vec![rule]), Limits { sockets_of_all: 0, ..Limits::default() }, None);
+    for _ in 0..2 {
+        assert_eq!(asks(&directory, &connect("a.test", port)).await, "");
+    }
+    nobody_came(&server).await;
+    assert_eq!(becauses(&world.records.all()), ["too-many-connections"], "the same refusal again");
 }
 
 #[tokio::test]
