@@ -68,7 +68,9 @@ impl History {
             let name = name(path);
             name.starts_with(prefix) && name.ends_with(".json") && name != own
         });
-        others.any(|path| Self { path, person: self.person.clone() }.read().applied.keys().any(|id| id.kind == container::NOUN))
+        others.any(|path| {
+            Self { path, person: self.person.clone() }.read().applied.keys().any(|id| id.kind == container::NOUN)
+        })
     }
 
     /// Remembers what `plan` found or `outcome` brought about. A file that cannot be written is not worth a failure.

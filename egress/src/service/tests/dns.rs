@@ -91,7 +91,8 @@ async fn a_question_beyond_those_that_are_looked_up_is_recorded() {
         let (sandbox, records) = testing::sandbox(example());
         let generation = Arc::new(testing::generation(1, example()));
         let today = jiff::civil::date(2026, 1, 1);
-        let direct = Direct::begin(Box::new(Takes), Vec::new(), generation, [].into(), today).await.unwrap();
+        let nobody = crate::dial::Own::new(crate::dial::Interfaces::Fixed(Vec::new()));
+        let direct = Direct::begin(Box::new(Takes), Vec::new(), generation, [].into(), nobody, today).await.unwrap();
         let socket = UdpSocket::bind(here()).unwrap();
         let address = socket.local_addr().unwrap();
         let listeners = Listeners { dns_udp: vec![socket], ..Listeners::default() };
