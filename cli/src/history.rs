@@ -66,7 +66,7 @@ impl History {
         let entries = self.path.parent().and_then(|directory| std::fs::read_dir(directory).ok());
         let mut others = entries.into_iter().flatten().flatten().map(|entry| entry.path()).filter(|path| {
             let name = name(path);
-            name.starts_with(prefix) && name.ends_with(".json") && name != own
+            name.starts_with(prefix) && path.extension().is_some_and(|end| end == "json") && name != own
         });
         others.any(|path| {
             Self { path, person: self.person.clone() }.read().applied.keys().any(|id| id.kind == container::NOUN)
