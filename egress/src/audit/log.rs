@@ -83,7 +83,7 @@ enum Entry {
 }
 
 /// These rules are in force from then on.
-struct Rules {
+struct InForce {
     project: String,
     sandbox: String,
     rules: Vec<String>,
@@ -93,7 +93,7 @@ struct Rules {
 /// What is told to the writer beside its queue, so that no number of records is in the way.
 #[derive(Default)]
 struct Beside {
-    rules: Vec<Rules>,
+    rules: Vec<InForce>,
     /// Of whom there is a policy, or who runs; `None` until somebody knows. Nothing of theirs is forgotten.
     known: Option<Arc<BTreeSet<Whose>>>,
 }
@@ -143,7 +143,7 @@ impl Log {
     /// Says which rules are in force from `since` on.
     pub fn rules(&self, project: &str, sandbox: &str, rules: Vec<String>, since: Timestamp) {
         let (project, sandbox) = (project.to_owned(), sandbox.to_owned());
-        beside(&self.beside).rules.push(Rules { project, sandbox, rules, since });
+        beside(&self.beside).rules.push(InForce { project, sandbox, rules, since });
         // Where there is no room, the writer has something to do anyhow, and looks beside when it has done it.
         self.send(Entry::Wake);
     }
@@ -285,8 +285,8 @@ impl Writer {
         }
     }
 
-    fn keep(&self, rules: Rules) {
-        let Rules { project, sandbox, rules, since } = rules;
+    fn keep(&self, rules: InForce) {
+        let InForce { project, sandbox, rules, since } = rules;
         // Nobody asks which rules of a builder are of no use.
         if sandbox.starts_with(BUILDERS) {
             return;

@@ -171,7 +171,7 @@ pub(super) fn load(table: &Table, running: &Running) -> Result<Loaded, String> {
     let policy: Policy = serde_json::from_str(&stored.text)
         .map_err(|error| format!("policy {} on the engine does not load: {error}", stored.hash))?;
     // The language has none like it: it is of another version, or nobody's whom we know.
-    let ports: usize = policy.udp_ports().iter().map(|range| range.len()).sum();
+    let ports: usize = policy.udp_ports().iter().map(|range| range.count()).sum();
     if running.way == Way::Proxy && ports > MOST_UDP_PORTS {
         return Err(format!(
             "policy {} on the engine does not load: it has {ports} ports for datagrams, more than {MOST_UDP_PORTS}",

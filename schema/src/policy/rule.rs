@@ -255,7 +255,7 @@ impl PortRange {
     }
 
     /// How many ports it has.
-    pub const fn len(self) -> usize {
+    pub const fn count(self) -> usize {
         (self.last - self.first) as usize + 1
     }
 

@@ -165,7 +165,7 @@ impl Resolver<'_> {
         let mut ports: Vec<PortRange> = Vec::new();
         for written in allow.iter().filter(|written| written.rule.protocol == Protocol::Udp) {
             ports = PortRange::join(ports.iter().chain(&written.rule.ports));
-            let count: usize = ports.iter().map(|range| range.len()).sum();
+            let count: usize = ports.iter().map(|range| range.count()).sum();
             if count > MOST_UDP_PORTS {
                 let message = format!(
                     "with this rule the sandbox has {count} ports for datagrams; it may have {MOST_UDP_PORTS} at most"

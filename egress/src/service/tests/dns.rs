@@ -87,7 +87,7 @@ impl crate::direct::Filter for Takes {
 #[tokio::test]
 async fn a_question_beyond_those_that_are_looked_up_is_recorded() {
     for (lookups, sockets_of_all) in [(0, 10), (10, 0)] {
-        let limits = Limits { lookups, sockets_of_all, ..Limits::default() };
+        let limits = Limits { sockets_of_all, lookups, ..Limits::default() };
         let (sandbox, records) = testing::sandbox(example());
         let generation = Arc::new(testing::generation(1, example()));
         let today = jiff::civil::date(2026, 1, 1);
