@@ -68,7 +68,7 @@ fn what_explain_suggests_works() {
         "https://api.github.com/user --method DELETE",
         "https://evil.example/a*b%2Fc?x=1 --method POST",
         "ssh://evil.example",
-        "udp://[2001:db8::1]:53",
+        "udp://evil.example:5353",
         "tcp://10.1.2.3:443",
         "http://127-0-0-1.example:443/",
         "wss://evil.example/socket",

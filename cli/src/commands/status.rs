@@ -26,7 +26,8 @@ Examples:
   sbx status api --json
   sbx status --watch
 
-Secret commands are not run: what they gave at the last apply is taken for their values.")]
+Secret commands are not run: what they gave at the last apply is taken for
+their values.")]
 pub struct Args {
     /// Only these sandboxes
     #[arg(value_name = "SANDBOX", add = super::completion::sandboxes())]

@@ -8,12 +8,14 @@ use futures_util::future::BoxFuture;
 
 use schema::policy::Policy;
 
-use super::world::{Gate, Serving, Stored};
+use super::attaching::TRY_AGAIN;
+use super::world::{Attached, Gate, Serving, Stored, Unattached};
 use super::*;
 use crate::control::SandboxStatus;
 use crate::control::handover::Identity;
 use crate::generation::Generation;
 use crate::listeners::Listeners;
+use crate::sandbox::Sandbox;
 
 mod attaching;
 mod enforced;

@@ -1,6 +1,7 @@
 //! What is in the way of attaching, and in whose.
 
 use super::*;
+use crate::daemon::attaching::AT_GATE_WITHIN;
 
 #[tokio::test(start_paused = true)]
 async fn who_is_not_at_its_gate_keeps_nobody_else_waiting() {
