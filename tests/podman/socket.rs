@@ -77,9 +77,19 @@ on_every_engine! {
         let rows = mounts.as_array().unwrap().iter();
         let mut door = rows.filter(|row| row["Destination"] == "/run/sbx/egress").map(|row| text(&row["Source"]).to_owned());
         let door = door.next_back().expect("it is mounted");
-        engine.configure(&format!(
-            "sandboxes:\n  {sandbox}\n  other:\n    image: host\n    mounts: [{{ source: {door}, target: /mnt, mode: ro }}]\n"
-        ));
+        let beside = |source: &str| {
+            engine.configure(&format!(
+                "sandboxes:\n  {sandbox}\n  other:\n    image: host\n    mounts: [{{ source: {source}, target: /mnt, mode: ro }}]\n"
+            ));
+        };
+        beside(&door);
+        let refused = engine.try_apply(&[]).expect_code(65);
+        assert!(refused.told().contains("which is sbx's own"), "{}", refused.stderr);
+        // By another name it is not recognized, and of no use.
+        let alias = engine.project().join("alias");
+        std::fs::create_dir(&alias).unwrap();
+        std::fs::hard_link(format!("{door}/egress.sock"), alias.join("egress.sock")).unwrap();
+        beside("./alias");
         engine.converge();
         assert_eq!(asks(engine, "other", "/mnt/egress.sock", &connect("kept.test", KEPT)), "");
         assert!(asks(engine, "other", "/mnt/none.sock", "").starts_with("no socket"), "a control: that one is not there");

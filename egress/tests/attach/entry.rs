@@ -31,7 +31,7 @@ fn our_own_network_is_never_touched() {
     let mut bystander = Command::new("sleep").arg("1000").spawn().unwrap();
     let target = Target::hold(bystander.id()).unwrap();
     let mut command = Command::new(TOOL);
-    command.args(["serve", &target.pid().to_string(), &target.started().to_string(), "-", "-", "-"]);
+    command.args(["serve", &target.pid().to_string(), &target.started().to_string(), "-", "-", "-", "-"]);
     let line = Staying::start(command).line();
     assert!(line.contains("shares the host's network"), "{line}");
     bystander.kill().unwrap();
@@ -48,7 +48,7 @@ fn another_users_sandbox_is_not_entered() {
     let sandbox = Sandbox::start(Kind::Private);
     let mut command = Command::new("setpriv");
     command.args(["--reuid", "65533", "--regid", "65533", "--clear-groups", "--", TOOL, "serve"]);
-    command.args([&sandbox.target.pid().to_string(), &sandbox.target.started().to_string(), "-", "-", "-"]);
+    command.args([&sandbox.target.pid().to_string(), &sandbox.target.started().to_string(), "-", "-", "-", "-"]);
     let line = Staying::start(command).line();
     assert!(line.starts_with("failed Enter") && line.contains("the user whose engine runs"), "{line}");
 }

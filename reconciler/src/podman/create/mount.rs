@@ -50,10 +50,9 @@ pub(super) fn place(mount: &MountSpec, engine: &EngineFacts, mounts: &mut Vec<Mo
         }
         MountOrigin::Tmpfs { size, mode } => {
             let (size, bits) = (format!("size={size}"), format!("mode={mode:04o}"));
-            let mut made = tmpfs(destination, &[&size, &bits]);
-            if mode & 0o002 == 0 {
-                made.options.push("U".to_owned());
-            }
+            // The user's, also where all may write: runc gives it the mode that its place had in the image, and a place that
+            // it had to make itself for an earlier start is root's alone.
+            let mut made = tmpfs(destination, &[&size, &bits, "U"]);
             if *read_only {
                 made.options.push("ro".to_owned());
             }
