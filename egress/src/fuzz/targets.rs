@@ -21,7 +21,10 @@ mod first_bytes;
 #[path = "../../../fuzz/fuzz_targets/http_head.rs"]
 mod http_head;
 
-const TARGETS: [(&str, fn(&[u8])); 4] = [
+/// What is run on one input.
+type Target = fn(&[u8]);
+
+const TARGETS: [(&str, Target); 4] = [
     ("client-hello", client_hello::target),
     ("dns", dns::target),
     ("first-bytes", first_bytes::target),
@@ -31,7 +34,9 @@ const TARGETS: [(&str, fn(&[u8])); 4] = [
 #[test]
 fn every_target_takes_its_corpus() {
     for (name, target) in TARGETS {
-        super::corpus(name).iter().for_each(|(_, bytes)| target(bytes));
+        for (_, bytes) in super::corpus(name) {
+            target(&bytes);
+        }
     }
 }
 
