@@ -44,6 +44,10 @@ unit:
 e2e FILTER="": _engines
     {{ runner }} --package sbx-cli --test podman --test escape --test clients --no-fail-fast {{ features }} {{ FILTER }}
 
+# That nothing gets out: real engines, with a hostile process in each sandbox.
+escape FILTER="": _engines
+    {{ runner }} --package sbx-cli --test escape --no-fail-fast {{ features }} {{ FILTER }}
+
 # What has to go well each time, over and over: a thousand starts, ten thousand changes of policy. Some ten minutes; CI does
 # the same two hundred times.
 soak: _engines

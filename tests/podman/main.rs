@@ -34,6 +34,7 @@ mod lifecycle;
 mod namespaces;
 #[cfg(feature = "failpoints")]
 mod operations;
+mod picture;
 mod project;
 mod quotas;
 mod readback;

@@ -21,10 +21,10 @@ use crate::render::{daemon as view, json};
 #[command(after_help = "\
 Examples:
   sbx daemon status
-  sbx daemon stop                nothing leaves sandboxes until it runs again
+  sbx daemon stop                no allowlist lets anything out meanwhile
   sbx daemon install             a unit for systemd
 
-The unit is turned on by `systemctl --user enable --now sbx-daemon`.
+`daemon install` prints the `systemctl` command that turns the unit on.
 
 There is one daemon for each user and engine. `sbx apply` starts it when a
 sandbox has something to reach.")]
@@ -39,7 +39,7 @@ enum Command {
     Run(RunArgs),
     /// Start it in the background
     Start,
-    /// Stop it: connections of sandboxes end, and nothing leaves them any more
+    /// Stop it: what it serves ends, and allowlists let nothing out any more
     Stop,
     /// Show whether it runs, and what it serves
     Status,

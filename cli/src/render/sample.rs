@@ -1,4 +1,4 @@
-//! A plan with everything in it, for the tests of this directory and the picture in the documentation.
+//! A plan with everything in it, for the tests of this directory.
 
 use reconciler::plan::{Action, Change, FORMAT_VERSION, FieldChange, Loss, Notice, Plan, PlanEngine, Summary};
 use reconciler::resource::ResourceId;
@@ -40,71 +40,6 @@ pub fn change(action: Action, kind: &str, name: &str) -> Change {
 
 fn field(path: &str, before: Value, after: Value, forces_replacement: bool) -> FieldChange {
     FieldChange { path: path.to_owned(), before, after, forces_replacement }
-}
-
-/// What a newcomer should see of it.
-pub fn picture() -> Plan {
-    let digest = |hex: &str| json!(format!("docker.io/library/node@sha256:{}", hex.repeat(16)));
-    let sandbox = |action, name: &str, line: &str| Change {
-        sandbox: Some(name.to_owned()),
-        origin: Some(format!("sandboxes.yaml:{line}:3")),
-        ..change(action, "container", name)
-    };
-    let changes = vec![
-        Change {
-            drift: true,
-            fields: vec![field("limits.pids", json!(64), json!(2048), false)],
-            ..sandbox(Action::Update, "db", "31")
-        },
-        Change {
-            origin: Some(String::from("sandboxes.yaml:5:12")),
-            fields: vec![field("name", Value::Null, json!("acme_cache"), false)],
-            ..change(Action::Create, "volume", "cache")
-        },
-        Change {
-            fields: vec![
-                field("image.name", Value::Null, json!("base"), false),
-                field("command", Value::Null, json!(["npm", "run", "worker"]), false),
-                field("env.NODE_ENV", Value::Null, json!("production"), false),
-                field(
-                    "mounts",
-                    Value::Null,
-                    json!([
-                        {"type": "volume", "volume": "acme_cache", "target": "/home/alice"},
-                        {"type": "bind", "source": "/srv/models", "target": "/srv/models", "read_only": true},
-                    ]),
-                    false,
-                ),
-                field("network.networks", Value::Null, json!(["acme_backend"]), false),
-                field("limits.memory", Value::Null, json!(1_u64 << 30), false),
-            ],
-            ..sandbox(Action::Create, "worker", "26")
-        },
-        Change {
-            fields: vec![
-                field("network.networks", json!(["acme_backend"]), json!(["acme_backend", "acme_front"]), false),
-                field("limits.memory", json!(2_u64 << 30), json!(4_u64 << 30), false),
-            ],
-            unchanged: 22,
-            ..sandbox(Action::Update, "web", "20")
-        },
-        Change {
-            because: vec![String::from("image: digest moved")],
-            fields: vec![
-                field("image.key", digest("51c0"), digest("9fe2"), true),
-                field("env.LOG_LEVEL", json!("info"), json!("debug"), true),
-            ],
-            unchanged: 23,
-            loses: vec![Loss {
-                what: String::from("writable layer"),
-                detail: String::from("12 files, 3.1 MiB"),
-                count: None,
-                consent: String::from("container/api"),
-            }],
-            ..sandbox(Action::Replace, "api", "12")
-        },
-    ];
-    Plan { changes, summary: Summary { create: 2, update: 2, replace: 1, noop: 4, ..Summary::default() }, ..empty() }
 }
 
 /// All kinds of changes.
