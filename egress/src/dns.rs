@@ -4,6 +4,7 @@
 //! have their real addresses, which are looked up and opened before they are told.
 
 mod answer;
+mod answers;
 mod cache;
 mod later;
 mod serve;

@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use super::answers::Answers;
 use super::{MAX_MESSAGE, Reply, Resolver};
 use crate::defence::Defence;
 use crate::quota;
@@ -28,9 +29,16 @@ const PAUSE: Duration = Duration::from_millis(2);
 /// A message of a client. Longer ones are answered as what they are: malformed.
 type Message = [u8; MAX_MESSAGE + 1];
 
+/// What a turn takes and gives.
+struct Messages {
+    requests: Vec<Message>,
+    answers: Answers,
+}
+
 thread_local! {
     /// Of use for as long as a turn takes, and there are as many at once as there are threads.
-    static REQUESTS: RefCell<Vec<Message>> = RefCell::new(vec![[0; MAX_MESSAGE + 1]; BATCH]);
+    static MESSAGES: RefCell<Messages> =
+        RefCell::new(Messages { requests: vec![[0; MAX_MESSAGE + 1]; BATCH], answers: Answers::default() });
 }
 
 /// Answers datagrams, for as long as it is polled.
@@ -42,13 +50,12 @@ pub(crate) async fn serve_udp(
     tasks: &Tasks,
 ) {
     let Ok(state) = UdpSocketState::new(UdpSockRef::from(&**socket)) else { return };
-    let mut response = Vec::with_capacity(512);
     loop {
         if socket.readable().await.is_err() {
             return;
         }
         let turn = Turn { socket, state: &state, resolver, lookups, of_all: &shared.sockets, tasks };
-        let (more, too_many) = REQUESTS.with_borrow_mut(|requests| turn.take(requests, &mut response));
+        let (more, too_many) = MESSAGES.with_borrow_mut(|messages| turn.take(messages));
         if too_many {
             tokio::time::sleep(PAUSE).await;
         } else if more {
@@ -70,7 +77,7 @@ struct Turn<'a> {
 
 impl Turn<'_> {
     /// Answers what has come; whether there may be more, and whether there was too much.
-    fn take(&self, requests: &mut [Message], response: &mut Vec<u8>) -> (bool, bool) {
+    fn take(&self, Messages { requests, answers }: &mut Messages) -> (bool, bool) {
         let Self { socket, state, resolver: own, lookups, of_all, tasks } = *self;
         let mut resolver = lock(own);
         resolver.refresh();
@@ -91,11 +98,13 @@ impl Turn<'_> {
             request[..meta.len].chunks(meta.stride.max(1)).map(|datagram| (datagram, meta.addr))
         });
         for (request, client) in datagrams {
-            match resolver.answer(request, response, now) {
+            match resolver.answer(request, answers.next(socket), now) {
                 Reply::Silence => {}
-                Reply::TooMany => return (true, true),
-                // A client that does not take answers gets none.
-                Reply::Ready => drop(socket.try_send_to(response, client)),
+                Reply::TooMany => {
+                    answers.send(socket);
+                    return (true, true);
+                }
+                Reply::Ready => answers.keep(client),
                 Reply::Later(later) => {
                     let Some(place) = quota::take(lookups, of_all) else {
                         resolver.refusals.name(later.name.as_str(), "too-many-questions");
@@ -113,6 +122,7 @@ impl Turn<'_> {
                 }
             }
         }
+        answers.send(socket);
         (received == BATCH, false)
     }
 }
