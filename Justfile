@@ -48,8 +48,7 @@ e2e FILTER="": _engines
 escape FILTER="": _engines
     {{ runner }} --package sbx-cli --test escape --no-fail-fast {{ features }} {{ FILTER }}
 
-# What has to go well each time, over and over: a thousand starts, ten thousand changes of policy. Some ten minutes; CI does
-# the same two hundred times.
+# What has to go well each time: a thousand starts, ten thousand changes of policy; some ten minutes. CI does fewer.
 soak: _engines
     NEXTEST_PROFILE=soak SBX_SOAK_STARTS=1000 SBX_SOAK_UPDATES=10000 {{ runner }} --package sbx-cli --test escape {{ features }} -- start_window policy_updates
 
