@@ -17,6 +17,7 @@ use schema::policy::Host;
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::coop::consume_budget;
 use tokio::time::timeout;
 
 use crate::audit::{Record, Spoken};
@@ -38,6 +39,9 @@ const MAX_DATAGRAM: usize = 64 * 1024;
 
 /// Datagrams that wait for their flow; what does not fit is lost, as datagrams are.
 const WAITING: usize = 64;
+
+/// Datagrams that a relay takes in a row before others have their turn.
+const TURN: usize = 64;
 
 /// Bytes that wait in all flows of a sandbox together.
 const WAITING_BYTES: usize = 4 << 20;
@@ -104,16 +108,22 @@ impl Relay {
 
     /// Serves, for as long as it is polled.
     pub async fn serve(self: Arc<Self>) {
+        let mut taken = 0;
         loop {
             if let Err(error) = self.socket.readable().await {
                 return self.lost(&error);
             }
             match RECEIVED.with_borrow_mut(|buffer| self.receive(buffer)) {
-                Ok(()) => {}
+                Ok(datagrams) => taken += datagrams,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 // What an earlier answer met: nobody listens any more.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => taken += 1,
                 Err(error) => return self.lost(&error),
+            }
+            // Waiting for a socket that has more never suspends, whoever else would have a turn.
+            if taken >= TURN {
+                taken = 0;
+                tokio::task::yield_now().await;
             }
         }
     }
@@ -122,24 +132,26 @@ impl Relay {
         tracing::error!(%error, port = self.port, "datagrams are not relayed any more");
     }
 
-    /// Takes what has come.
-    fn receive(self: &Arc<Self>, buffer: &mut [u8]) -> io::Result<()> {
+    /// Takes what has come; how many datagrams that were.
+    fn receive(self: &Arc<Self>, buffer: &mut [u8]) -> io::Result<usize> {
         let mut meta = [RecvMeta::default()];
         self.socket.try_io(Interest::READABLE, || {
             self.state.recv(UdpSockRef::from(&self.socket), &mut [IoSliceMut::new(buffer)], &mut meta)
         })?;
         let [meta] = meta;
         let received = buffer.get(..meta.len).unwrap_or_default();
-        let Some(to) = meta.dst_ip else { return Ok(()) };
+        let Some(to) = meta.dst_ip else { return Ok(1) };
         let key = (meta.addr, to.to_canonical());
         if received.is_empty() {
             self.take(key, received);
         }
         // Several of one sender may come as one.
-        for datagram in received.chunks(meta.stride.max(1)) {
+        let datagrams = received.chunks(meta.stride.max(1));
+        let many = datagrams.len().max(1);
+        for datagram in datagrams {
             self.take(key, datagram);
         }
-        Ok(())
+        Ok(many)
     }
 
     /// Gives a datagram to its flow, which is opened if need be.
@@ -248,6 +260,8 @@ impl Relay {
                                 self.send_back(key, &answer[..length]);
                             }
                         });
+                        // As in `serve`.
+                        consume_budget().await;
                     }
                 }
                 Some(())
