@@ -22,6 +22,7 @@ use self::judge::{Consent, Range};
 use self::namespace::Outside;
 pub use self::own::{Interfaces, Own, addresses as own_addresses};
 pub use self::proxy::ProxyFault;
+pub(crate) use self::race::AT_ONCE;
 pub use self::resolve::NameServers;
 use self::resolve::{LISTED, Names, Unresolved};
 use crate::generation::Generation;
@@ -239,7 +240,7 @@ impl Dialer {
         asked.map(|()| (stream, to)).map_err(fault)
     }
 
-    /// Addresses of `host` that may be dialled, in the order in which they are tried; never none.
+    /// Addresses of `host` that may be dialled, in the order in which they are tried; never none, nor more than are tried.
     async fn addresses(
         &self,
         policy: &Policy,
@@ -251,7 +252,9 @@ impl Dialer {
         let (known, _) = self.known(policy, host, namespace).await?;
         let own = self.own_in(host, namespace).await?;
         let literal = rules_about(policy, host, port, transport);
-        judged(host, &known, &own, Consent { ranges: &policy.dial_allow, literal: &literal })
+        let mut judged = judged(host, &known, &own, Consent { ranges: &policy.dial_allow, literal: &literal })?;
+        judged.truncate(race::MOST);
+        Ok(judged)
     }
 
     /// What must not be reached as the machine's own from `namespace`.

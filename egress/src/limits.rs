@@ -4,10 +4,14 @@ use std::time::Duration;
 
 use schema::policy::MOST_UDP_PORTS;
 
+use crate::dial;
+
 /// Most connections that one sandbox may have, however many descriptors there are.
 const MOST: usize = 1024;
-/// Descriptors that a connection may need: two sockets, and two pipes while much is moved both ways.
+/// Descriptors that a connection may need: two sockets, and two pipes while much is moved both ways. Before there is one to
+/// the server, those that are tried at once.
 const EACH: u64 = 6;
+const _: () = assert!((dial::AT_ONCE as u64) < EACH, "the client's is one of them");
 /// Most sockets of other kinds that all sandboxes may have together; enough for as many connections.
 const MOST_SOCKETS: usize = 1 << 18;
 

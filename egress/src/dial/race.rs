@@ -1,14 +1,20 @@
 //! Connects to the first of several addresses that answers.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
+use futures_util::future::select_all;
 
 /// How long one address has before the next is tried beside it (RFC 8305).
 const HEAD_START: Duration = Duration::from_millis(250);
+
+/// Most attempts under way at once. Each has a socket, and whoever owns a name says how many addresses it has.
+pub(crate) const AT_ONCE: usize = 3;
+
+/// Most addresses that are tried: with a head start for each, the last ones still have most of the time there is.
+pub(super) const MOST: usize = 16;
 
 /// Puts addresses into the order in which they are tried: the families in turn, IPv6 first.
 pub(super) fn order(addresses: &[IpAddr]) -> Vec<IpAddr> {
@@ -28,7 +34,8 @@ pub(super) fn order(addresses: &[IpAddr]) -> Vec<IpAddr> {
     }
 }
 
-/// The first connection that is made. The others are given up.
+/// The first connection that is made. The others are given up, and so is the oldest where too many are under way: the last
+/// ones have all the time there is.
 ///
 /// # Errors
 /// What went wrong at the address that failed first; `None` where there is no address.
@@ -39,28 +46,32 @@ pub(super) async fn race<T, E, F>(
 where
     F: Future<Output = Result<T, E>>,
 {
-    let mut attempts = FuturesUnordered::new();
+    let mut attempts = VecDeque::with_capacity(AT_ONCE);
     let mut waiting = addresses.iter().copied();
     let mut first_failure = None;
     loop {
         if let Some(address) = waiting.next() {
+            if attempts.len() == AT_ONCE {
+                attempts.pop_front();
+            }
             let attempt = connect(address);
-            attempts.push(async move { attempt.await.map_err(|error| (address, error)) });
+            attempts.push_back(Box::pin(async move { attempt.await.map_err(|error| (address, error)) }));
         }
-        let ended = if waiting.len() > 0 {
+        if attempts.is_empty() {
+            return Err(first_failure);
+        }
+        let ending = select_all(attempts.iter_mut());
+        let (ended, index, _) = if waiting.len() > 0 {
             // Nothing yet: the next one joins in.
-            let Ok(ended) = tokio::time::timeout(HEAD_START, attempts.next()).await else { continue };
+            let Ok(ended) = tokio::time::timeout(HEAD_START, ending).await else { continue };
             ended
         } else {
-            attempts.next().await
+            ending.await
         };
+        drop(attempts.remove(index));
         match ended {
-            Some(Ok(connected)) => return Ok(connected),
-            Some(Err(failure)) => first_failure = first_failure.or(Some(failure)),
-            None => {}
-        }
-        if attempts.is_empty() && waiting.len() == 0 {
-            return Err(first_failure);
+            Ok(connected) => return Ok(connected),
+            Err(failure) => first_failure = first_failure.or(Some(failure)),
         }
     }
 }
@@ -68,7 +79,7 @@ where
 #[cfg(test)]
 mod tests {
     use std::io;
-    use std::sync::Mutex;
+    use std::sync::{Arc, Mutex};
 
     use super::*;
 
@@ -122,6 +133,31 @@ mod tests {
         })
         .await;
         assert_eq!(found.ok(), Some(slow));
+    }
+
+    /// However many addresses a name has, and however long they all take.
+    #[tokio::test(start_paused = true)]
+    async fn few_are_under_way_at_once_and_the_last_ones_have_their_time() {
+        let texts: Vec<String> = (1..=MOST).map(|last| format!("192.0.2.{last}")).collect();
+        let addresses = sockets(&texts.iter().map(String::as_str).collect::<Vec<_>>());
+        let (silent, last) = (Arc::new(()), addresses[MOST - 1]);
+        let most = Mutex::new(0);
+        let found = race(&addresses, |address| {
+            let under_way = Arc::clone(&silent);
+            let mut most = most.lock().unwrap();
+            *most = (Arc::strong_count(&silent) - 1).max(*most);
+            async move {
+                if address != last {
+                    std::future::pending::<()>().await;
+                }
+                tokio::time::sleep(Duration::from_secs(10)).await;
+                drop(under_way);
+                Ok::<_, ()>(address)
+            }
+        })
+        .await;
+        assert_eq!(found, Ok(last));
+        assert_eq!(*most.lock().unwrap(), AT_ONCE);
     }
 
     #[tokio::test]

@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 
 use super::*;
 
+mod many;
 mod own;
 
 fn name(text: &str) -> DnsName {
