@@ -279,9 +279,10 @@ impl<C: Channel> Opening<C> {
 
     /// Ends before anything was judged. That it was let out, if `dialled`, stays true.
     fn ended(self, dialled: bool, because: &str) {
-        let mut record = self.session.flow.record(Spoken::Tcp, Some(because));
+        let flow = &self.session.flow;
+        let mut record = flow.record(Spoken::Tcp, Some(because));
         record.allowed = dialled;
-        self.session.sandbox.sink.record(record);
+        flow.ended(record);
         self.client.reset();
     }
 
@@ -292,9 +293,10 @@ impl<C: Channel> Opening<C> {
     }
 
     fn refused(&self, spoken: Spoken, because: &str) {
-        let mut record = self.session.flow.record(spoken, Some(because));
+        let flow = &self.session.flow;
+        let mut record = flow.record(spoken, Some(because));
         record.allowed = false;
-        self.session.sandbox.sink.record(record);
+        flow.ended(record);
     }
 }
 
@@ -316,7 +318,7 @@ async fn dial(session: &Session) -> Result<TcpStream, NoServer> {
 
 fn record_failed(session: &Session, spoken: Spoken, why: &NoServer) {
     let Session { sandbox, flow, .. } = session;
-    sandbox.sink.record(failed(sandbox, flow, spoken, why));
+    flow.ended(failed(sandbox, flow, spoken, why));
 }
 
 /// The record of a flow that leads nowhere.
@@ -348,8 +350,8 @@ struct Account<'a> {
 
 impl Drop for Account<'_> {
     fn drop(&mut self) {
-        let Session { sandbox, flow, .. } = self.session;
-        sandbox.sink.record_lasting(flow.record(self.spoken, self.because), flow.age());
+        let flow = &self.session.flow;
+        flow.ended(flow.record(self.spoken, self.because));
     }
 }
 

@@ -1,7 +1,7 @@
 //! Open connections and flows of datagrams of one sandbox, and what becomes of them when the policy changes.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -50,6 +50,8 @@ struct Flow {
     time: Timestamp,
     sent: AtomicU64,
     received: AtomicU64,
+    /// Whether there is a record of how it went.
+    recorded: AtomicBool,
     /// Requests on it, where they are judged one by one.
     requests: Arc<Requests>,
 }
@@ -79,6 +81,9 @@ pub enum Refused {
 }
 
 /// A flow that is registered for as long as this lives.
+///
+/// # Guarantees
+/// Where it leads somewhere there is a record of it at its end: by [`FlowGuard::ended`], or when this is dropped before that.
 pub struct FlowGuard {
     sandbox: Arc<Sandbox>,
     id: u64,
@@ -272,6 +277,7 @@ impl FlowGuard {
             time: (shared.clock)(),
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
+            recorded: AtomicBool::new(false),
             requests: Arc::default(),
         });
         open.flows.insert(id, Arc::clone(&flow));
@@ -295,7 +301,9 @@ impl FlowGuard {
                     RequestVerdict::Deny(denial) => return Err(denial),
                 };
                 let mut judged = self.flow.judged();
-                let (dialled, asked) = (judged.dialled.take(), std::mem::take(&mut judged.asked));
+                // Requests go by connections of their own: what was dialled before anything was seen is given up.
+                let dialled = judged.dialled.take().filter(|_| route == Route::Pass);
+                let asked = std::mem::take(&mut judged.asked);
                 *judged = Judged { generation: generation.number, rule, speech, route: Some(route), dialled, asked };
                 Ok(route)
             }
@@ -361,16 +369,25 @@ impl FlowGuard {
         (self.flow.sent.load(Ordering::Relaxed), self.flow.received.load(Ordering::Relaxed))
     }
 
+    /// Records how it went.
+    pub(crate) fn ended(&self, record: Record) {
+        self.flow.recorded.store(true, Ordering::Relaxed);
+        self.sandbox.sink.record_lasting(record, self.age());
+    }
+
     /// The record of how it went.
     pub fn record(&self, spoken: Spoken, because: Option<&str>) -> Record {
         let flow = &self.flow;
-        let judged = flow.judged().clone();
+        let (generation, rule) = {
+            let judged = flow.judged();
+            (judged.generation, judged.rule.place.to_string())
+        };
         let (sent, received) = self.bytes();
         Record {
             time: flow.time,
             project: self.sandbox.project.clone(),
             sandbox: self.sandbox.name.clone(),
-            generation: judged.generation,
+            generation,
             protocol: spoken,
             host: flow.host.to_string(),
             port: flow.port,
@@ -378,7 +395,7 @@ impl FlowGuard {
             path: None,
             allowed: true,
             because: because.map(str::to_owned),
-            rule: Some(judged.rule.place.to_string()),
+            rule: Some(rule),
             sent,
             received,
             duration_ms: 0,
@@ -389,6 +406,14 @@ impl FlowGuard {
 
 impl Drop for FlowGuard {
     fn drop(&mut self) {
+        // Whoever served it was ended.
+        if self.flow.judged().dialled.is_some() && !self.flow.recorded.load(Ordering::Relaxed) {
+            let spoken = match self.flow.transport {
+                Transport::Tcp => Spoken::Tcp,
+                Transport::Udp => Spoken::Udp,
+            };
+            self.ended(self.record(spoken, Some("stopped")));
+        }
         let mut open = self.sandbox.flows.lock();
         open.flows.remove(&self.id);
         match self.flow.transport {

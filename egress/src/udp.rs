@@ -20,7 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::coop::consume_budget;
 use tokio::time::timeout;
 
-use crate::audit::{Record, Spoken};
+use crate::audit::Spoken;
 use crate::connection::{self, NoServer};
 use crate::destination::Destination;
 use crate::dial::Dialled;
@@ -174,14 +174,13 @@ impl Relay {
         drop(flows);
         let relay = Arc::clone(self);
         self.tasks.spawn(async move {
-            let record = relay.flow(key, &host, &flow, receiver).await;
+            relay.flow(key, &host, &flow, receiver).await;
             // Its successor may be there already.
             if let Entry::Occupied(known) = relay.lock().entry(key)
                 && known.get().is_closed()
             {
                 known.remove();
             }
-            relay.sandbox.sink.record(record);
         });
     }
 
@@ -213,12 +212,12 @@ impl Relay {
         }
     }
 
-    /// Relays one flow until it rests for too long, or has to end; its record.
-    async fn flow(&self, key: Key, host: &Host, flow: &FlowGuard, datagrams: mpsc::Receiver<Waiting>) -> Record {
-        match self.dial(host, flow).await {
+    /// Relays one flow until it rests for too long, or has to end; records it.
+    async fn flow(&self, key: Key, host: &Host, flow: &FlowGuard, datagrams: mpsc::Receiver<Waiting>) {
+        flow.ended(match self.dial(host, flow).await {
             Ok(outside) => flow.record(Spoken::Udp, self.pass(key, &outside, flow, datagrams).await),
             Err(why) => connection::failed(&self.sandbox, flow, Spoken::Udp, &why),
-        }
+        });
     }
 
     async fn dial(&self, host: &Host, flow: &FlowGuard) -> Result<UdpSocket, NoServer> {

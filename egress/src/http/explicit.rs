@@ -48,7 +48,7 @@ pub(crate) async fn serve<C: Channel>(client: C, sandbox: Arc<Sandbox>, shared: 
     };
     if stream.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await.is_err() {
         // The server has seen a connection, so the records have it too.
-        return session.sandbox.sink.record(session.flow.record(Spoken::Tcp, Some("broken-off")));
+        return session.flow.ended(session.flow.record(Spoken::Tcp, Some("broken-off")));
     }
     connection::serve_tunnel(stream, rest.to_vec(), session, inspect, server).await;
 }

@@ -37,7 +37,7 @@ where
         Err(because) => {
             let mut record = session.flow.record(Spoken::Https, Some(because));
             record.allowed = false;
-            return session.sandbox.sink.record(record);
+            return session.flow.ended(record);
         }
     };
     let multiplex = stream.get_ref().1.alpn_protocol() == Some(b"h2");

@@ -3,6 +3,7 @@ mod bounds;
 mod chain;
 mod direct;
 mod dns;
+mod ended;
 mod socket;
 mod tcp;
 mod tls;
@@ -99,6 +100,23 @@ impl World {
         let name: DnsName = name.parse().unwrap();
         self.service.sandbox.pool.lease(&name, 1000, Instant::now()).unwrap().v4().unwrap()
     }
+}
+
+/// The records, once the sandbox is not served any more: stopped in order, or dropped.
+async fn ended(world: World, in_order: bool) -> Vec<crate::audit::Record> {
+    let World { service, records, .. } = world;
+    let sandbox = Arc::clone(service.sandbox());
+    if in_order {
+        service.stop().await;
+    } else {
+        drop(service);
+    }
+    let since = Instant::now();
+    while sandbox.flows.count() != (0, 0) {
+        assert!(since.elapsed() < LONG, "something is open still");
+        tokio::task::yield_now().await;
+    }
+    records.all()
 }
 
 /// A server outside, and its port.

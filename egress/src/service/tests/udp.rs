@@ -126,3 +126,20 @@ async fn names_that_are_not_allowed_get_nothing() {
     assert_eq!((becauses(&records), records[0].allowed), (vec!["no-rule"], false));
     assert!(timeout(Duration::from_millis(50), server.recv_from(&mut [0; 10])).await.is_err());
 }
+
+#[tokio::test]
+async fn flows_that_are_open_when_a_sandbox_ends_are_recorded_once() {
+    for in_order in [true, false] {
+        let (world, server, port) = relayed("udp.example", Limits::default()).await;
+        let client = Socket::bind(here()).await.unwrap();
+        client.send_to(b"x", (ALIAS, port)).await.unwrap();
+        let (_, flow) = receive(&server).await;
+        server.send_to(b"yes", flow).await.unwrap();
+        assert_eq!(receive(&client).await.0, b"yes");
+        let records = ended(world, in_order).await;
+        assert_eq!(becauses(&records), [if in_order { "revoked" } else { "stopped" }]);
+        let record = &records[0];
+        assert_eq!((record.protocol, record.host.as_str()), (Spoken::Udp, "udp.example"));
+        assert_eq!((record.allowed, record.sent, record.received), (true, 1, 3));
+    }
+}
