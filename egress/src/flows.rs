@@ -67,8 +67,8 @@ struct Judged {
     route: Option<Route>,
     /// Where it leads, once it was dialled.
     dialled: Option<Way>,
-    /// Where requests on it lead.
-    asked: Vec<Way>,
+    /// Where requests on it lead, by the connection they go by.
+    asked: HashMap<u64, Way>,
 }
 
 /// Why a flow was not opened.
@@ -98,6 +98,8 @@ pub struct FlowGuard {
 #[derive(Debug)]
 pub(crate) struct Outside {
     sandbox: Arc<Sandbox>,
+    /// The flow whose requests go by it, and as which of its connections.
+    asked_by: Option<(Arc<Flow>, u64)>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -110,13 +112,22 @@ impl Outside {
         }
         let place = Arc::clone(&shared.connections).try_acquire_owned().ok()?;
         open.outside += 1;
-        Some(Self { sandbox: Arc::clone(sandbox), _place: place })
+        Some(Self { sandbox: Arc::clone(sandbox), asked_by: None, _place: place })
+    }
+
+    /// Whether requests may go by it, as far as where it leads is concerned.
+    pub(crate) fn may_be_asked(&self) -> bool {
+        self.asked_by.as_ref().is_some_and(|(flow, id)| flow.judged().asked.contains_key(id))
     }
 }
 
 impl Drop for Outside {
     fn drop(&mut self) {
-        self.sandbox.flows.lock().outside -= 1;
+        let mut open = self.sandbox.flows.lock();
+        open.outside -= 1;
+        if let Some((flow, id)) = &self.asked_by {
+            flow.judged().asked.remove(id);
+        }
     }
 }
 
@@ -163,7 +174,8 @@ impl Flows {
             if flow.asks_where_it_may(generation) {
                 flow.requests.judge_again(generation, &flow.host, flow.port, today);
             } else {
-                // Which request leads where is not told apart; the connection itself may stay.
+                // Which request leads where is not told apart; the connection itself may stay. Those outside carry no other
+                // request any more.
                 flow.requests.cut();
                 flow.judged().asked.clear();
             }
@@ -198,7 +210,7 @@ impl Flow {
 
     /// Whether all that requests on it lead to may still be dialled, and so.
     fn asks_where_it_may(&self, generation: &Generation) -> bool {
-        self.judged().asked.iter().all(|way| self.may_lead(generation, way))
+        self.judged().asked.values().all(|way| self.may_lead(generation, way))
     }
 
     fn may_lead(&self, generation: &Generation, way: &Way) -> bool {
@@ -270,7 +282,7 @@ impl FlowGuard {
                 speech: None,
                 route: None,
                 dialled: None,
-                asked: Vec::new(),
+                asked: HashMap::new(),
             }),
             cut,
             opened: Instant::now(),
@@ -321,17 +333,18 @@ impl FlowGuard {
         }
     }
 
-    /// Says where a request on it leads, likewise. What is under way there has to end then.
-    pub(crate) fn asks(&self, way: Way) {
-        let _open = self.sandbox.flows.lock();
-        let mut judged = self.flow.judged();
-        if !judged.asked.contains(&way) {
-            judged.asked.push(way);
-        }
-        drop(judged);
-        if !self.flow.asks_where_it_may(&self.sandbox.generation()) {
+    /// Says where requests on it lead by `outside`, as long as that lives; whether they may. If not, what is under way is cut.
+    pub(crate) fn asks(&self, outside: &mut Outside, way: Way) -> bool {
+        let mut open = self.sandbox.flows.lock();
+        if !self.flow.may_lead(&self.sandbox.generation(), &way) {
             self.flow.requests.cut();
+            return false;
         }
+        let id = open.next;
+        open.next += 1;
+        self.flow.judged().asked.insert(id, way);
+        outside.asked_by = Some((Arc::clone(&self.flow), id));
+        true
     }
 
     /// Returns once the flow has to end: it is not allowed any more, or the sandbox is not served any more.

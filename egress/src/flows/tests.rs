@@ -136,3 +136,40 @@ fn no_flow_slips_past_a_change() {
         });
     }
 }
+
+/// A connection outside counts, and where it leads is held against each policy, for as long as it is there.
+#[tokio::test]
+async fn where_requests_lead_is_remembered_no_longer_than_what_they_go_by() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let open_policy = || testing::policy(vec![testing::rule("a.example", &[port], Protocol::Http)]);
+    let closed = |number| testing::generation(number, Policy { dial_allow: Vec::new(), ..open_policy() });
+    let (sandbox, _) = testing::sandbox(open_policy());
+    let shared = testing::shared(Limits::default());
+    let (flow, _) = open(&sandbox, &shared, "a.example", port).unwrap();
+    let generation = Arc::clone(&sandbox.generation());
+    let way = shared.dialer.dial(&generation, &host("a.example"), port).await.unwrap().way;
+    let known = || flow.flow.judged().asked.len();
+    let asks = || {
+        let mut outside = Outside::take(&sandbox, &shared).unwrap();
+        flow.asks(&mut outside, way.clone()).then_some(outside)
+    };
+    let both = [asks().unwrap(), asks().unwrap()];
+    assert!(known() == 2 && both.iter().all(Outside::may_be_asked));
+    drop(both);
+    assert_eq!(known(), 0);
+
+    // On another day, say: the policy is the same, and so is its number.
+    let kept = asks().unwrap();
+    sandbox.flows.judge_again(&closed(1), shared.today());
+    assert!(!kept.may_be_asked(), "nothing goes by it any more");
+    assert_eq!(known(), 0);
+    assert!(asks().unwrap().may_be_asked(), "but by another");
+
+    // What was dialled under the policy of before.
+    sandbox.swap(closed(2), &shared);
+    assert!(asks().is_none());
+    assert_eq!(known(), 0);
+    drop(kept);
+    assert_eq!(sandbox.flows.lock().outside, 0);
+}

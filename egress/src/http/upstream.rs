@@ -4,7 +4,7 @@
 //! Kept alive, they carry one request after another, as the client's own connection does.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -46,7 +46,7 @@ struct Kept {
     /// By which policy they were made.
     generation: u64,
     one: Vec<One>,
-    two: Option<http2::SendRequest<Upload>>,
+    two: Option<Two>,
 }
 
 /// Sends a request.
@@ -66,21 +66,30 @@ pub(super) struct One {
     place: Arc<Outside>,
 }
 
+/// A connection of HTTP/2.
+#[derive(Debug)]
+struct Two {
+    sender: http2::SendRequest<Upload>,
+    /// What counts it, for as long as it is there.
+    place: Weak<Outside>,
+}
+
 /// A new connection.
 enum Connected {
     One(One),
-    Two(http2::SendRequest<Upload>),
+    Two(Two),
 }
 
 impl Kept {
-    /// Lets go what an earlier policy than `generation` made, which may lead where this one does not allow, and what its
-    /// server has closed. Whether what is left is of this policy.
+    /// Lets go what an earlier policy than `generation` made, which may lead where this one does not allow, what leads where
+    /// nothing may on another day, and what its server has closed. Whether what is left is of this policy.
     fn is_of(&mut self, generation: u64) -> bool {
         if self.generation < generation {
             *self = Self { generation, ..Self::default() };
         }
-        self.one.retain(|one| !one.sender.is_closed());
-        self.two.take_if(|two| two.is_closed());
+        self.one.retain(|one| !one.sender.is_closed() && one.place.may_be_asked());
+        self.two
+            .take_if(|two| !two.place.upgrade().is_some_and(|place| place.may_be_asked()) || two.sender.is_closed());
         self.generation == generation
     }
 }
@@ -103,7 +112,7 @@ impl Upstream {
     /// A connection of HTTP/2 that is there already, made by `generation`.
     fn shared(&self, generation: u64) -> Option<Sender> {
         let mut kept = self.lock();
-        if kept.is_of(generation) { kept.two.clone().map(Sender::Two) } else { None }
+        if kept.is_of(generation) { kept.two.as_ref().map(|two| Sender::Two(two.sender.clone())) } else { None }
     }
 
     /// The same of HTTP/1.1, with nothing else on it.
@@ -124,7 +133,7 @@ impl Upstream {
     pub(super) fn put_back(&self, sender: Sender, generation: u64) {
         let Sender::One(one, turn) = sender else { return };
         let mut kept = self.lock();
-        if kept.is_of(generation) && !one.sender.is_closed() {
+        if kept.is_of(generation) && !one.sender.is_closed() && one.place.may_be_asked() {
             kept.one.push(one);
         }
         drop(kept);
@@ -166,10 +175,11 @@ impl Upstream {
         let mut kept = self.lock();
         Ok(match connected {
             Connected::Two(two) => {
+                let sender = two.sender.clone();
                 if kept.is_of(number) {
-                    kept.two = Some(two.clone());
+                    kept.two = Some(two);
                 }
-                (Sender::Two(two), false)
+                (Sender::Two(sender), false)
             }
             Connected::One(one) => {
                 if sharing {
@@ -183,10 +193,13 @@ impl Upstream {
     async fn connect(&self, target: &Target, generation: &Generation, only_one: bool) -> Result<Connected, Refusal> {
         let session = &target.session;
         let (host, web) = (&session.host, &session.shared.web);
-        let place = Outside::take(&session.sandbox, &session.shared).ok_or_else(Refusal::too_many)?;
+        let mut place = Outside::take(&session.sandbox, &session.shared).ok_or_else(Refusal::too_many)?;
         let dialled = session.shared.dialer.dial(generation, host, session.port).await;
         let Dialled { stream, way } = dialled.map_err(|error| Refusal::dial(&error))?;
-        session.flow.asks(way);
+        if !session.flow.asks(&mut place, way) {
+            // Whoever asked is cut, and with that this ends.
+            return std::future::pending().await;
+        }
         if !target.tls {
             return handshake_one(target, stream, place).await;
         }
@@ -232,13 +245,15 @@ where
     builder.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
     let done = builder.handshake(TokioIo::new(stream)).await;
     let (sender, connection) = done.map_err(|error| Refusal::upstream(&target.session.host, &error))?;
+    let driven = Arc::new(place);
+    let place = Arc::downgrade(&driven);
     tokio::spawn(async move {
-        let _place = place;
+        let _place = driven;
         if let Err(error) = connection.await {
             tracing::debug!(%error, "connection to a server");
         }
     });
-    Ok(Connected::Two(sender))
+    Ok(Connected::Two(Two { sender, place }))
 }
 
 /// Bytes that may be under way in one stream of HTTP/2, and in all streams of a connection.

@@ -13,6 +13,7 @@ use hyper::body::{Frame, Incoming};
 use hyper::client::conn::http2::SendRequest;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use schema::policy::{Policy, Upstream};
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::{Semaphore, mpsc};
@@ -21,9 +22,11 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::AT_ONCE;
-use crate::http::testing::{BoxBody, World, get, raw_origin, read_head, rule, server_tls, text, trusting};
+use crate::http::testing::{
+    BoxBody, Origin, World, get, ok, policy, raw_origin, read_head, rule, server_tls, text, trusting,
+};
 use crate::limits::Limits;
-use crate::testing::LONG;
+use crate::testing::{LONG, generation};
 use crate::tls::authority::Authority;
 use crate::tls::outbound::Trust;
 
@@ -180,6 +183,65 @@ async fn connections_to_servers_count_among_those_of_their_sandbox() {
         assert_eq!(timeout(LONG, answer).await.expect("in time").unwrap(), 200);
     }
     waiting.iter().for_each(JoinHandle::abort);
+}
+
+/// Dialling may take until another policy is in force, by which requests go another way.
+#[tokio::test]
+async fn what_an_earlier_policy_dialled_is_in_no_later_requests_way() {
+    let (tls, authority) = server_tls(&["h2"]);
+    let origin = Origin::serve(Some(tls), |_| ok("straight")).await;
+    let port = origin.port();
+    let (asks, mut asked) = mpsc::unbounded_channel();
+    let may = Arc::new(Semaphore::new(0));
+    let grants = Arc::clone(&may);
+    let proxy = raw_origin(move |mut stream| {
+        let (asks, may) = (asks.clone(), Arc::clone(&grants));
+        async move {
+            assert!(read_head(&mut stream).await.starts_with("CONNECT "));
+            asks.send(()).unwrap();
+            may.acquire().await.unwrap().forget();
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+            let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+        }
+    })
+    .await;
+    let rules = || vec![rule("a.test", port, &json!({ "paths": ["/**"] }))];
+    let world = World::with(rules(), &[], Limits::default(), trusting(&authority));
+    let by_proxy = Policy { upstream: Upstream::Http(proxy.to_string()), ..policy(rules()) };
+    world.sandbox.swap(generation(2, by_proxy), &world.shared);
+    let mut sender = world.multiplexed("a.test", port).await;
+    let ask = || get(&format!("https://a.test:{port}/x"));
+    let first = tokio::spawn(sender.send_request(ask()));
+    timeout(LONG, asked.recv()).await.unwrap().unwrap();
+    world.swap(3, rules());
+    may.add_permits(1);
+    assert!(timeout(LONG, first).await.unwrap().unwrap().is_err(), "it was to go by the proxy");
+    for _ in 0..2 {
+        assert_eq!(text(sender.send_request(ask()).await.unwrap()).await, (200, "straight".to_owned()));
+    }
+    assert_eq!(origin.connections(), 1);
+}
+
+/// Rules expire while the policy stays: what is kept alive leads where nothing may on that day.
+#[tokio::test]
+async fn what_may_not_be_asked_any_more_is_not_used_again() {
+    for protocols in [&["h2"][..], &["http/1.1"]] {
+        let (tls, authority) = server_tls(protocols);
+        let origin = Origin::serve(Some(tls), |_| ok("here")).await;
+        let port = origin.port();
+        let rules = || vec![rule("a.test", port, &json!({ "paths": ["/**"] }))];
+        let world = World::with(rules(), &[], Limits::default(), trusting(&authority));
+        let mut sender = world.multiplexed("a.test", port).await;
+        let closed = generation(1, Policy { dial_allow: Vec::new(), ..policy(rules()) });
+        for connections in [1, 2] {
+            for _ in 0..2 {
+                let answer = sender.send_request(get(&format!("https://a.test:{port}/x"))).await.unwrap();
+                assert_eq!(text(answer).await, (200, "here".to_owned()));
+            }
+            assert_eq!(origin.connections(), connections, "{protocols:?}");
+            world.sandbox.flows.judge_again(&closed, world.shared.today());
+        }
+    }
 }
 
 /// A connection that can be left unread.
