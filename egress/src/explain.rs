@@ -54,7 +54,10 @@ pub struct WrittenRule {
 }
 
 /// The port of resolvers.
-const DNS: u16 = 53;
+pub(crate) const DNS: u16 = 53;
+
+/// What becomes of connections to it, and why.
+pub(crate) const TO_RESOLVER: &str = "port 53 leads to the sandbox's own resolver, wherever it was meant to lead";
 
 /// Explains what `sandbox` may do with `target`. A key of [`Config::sandboxes`]; `None` if there is no such sandbox. `own` are
 /// the addresses of the machine that it runs on, as far as they matter.
@@ -78,6 +81,18 @@ pub fn explain(
             notes: Vec::new(),
         });
     }
+    Some(by_egress(&sandbox.egress, target, method, headers, own, today))
+}
+
+/// Explains what a sandbox's `egress` says of a target.
+pub(crate) fn by_egress(
+    egress: &Egress,
+    target: &Target,
+    method: Option<&str>,
+    headers: &dyn Headers,
+    own: &[IpNet],
+    today: Date,
+) -> Explanation {
     let by_mode = |allowed, message: &str, note: Option<&str>| Explanation {
         allowed,
         because: "mode",
@@ -87,15 +102,14 @@ pub fn explain(
         notes: note.map(str::to_owned).into_iter().collect(),
     };
     let note = "with `mode: allowlist`, `egress.allow` says what is reached";
-    Some(match sandbox.egress.mode {
+    match egress.mode {
         EgressMode::None => by_mode(false, "`egress.mode` is `none`", Some(note)),
         EgressMode::Open => by_mode(true, "`egress.mode` is `open`: everything is reached", None),
-        EgressMode::Allowlist => unserved(&sandbox.egress, target)
-            .unwrap_or_else(|| by_policy(&sandbox.egress.policy, target, method, headers, own, today)),
-        EgressMode::Direct => {
-            unserved(&sandbox.egress, target).unwrap_or_else(|| direct(&sandbox.egress.policy, target, own, today))
+        EgressMode::Allowlist => {
+            unserved(egress, target).unwrap_or_else(|| by_policy(&egress.policy, target, method, headers, own, today))
         }
-    })
+        EgressMode::Direct => unserved(egress, target).unwrap_or_else(|| direct(&egress.policy, target, own, today)),
+    }
 }
 
 /// What never comes to where rules are asked.
@@ -109,7 +123,7 @@ fn unserved(egress: &Egress, target: &Target) -> Option<Explanation> {
     }
     if target.port == DNS {
         let note = "it answers for the names that rules allow; nothing leads to another one";
-        return denied("resolver", "port 53 leads to the sandbox's own resolver, wherever it was meant to lead", note);
+        return denied("resolver", TO_RESOLVER, note);
     }
     let to_address = matches!(target.host, Host::Address(_)) && target.scheme == "udp";
     if to_address && egress.mode == EgressMode::Allowlist {

@@ -8,6 +8,7 @@ use schema::policy::Host;
 use tokio::net::TcpStream;
 
 use crate::http;
+pub(crate) use crate::http::explicit::Entrance;
 use crate::refusals::Refusals;
 use crate::sandbox::Sandbox;
 use crate::session::{Prefixed, Session};
@@ -28,11 +29,12 @@ pub(crate) async fn intercept<C: Channel>(client: Prefixed<C>, session: Session)
 /// A client that knows that this is a proxy.
 pub(crate) async fn explicit<C: Channel>(
     client: C,
+    entrance: Entrance,
     sandbox: Arc<Sandbox>,
     shared: Arc<Shared>,
     refusals: Arc<Refusals>,
 ) {
-    Box::pin(http::explicit::serve(client, sandbox, shared, refusals)).await;
+    Box::pin(http::explicit::serve(client, entrance, sandbox, shared, refusals)).await;
 }
 
 /// A client of plain HTTP that is not to be connected.

@@ -15,6 +15,7 @@ use crate::destination::{ByKernel, Destination};
 use crate::direct::Direct;
 use crate::dns::{self, Resolver};
 use crate::generation::Generation;
+use crate::handover::Entrance;
 use crate::listeners::Listeners;
 use crate::refusals::Refusals;
 use crate::sandbox::{Peers, Sandbox};
@@ -239,7 +240,7 @@ impl Service {
                 };
                 let (sandbox, shared, refusals) = (Arc::clone(&sandbox), Arc::clone(&shared), Arc::clone(&refusals));
                 tasks.spawn(async move {
-                    handover::explicit(stream, sandbox, shared, refusals).await;
+                    handover::explicit(stream, Entrance::Socket, sandbox, shared, refusals).await;
                     drop(place);
                 });
             }

@@ -11,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::audit::Spoken;
 use crate::destination::{Destination, Meant};
 use crate::flows::{FlowGuard, Refused};
+use crate::handover::Entrance;
 use crate::pool::InUse;
 use crate::refusals::Refusals;
 use crate::sandbox::Sandbox;
@@ -59,7 +60,8 @@ impl Transparent {
                 };
                 drop(place);
                 let (sandbox, shared) = (Arc::clone(&self.sandbox), Arc::clone(&self.shared));
-                handover::explicit(stream, sandbox, shared, Arc::clone(&self.refusals)).await;
+                let refusals = Arc::clone(&self.refusals);
+                handover::explicit(stream, Entrance::Port, sandbox, shared, refusals).await;
                 return drop(client);
             }
         };

@@ -42,7 +42,7 @@ const PATTERNS: &[&str] = &[
     "0.0.0.0/0",
     "*.a.example.org",
 ];
-const PORTS: &[u16] = &[1, 22, 80, 443, 8443, 65535];
+const PORTS: &[u16] = &[1, 22, 53, 80, 443, 8443, 65535];
 const PATHS: &[&str] =
     &["/", "/admin", "/admin/x", "/admin%2Fx", "/a%2F%2561dmin", "/%61dmin;x/y", "/repos/a/b", "/x%252Fy"];
 const PATH_PATTERNS: &[&str] = &["/**", "/admin/**", "/admin", "/repos/*/b", "/*", "/a%2F*", "/x%252Fy"];

@@ -19,6 +19,7 @@ use super::serve::{self, Door, Tunnel};
 use super::target::{Target, unconnected};
 use crate::audit::{Record, Spoken};
 use crate::connection::{self, NoServer};
+use crate::explain::DNS;
 use crate::flows::{FlowGuard, Refused};
 use crate::limits::Limits;
 use crate::refusals::Refusals;
@@ -28,12 +29,27 @@ use crate::shared::Shared;
 use crate::splice::Channel;
 use crate::verdict::{Inspect, Speech, Transport};
 
+/// Where clients come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Entrance {
+    /// At a port, from a network whose own connections to port 53 are taken to the resolver.
+    Port,
+    /// At a socket, from where there is no network and no resolver.
+    Socket,
+}
+
 /// Serves `client` until its end.
 ///
 /// # Guarantees
 /// Every host is judged as on a connection to it: no way leads past the policy that transparent connections are held to.
-pub(crate) async fn serve<C: Channel>(client: C, sandbox: Arc<Sandbox>, shared: Arc<Shared>, refusals: Arc<Refusals>) {
-    let proxy = Arc::new(Proxy { sandbox, shared, refusals, current: Mutex::default() });
+pub(crate) async fn serve<C: Channel>(
+    client: C,
+    entrance: Entrance,
+    sandbox: Arc<Sandbox>,
+    shared: Arc<Shared>,
+    refusals: Arc<Refusals>,
+) {
+    let proxy = Arc::new(Proxy { entrance, sandbox, shared, refusals, current: Mutex::default() });
     let Some(tunnel) = serve::one(client, Arc::clone(&proxy)).await else { return };
     let Tunnel { mut stream, head, rest } = tunnel;
     let (session, inspect) = match proxy.tunnel(&head) {
@@ -55,6 +71,7 @@ pub(crate) async fn serve<C: Channel>(client: C, sandbox: Arc<Sandbox>, shared: 
 
 /// One client.
 struct Proxy {
+    entrance: Entrance,
     sandbox: Arc<Sandbox>,
     shared: Arc<Shared>,
     refusals: Arc<Refusals>,
@@ -65,6 +82,11 @@ struct Proxy {
 impl Proxy {
     /// Opens a flow to a host, if it may be reached.
     fn open(&self, method: &Method, host: Host, port: u16, path: &str) -> Result<(Session, Inspect), Refusal> {
+        if port == DNS && self.entrance == Entrance::Port {
+            let refusal = Refusal::resolver();
+            self.record(Some(method), &host.to_string(), port, Some(path), &refusal);
+            return Err(refusal);
+        }
         let opened = FlowGuard::open(&self.sandbox, &self.shared, host.clone(), port, Transport::Tcp, None);
         let (sandbox, shared) = (Arc::clone(&self.sandbox), Arc::clone(&self.shared));
         match opened {

@@ -15,7 +15,7 @@ use super::edits::EditFault;
 use super::head::Malformed;
 use crate::compiled::Compiled;
 use crate::dial::DialError;
-use crate::explain::{Refused, refusal_json, refusal_text};
+use crate::explain::{Refused, TO_RESOLVER, refusal_json, refusal_text};
 
 /// Says why, for programs.
 const REASON: HeaderName = HeaderName::from_static("sbx-refusal");
@@ -134,6 +134,11 @@ impl Refusal {
             "not-for-a-proxy",
             "this is a proxy: it takes `CONNECT host:port` for TLS and anything else, and requests for `http://host/path`",
         )
+    }
+
+    /// What is asked for is not where port 53 leads.
+    pub(super) fn resolver() -> Self {
+        Self::new(StatusCode::FORBIDDEN, "resolver", TO_RESOLVER).with_remedy("ask the resolver")
     }
 
     /// As many connections are open as may be.

@@ -7,6 +7,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
+use super::Entrance;
 use crate::audit::Spoken;
 use crate::http::testing::{Line, Origin, World, ok, pair, policy, raw_origin, read_head, rule, shake, trusting};
 use crate::limits::Limits;
@@ -18,7 +19,7 @@ use crate::tls::authority::Authority;
 fn proxied<C: Channel>(world: &World, server: C) {
     let (sandbox, shared) = (Arc::clone(&world.sandbox), Arc::clone(&world.shared));
     let refusals = Arc::new(Refusals::new(Arc::clone(&sandbox), Arc::clone(&shared)));
-    tokio::spawn(super::serve(server, sandbox, shared, refusals));
+    tokio::spawn(super::serve(server, Entrance::Port, sandbox, shared, refusals));
 }
 
 async fn client(world: &World) -> Line<TcpStream> {

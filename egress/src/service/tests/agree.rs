@@ -5,6 +5,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
+use schema::config::{Egress, EgressMode, Transport as Attached};
 use schema::policy::{Host, Target, Upstream};
 use secrecy::SecretSlice;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -14,7 +15,7 @@ use super::*;
 use crate::audit::{Record, Sink};
 use crate::compiled::properties::{Asked, TODAY, asked, policy as any_policy};
 use crate::dial::{DialSettings, Dialer, Interfaces};
-use crate::explain::{Explanation, by_policy};
+use crate::explain::{self, Explanation, by_egress, by_policy};
 use crate::http::Web;
 use crate::http::testing::{read_head, trusting};
 use crate::tls::authority::Authority;
@@ -101,16 +102,32 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
     let _ = stream.read(&mut [0]).await;
 }
 
+/// How a client comes to what it asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum By {
+    /// It connects to its address, and knows of no proxy.
+    Address,
+    /// It asks the proxy for a tunnel.
+    Tunnel,
+    /// It asks the proxy for a URL.
+    Url,
+}
+
+fn authority(asked: &Asked) -> String {
+    match &asked.host {
+        Host::Address(IpAddr::V6(address)) => format!("[{address}]:{}", asked.port),
+        host => format!("{host}:{}", asked.port),
+    }
+}
+
 /// What a client says.
-fn said(asked: &Asked, speech: Speech) -> String {
+fn said(asked: &Asked, speech: Speech, by: By) -> String {
     if speech == Speech::Other {
         return String::from("hello\r\n\r\n");
     }
-    let host = match &asked.host {
-        Host::Address(IpAddr::V6(address)) => format!("[{address}]"),
-        host => host.to_string(),
-    };
-    let mut head = format!("{} {} HTTP/1.1\r\nHost: {host}:{}\r\n", asked.method(), asked.path().as_str(), asked.port);
+    let host = authority(asked);
+    let at = if by == By::Url { format!("http://{host}") } else { String::new() };
+    let mut head = format!("{} {at}{} HTTP/1.1\r\nHost: {host}\r\n", asked.method(), asked.path().as_str());
     for (name, value) in &asked.headers().0 {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
@@ -121,15 +138,19 @@ fn said(asked: &Asked, speech: Speech) -> String {
 }
 
 /// Whether a client of the live data path gets an answer, and what was recorded of it.
-async fn live(outside: &Outside, policy: &Policy, asked: &Asked, speech: Speech) -> (bool, Record) {
+async fn live(outside: &Outside, policy: &Policy, asked: &Asked, speech: Speech, by: By) -> (bool, Record) {
     let upstream = Upstream::Http(outside.proxy.to_string());
     let world = outside.world(Policy { upstream, ..policy.clone() });
-    let stream = match &asked.host {
+    let mut stream = match &asked.host {
+        _ if by != By::Address => TcpStream::connect(world.tcp).await.unwrap(),
         Host::Name(name) => world.connect(name.as_str(), asked.port).await,
         Host::Address(address) => world.connect_to(*address, asked.port).await,
     };
-    let text = said(asked, speech);
+    let text = said(asked, speech, by);
     let talking = async {
+        if by == By::Tunnel && !is_granted(&mut stream, &authority(asked)).await {
+            return false;
+        }
         if speech != Speech::Tls {
             return ask(stream, &text).await;
         }
@@ -142,6 +163,13 @@ async fn live(outside: &Outside, policy: &Policy, asked: &Asked, speech: Speech)
     let answered = timeout(LONG, talking).await.expect("an answer, or an end");
     let record = world.records.wait_for(1).await.remove(0);
     (answered, record)
+}
+
+/// Whether the proxy grants a tunnel.
+async fn is_granted(stream: &mut TcpStream, authority: &str) -> bool {
+    let head = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    read_head(stream).await.starts_with("HTTP/1.1 200 ")
 }
 
 /// Whether the answer is that of a server.
@@ -193,28 +221,49 @@ fn compare(explained: &Explanation, answered: bool, record: &Record) -> Result<(
 fn what_is_explained_is_what_happens() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let outside = runtime.block_on(Outside::start());
-    let speech = select(vec![Speech::Http, Speech::Tls, Speech::Other]);
+    let ways = [
+        (Speech::Http, By::Address),
+        (Speech::Tls, By::Address),
+        (Speech::Other, By::Address),
+        (Speech::Http, By::Tunnel),
+        (Speech::Tls, By::Tunnel),
+        (Speech::Other, By::Tunnel),
+        (Speech::Http, By::Url),
+    ];
     let seen = std::cell::RefCell::new(std::collections::BTreeMap::<String, u32>::new());
     // Methods in lower case are refused as well, by what reads heads, and for that.
     let asked = asked().prop_filter("a method", |asked| asked.method() != "post");
-    let strategy = (any_policy(), asked, speech);
-    let ways = ["Http", "Tls", "Other"];
+    let strategy =
+        (any_policy(), asked, select(ways.to_vec())).prop_filter("what comes to us", |(_, asked, (_, by))| {
+            match by {
+                // Taken to the resolver before that.
+                By::Address => asked.port != explain::DNS,
+                By::Tunnel => true,
+                // Each request is seen, also where nobody looks at connections.
+                By::Url => asked.method() != "TRACE",
+            }
+        });
     let complete = |seen: &std::collections::BTreeMap<String, u32>| {
-        ways.iter().all(|way| seen.contains_key(&format!("{way} rule")) && seen.contains_key(&format!("{way} no-rule")))
+        ways.iter().all(|(speech, by)| {
+            let denied = if *by == By::Address { "no-rule" } else { "resolver" };
+            ["rule", denied].iter().all(|because| seen.contains_key(&format!("{speech:?} {by:?} {because}")))
+        })
     };
     // What is rare takes more of them.
     for _ in 0..10 {
         if complete(&seen.borrow()) {
             break;
         }
-        let cases = TestRunner::new(Config::with_cases(400)).run(&strategy, |(mut policy, asked, speech)| {
+        let cases = TestRunner::new(Config::with_cases(400)).run(&strategy, |(mut policy, asked, (speech, by))| {
             // Whatever a host means, somebody may dial it: that is judged elsewhere.
             policy.dial_allow = vec!["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()];
             let target = target(&asked, speech);
             let method = (speech != Speech::Other).then(|| asked.method());
-            let explained = by_policy(&policy, &target, method, asked.headers(), &[], TODAY);
-            let (answered, record) = runtime.block_on(live(&outside, &policy, &asked, speech));
-            *seen.borrow_mut().entry(format!("{speech:?} {}", explained.because)).or_default() += 1;
+            let (mode, transport) = (EgressMode::Allowlist, Attached::Transparent);
+            let egress = Egress { mode, policy: policy.clone(), transport };
+            let explained = by_egress(&egress, &target, method, asked.headers(), &[], TODAY);
+            let (answered, record) = runtime.block_on(live(&outside, &policy, &asked, speech, by));
+            *seen.borrow_mut().entry(format!("{speech:?} {by:?} {}", explained.because)).or_default() += 1;
             compare(&explained, answered, &record)
         });
         cases.unwrap();

@@ -1,10 +1,12 @@
 //! Clients that come through a unix socket.
 
+use schema::policy::Upstream;
 use tokio::net::UnixStream;
 
 use super::*;
 use crate::attach::Target;
 use crate::attach::socket_door::{NAME, Network};
+use crate::http::testing::read_head;
 
 /// A world with such a socket, and the directory it is in.
 fn with_socket(policy: Policy, limits: Limits, network: Option<Network>) -> (World, tempfile::TempDir) {
@@ -46,6 +48,33 @@ async fn is_a_proxy_with_the_same_decisions() {
     let mut told: Vec<_> = records.iter().map(|record| (record.host.as_str(), record.allowed)).collect();
     told.sort_unstable();
     assert_eq!(told, [("a.test", true), ("b.test", false)]);
+}
+
+/// Where there is a network, its connections to port 53 go to the resolver, and the proxy is no way around that.
+#[tokio::test]
+async fn leads_to_port_53_as_nothing_else_does() {
+    let (proxy, at) = server().await;
+    let policy = testing::policy(vec![testing::rule("a.test", &[53], schema::policy::Protocol::Tcp)]);
+    let policy = Policy { upstream: Upstream::Http(format!("127.0.0.1:{at}")), ..policy };
+    let (world, directory) = with_socket(policy, Limits::default(), None);
+    for said in [connect("a.test", 53), "GET http://a.test:53/ HTTP/1.1\r\nhost: a.test:53\r\n\r\n".to_owned()] {
+        let mut client = TcpStream::connect(world.tcp).await.unwrap();
+        client.write_all(said.as_bytes()).await.unwrap();
+        let head = read_head(&mut client).await;
+        assert!(head.starts_with("HTTP/1.1 403 ") && head.contains("sbx-refusal: resolver\r\n"), "{head}");
+    }
+    let records = world.records.wait_for(2).await;
+    assert_eq!(becauses(&records), ["resolver", "resolver"]);
+    assert!(records.iter().all(|record| !record.allowed && (record.host.as_str(), record.port) == ("a.test", 53)));
+    let granting = async {
+        let mut stream = accepted(&proxy).await;
+        read_head(&mut stream).await;
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+        stream
+    };
+    let asked = connect("a.test", 53);
+    let (answer, _stream) = tokio::join!(asks(&directory, &asked), granting);
+    assert!(answer.contains(" 200 "), "{answer}");
 }
 
 #[tokio::test]
