@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::compiled::Compiled;
 use crate::dial::consenting;
-use crate::dial::judge::{Consent, judge};
+use crate::dial::judge::{Consent, ends_at_v4, judge};
 use crate::http::is_sent_on;
 use crate::judge::Wish;
 use crate::verdict::{ConnectVerdict, Denial, Headers, RequestVerdict};
@@ -167,10 +167,12 @@ fn direct(policy: &Policy, target: &Target, own: &[IpNet], today: Date) -> Expla
     let compiled = Compiled::new(policy);
     let wish = Wish { request: None, ..Wish::new(target, "GET", &()) };
     match compiled.connect(wish.question, today) {
-        ConnectVerdict::Allow { rule, .. } => undialled(policy, &wish, &rule, own, today).unwrap_or_else(|| {
-            let note = "`egress.mode` is `direct`: only host and port are looked at";
-            allowed(policy, target, &rule, vec![note.to_owned()])
-        }),
+        ConnectVerdict::Allow { rule, .. } => {
+            undialled(policy, &wish, &rule, own, today).or_else(|| unopened(target, &rule)).unwrap_or_else(|| {
+                let note = "`egress.mode` is `direct`: only host and port are looked at";
+                allowed(policy, target, &rule, vec![note.to_owned()])
+            })
+        }
         ConnectVerdict::Deny(denial) => {
             let suggested = suggest::rule(&compiled, &wish, &denial, false, today);
             denied(&wish, &denial, suggested.as_ref(), today)
@@ -200,6 +202,23 @@ fn undialled(policy: &Policy, wish: &Wish<'_>, rule: &Rule, own: &[IpNet], today
         notes: vec![format!(
             "to have it dialled, write under `egress`: dial: {{ allowRanges: [\"{}\"] }}",
             range.would_allow(address)
+        )],
+    })
+}
+
+/// What a rule allows but a packet filter does not open: addresses by number whose packets end at IPv4 addresses.
+fn unopened(target: &Target, rule: &Rule) -> Option<Explanation> {
+    let Host::Address(address) = target.host else { return None };
+    ends_at_v4(address).then(|| Explanation {
+        allowed: false,
+        because: "address-refused",
+        message: format!(
+            "a rule allows it, but with `mode: direct` {address} is not opened: it stands for an IPv4 address"
+        ),
+        rule: Some(WrittenRule::new(rule, written::allow(rule), false)),
+        allow: None,
+        notes: vec![String::from(
+            "say by `egress.hosts` which name means it, and write the rule for that name; or write it for the IPv4 address",
         )],
     })
 }

@@ -194,6 +194,14 @@ pub(crate) fn stands_for_v4(address: IpAddr) -> bool {
     }
 }
 
+/// Whether packets to `address` end at an IPv4 one, or are carried through one: there, or by its second half (ISATAP).
+pub(crate) fn ends_at_v4(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(_) => false,
+        IpAddr::V6(address) => embedded(address) != [None, None],
+    }
+}
+
 /// What opens ranges that are refused by default.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Consent<'a> {

@@ -1,11 +1,15 @@
 //! What people are told, and that it is true.
 
+use std::net::IpAddr;
+
 use jiff::civil::date;
 use proptest::prelude::*;
 use schema::policy::{Policy, Protocol, Rule, Target};
 
 use super::*;
 use crate::compiled::properties::{TODAY, asked, policy as any_policy};
+use crate::direct::openings;
+use crate::generation::Generation;
 use crate::route::Route;
 use crate::testing::rules::{With as _, fleet, policy, rule};
 
@@ -177,6 +181,52 @@ fn addresses_that_are_not_dialled_are_not_said_to_be_reached() {
     // That a rule for connections names it says nothing of datagrams.
     assert_eq!(ask("wire", "udp://10.1.2.3:5000"), (false, "address-refused"));
     assert_eq!(ask("wire", "udp://192.0.2.8:5000"), (true, "rule"));
+}
+
+/// With `mode: direct`, what is said of addresses by number is what the packet filter opens.
+#[test]
+fn what_is_said_of_addresses_is_what_is_opened() {
+    let addresses = [
+        "192.0.2.8",
+        "10.1.2.3",
+        "127.0.0.1",
+        "169.254.169.254",
+        "2003::1",
+        "2001:db8::1",
+        "fc00::1",
+        // 6to4, NAT64, Teredo, ISATAP: of what is public, and of what is not.
+        "2002:808:808::1",
+        "2002:a01:203::1",
+        "64:ff9b::808:808",
+        "64:ff9b::a01:203",
+        "2001:0:808:808::f7f7:f7f7",
+        "2001:db8::5efe:808:808",
+        "2001:db8::200:5efe:a01:203",
+    ];
+    let networks = ["0.0.0.0/0", "10.0.0.0/8", "::/0", "2002::/16", "64:ff9b::/96", "2001::/32", "2001:db8::/32"];
+    // As the packet filter's rule has it.
+    let is_isatap = |address: IpAddr| match address {
+        IpAddr::V4(_) => false,
+        IpAddr::V6(address) => address.segments()[4] & !0x0200 == 0 && address.segments()[5] == 0x5efe,
+    };
+    let mut seen = std::collections::BTreeMap::<_, u32>::new();
+    for network in networks.into_iter().chain(addresses) {
+        for address in addresses {
+            let parsed: IpAddr = address.parse().unwrap();
+            for dialled in [vec![], vec![IpNet::from(parsed)]] {
+                let policy = Policy { dial_allow: dialled, ..policy([rule(network).ports(&[443])], []) };
+                let generation = Generation::new(1, policy.clone(), std::collections::BTreeMap::new());
+                let mut runs = openings::networks(&generation, &[], TODAY).into_values().flatten();
+                let opened = runs.any(|(first, last)| first <= parsed && parsed <= last);
+                let (host, path) = (Host::Address(parsed), None);
+                let target = Target { scheme: String::from("tcp"), host, port: 443, path };
+                let explained = direct(&policy, &target, &[], TODAY);
+                *seen.entry(explained.because).or_default() += 1;
+                assert_eq!(explained.allowed, opened && !is_isatap(parsed), "{network} {address} {explained:?}");
+            }
+        }
+    }
+    assert!(["rule", "no-rule", "address-refused"].iter().all(|because| seen.contains_key(because)), "{seen:?}");
 }
 
 #[test]
