@@ -179,6 +179,13 @@ impl Metrics {
 
     /// The text, with the numbers that are looked up rather than counted.
     pub fn text(&self, flows: &BTreeMap<(String, String), usize>, lost: u64) -> Result<String, fmt::Error> {
+        {
+            // Of those that are not served any more, nothing is open.
+            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            for of in known.keys().filter(|of| !flows.contains_key(&(of.project.clone(), of.sandbox.clone()))) {
+                self.flows.remove(of);
+            }
+        }
         for ((project, sandbox), count) in flows {
             let of = Of { project: project.clone(), sandbox: sandbox.clone() };
             self.flows.get_or_create(&of).set(i64::try_from(*count).unwrap_or(i64::MAX));
@@ -241,6 +248,10 @@ mod tests {
         ] {
             assert!(text.lines().any(|there| there == line), "{line} is not in\n{text}");
         }
+        // Its numbers stay when it stops, but for what is open.
+        let stopped = metrics.text(&BTreeMap::new(), 2).expect("encodes");
+        assert!(!stopped.contains("sbx_egress_flows{"), "{stopped}");
+        assert!(stopped.contains("sbx_egress_dns_questions_total{"), "{stopped}");
         metrics.questions("acme", "web");
         metrics.retain(|(_, sandbox)| sandbox == "web");
         let text = metrics.text(&BTreeMap::new(), 0).expect("encodes");
