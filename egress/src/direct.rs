@@ -47,7 +47,8 @@ pub trait Filter: Send + Sync {
 /// # Guarantees
 /// - Nothing is open but what the generation in force allows: a name's addresses at its ports, each judged as if it were
 ///   dialled, and networks of rules. A change of the policy closes what it does not allow, for flows that are open too.
-/// - Addresses of this machine are closed like any other that is not dialled; one that it gets is so by the next renewal.
+/// - Addresses of this machine are closed like any other that is not dialled; one that it gets is so by the next renewal, or
+///   with the next rules.
 /// - An answer is given only after the filter has opened what it names.
 /// - What is open is forgotten a while after its answer has lost its worth, unless it was given anew.
 pub struct Direct {
@@ -64,6 +65,8 @@ struct State {
     peers: BTreeSet<IpAddr>,
     /// Addresses of this machine.
     own: Arc<[IpNet]>,
+    /// Whether they are others than those by which the filter's table was made.
+    own_changed: bool,
     book: Book,
     /// Ports by which hosts are grouped, in the table's order.
     groups: Vec<Ports>,
@@ -123,7 +126,7 @@ impl Direct {
                 book.inherit(name, address, left, now);
             }
         }
-        let state = State { generation, today, peers, own, book, groups: Vec::new() };
+        let state = State { generation, today, peers, own, own_changed: false, book, groups: Vec::new() };
         let direct = Self { filter, interfaces, state: Mutex::new(state), broken: Mutex::default() };
         let given = direct.filter.give(direct.state().table(now));
         direct.taken(given).await.map(|()| direct)
@@ -248,8 +251,10 @@ impl Direct {
         let news = told.iter().any(|(address, _)| !known.contains(address));
         let opened = news.then(|| state.rule(&host, &ports)).flatten();
         let rules = match state.groups.iter().position(|group| *group == ports) {
-            Some(group) => nft::entries(group, &entries(name, &state.longest(name, &ports, told, now))),
-            None => state.table(now),
+            Some(group) if !state.own_changed => {
+                nft::entries(group, &entries(name, &state.longest(name, &ports, told, now)))
+            }
+            _ => state.table(now),
         };
         let given = self.filter.give(rules);
         Ok((given, Meaning { addresses, ttl: ttl.clamp(Duration::from_secs(1), LONGEST), opened }))
@@ -260,7 +265,8 @@ impl Direct {
     pub async fn renew(&self, shared: &Shared) {
         let given = {
             let mut state = self.state();
-            state.learn(&self.interfaces).then(|| self.filter.give(state.table(Instant::now())))
+            state.learn(&self.interfaces);
+            state.own_changed.then(|| self.filter.give(state.table(Instant::now())))
         };
         if let Some(given) = given {
             // That it failed is asked for: see `Direct::broken`.
@@ -305,20 +311,15 @@ impl Direct {
 }
 
 impl State {
-    /// Takes over which addresses are this machine's; whether that is another answer than before. Without one, what was known
-    /// is still better than nothing.
-    fn learn(&mut self, interfaces: &Own) -> bool {
+    /// Takes over which addresses are this machine's. Without an answer, what was known is still better than nothing.
+    fn learn(&mut self, interfaces: &Own) {
         match interfaces.here() {
-            Ok(own) if own != self.own => {
+            Ok(own) => {
+                self.own_changed |= own != self.own;
                 self.own = own;
-                true
-            }
-            Ok(_) => false,
-            Err(error) => {
-                tracing::warn!(%error, "this machine's addresses cannot be told");
-                false
             }
         }
+            Err(error) => tracing::warn!(%error, "this machine's addresses cannot be told"),
     }
 
     /// Whether `address` may be opened because `host`, a name, means it.
@@ -329,7 +330,8 @@ impl State {
 
     /// The whole table, after everything that is not allowed any more was forgotten.
     fn table(&mut self, now: Instant) -> String {
-        let Self { generation, today, peers, own, book, groups } = self;
+        let Self { generation, today, peers, own, own_changed, book, groups } = self;
+        *own_changed = false;
         book.forget(now);
         let host = |name: &DnsName| Host::Name(name.clone());
         book.judge(

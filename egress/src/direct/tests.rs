@@ -83,6 +83,28 @@ async fn what_is_this_machines_is_not_opened() {
     assert!(!kept.last().contains("192.0.2.2 "), "{}", kept.last());
 }
 
+/// Whoever is the first to learn of it, and whether or not that opens anything by itself.
+#[tokio::test]
+async fn what_this_machine_gets_is_closed_by_the_next_rules_or_renewal() {
+    for (asked, is_open) in [("b.test", true), ("a.test", false)] {
+        let (mut direct, kept) = begin(&["a.test", "b.test"], vec![]).await;
+        direct.resolve(&shared(), &name("a.test")).await.unwrap();
+        assert!(kept.last().contains("192.0.2.1 timeout"), "{}", kept.last());
+        let got = Interfaces::Fixed(vec!["192.0.2.1/32".parse().unwrap()]);
+        Arc::get_mut(&mut direct).unwrap().interfaces = Own::new(got);
+        assert_eq!(direct.resolve(&shared(), &name(asked)).await.is_ok(), is_open, "{asked}");
+        if !is_open {
+            direct.renew(&shared()).await;
+        }
+        let table = kept.last();
+        assert!(table.contains("delete table") && !table.contains("192.0.2.1 "), "{asked}: {table}");
+        assert_eq!(table.contains("192.0.2.2 timeout"), is_open, "{asked}: {table}");
+        let count = kept.count();
+        direct.renew(&shared()).await;
+        assert_eq!(kept.count(), count, "nothing is new");
+    }
+}
+
 fn name(text: &str) -> DnsName {
     text.parse().unwrap()
 }
