@@ -163,12 +163,13 @@ impl Direct {
     }
 
     /// Puts another generation in force, or another day: at once, whether or not anybody waits for what is returned.
+    ///
+    /// Which these are is asked of `newest` when it is its turn, so that of several at once the last one has the newest.
     pub fn enforce(
         self: &Arc<Self>,
-        generation: Arc<Generation>,
-        today: Date,
+        newest: impl FnOnce() -> (Arc<Generation>, Date),
     ) -> impl Future<Output = Result<(), String>> + Send + 'static {
-        self.change(move |state| (state.generation, state.today) = (generation, today))
+        self.change(|state| (state.generation, state.today) = newest())
     }
 
     /// Says who else is on its internal networks. As [`Direct::enforce`].
@@ -318,8 +319,8 @@ impl State {
                 self.own_changed |= own != self.own;
                 self.own = own;
             }
-        }
             Err(error) => tracing::warn!(%error, "this machine's addresses cannot be told"),
+        }
     }
 
     /// Whether `address` may be opened because `host`, a name, means it.

@@ -166,9 +166,12 @@ impl Flows {
         ended
     }
 
-    /// Cuts all that `generation` does not allow; how many.
-    pub(crate) fn judge_again(&self, generation: &Generation, today: Date) -> usize {
+    /// Cuts all that is not allowed any more; how many. What is in force is asked of `newest` under the lock, so that of
+    /// several at once the last one has the newest.
+    pub(crate) fn judge_again(&self, newest: impl FnOnce() -> (Arc<Generation>, Date)) -> usize {
         let open = self.lock();
+        let (generation, today) = newest();
+        let generation = generation.as_ref();
         let (allowed, revoked): (Vec<_>, Vec<_>) = open.flows.values().partition(|flow| flow.judge(generation, today));
         for flow in allowed {
             if flow.asks_where_it_may(generation) {

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use arc_swap::{ArcSwap, Guard};
+use jiff::civil::Date;
 use schema::policy::{DnsName, HostPattern};
 
 use crate::audit::Sink;
@@ -60,10 +61,15 @@ impl Sandbox {
     pub fn swap(&self, generation: Generation, shared: &Shared) -> Arc<Generation> {
         let generation = Arc::new(generation);
         self.spell(&generation, shared);
-        let before = self.current.swap(Arc::clone(&generation));
+        let before = self.current.swap(generation);
         self.epoch.fetch_add(1, Ordering::Release);
-        self.flows.judge_again(&generation, shared.today());
+        self.flows.judge_again(|| self.in_force(shared));
         before
+    }
+
+    /// The generation in force, and the day by which it is.
+    pub(crate) fn in_force(&self, shared: &Shared) -> (Arc<Generation>, Date) {
+        (self.current.load_full(), shared.today())
     }
 
     /// Gives addresses to the names that the rules of `generation` spell out.

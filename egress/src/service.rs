@@ -157,10 +157,10 @@ impl Service {
                 tokio::time::sleep(LOOK).await;
                 let now = shared.today();
                 if std::mem::replace(&mut today, now) != now {
-                    sandbox.flows.judge_again(&sandbox.generation(), now);
+                    sandbox.flows.judge_again(|| sandbox.in_force(&shared));
                     if let Some(direct) = &direct {
                         // That it failed is asked for: see `Service::broken`.
-                        let _ = direct.enforce(Arc::clone(&sandbox.generation()), now).await;
+                        let _ = direct.enforce(|| sandbox.in_force(&shared)).await;
                     }
                 }
             }
@@ -265,10 +265,8 @@ impl Service {
 
     /// Has the packet filter hold to the generation in force.
     fn open_and_close(&self, direct: &Arc<Direct>) {
-        let (direct, generation) = (Arc::clone(direct), Arc::clone(&self.sandbox.generation()));
-        let today = self.shared.today();
         // Given at once, in order; only the waiting is left to the task.
-        let enforced = direct.enforce(generation, today);
+        let enforced = direct.enforce(|| self.sandbox.in_force(&self.shared));
         let sandbox = self.sandbox.name.clone();
         self.serving.spawn(async move {
             if let Err(why) = enforced.await {

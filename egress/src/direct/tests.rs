@@ -138,11 +138,11 @@ async fn what_may_not_be_dialled_is_not_opened() {
     assert!(!kept.last().contains("10.1.2.3") && !kept.last().contains("192.0.2.2"));
     let mut opens = policy(&["private.test"]);
     opens.dial_allow = vec!["10.1.2.3/32".parse().unwrap()];
-    direct.enforce(Arc::new(testing::generation(2, opens)), TODAY).await.unwrap();
+    direct.enforce(|| (Arc::new(testing::generation(2, opens)), TODAY)).await.unwrap();
     direct.resolve(&shared(), &name("private.test")).await.unwrap();
     assert!(kept.last().contains("10.1.2.3"));
     // And not any more.
-    direct.enforce(generation(&["private.test"]), TODAY).await.unwrap();
+    direct.enforce(|| (generation(&["private.test"]), TODAY)).await.unwrap();
     assert!(!kept.last().contains("10.1.2.3"), "{}", kept.last());
 }
 
@@ -153,9 +153,22 @@ async fn a_change_closes_what_it_revokes_and_nothing_else() {
         direct.resolve(&shared(), &name(open)).await.unwrap();
     }
     assert_eq!(direct.closed_by(&generation(&["a.test"]), TODAY), ["b.test:443"]);
-    direct.enforce(generation(&["a.test"]), TODAY).await.unwrap();
+    direct.enforce(|| (generation(&["a.test"]), TODAY)).await.unwrap();
     assert!(kept.last().contains("192.0.2.1") && !kept.last().contains("192.0.2.2"), "{}", kept.last());
     assert_eq!(direct.count(), 1);
+}
+
+/// Another day begins while a policy is changed, say: whoever is second has not read before the first has written.
+#[tokio::test]
+async fn what_is_in_force_is_read_when_nobody_else_can_change_it() {
+    let (direct, kept) = begin(&["a.test"], vec![]).await;
+    direct.resolve(&shared(), &name("a.test")).await.unwrap();
+    let newest = || {
+        assert!(direct.state.try_lock().is_err(), "somebody else could be first");
+        (generation(&[]), TODAY)
+    };
+    direct.enforce(newest).await.unwrap();
+    assert!(!kept.last().contains("192.0.2.1"), "{}", kept.last());
 }
 
 #[tokio::test]
@@ -218,7 +231,7 @@ async fn patterns_allow_so_many_names() {
     let mut wide = policy(&["*.test", "b.test"]);
     wide.hosts.insert(name("c.test"), vec!["192.0.2.3".parse().unwrap()]);
     let (direct, _) = begin(&["a.test"], vec![]).await;
-    direct.enforce(Arc::new(testing::generation(2, wide)), TODAY).await.unwrap();
+    direct.enforce(|| (Arc::new(testing::generation(2, wide)), TODAY)).await.unwrap();
     let limits = crate::limits::Limits { pattern_names: 1, ..Default::default() };
     let shared = Shared { limits, ..shared() };
     direct.resolve(&shared, &name("a.test")).await.unwrap();

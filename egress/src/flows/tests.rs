@@ -107,6 +107,19 @@ fn what_nobody_looked_at_cannot_go_on_where_something_has_to_be_seen() {
     assert!(flow.is_cancelled());
 }
 
+/// Another day begins while a policy is changed, say: whoever is second has not read before the first has written.
+#[test]
+fn what_is_in_force_is_read_when_nobody_else_can_change_it() {
+    let (sandbox, _) = testing::sandbox(names(Protocol::Auto, &["a.example"]));
+    let shared = testing::shared(Limits::default());
+    let (flow, _) = open(&sandbox, &shared, "a.example", 443).unwrap();
+    let cut = sandbox.flows.judge_again(|| {
+        assert!(sandbox.flows.open.try_lock().is_err(), "somebody else could be first");
+        (Arc::new(testing::generation(2, Policy::default())), shared.today())
+    });
+    assert!(cut == 1 && flow.is_cancelled());
+}
+
 /// However opening and a change of policy fall together: what the last policy does not allow is not open.
 #[test]
 fn no_flow_slips_past_a_change() {

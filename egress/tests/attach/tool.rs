@@ -266,7 +266,7 @@ fn direct(pid: &str, started: &str, peers: &str, policy: &str) {
     for line in io::stdin().lock().lines() {
         let line = line.unwrap();
         let said = match line.split_once(' ').unwrap_or((&line, "")) {
-            ("policy", text) => runtime.block_on(direct.enforce(read(text), today)).map(|()| "done".to_owned()),
+            ("policy", text) => runtime.block_on(direct.enforce(|| (read(text), today))).map(|()| "done".to_owned()),
             ("resolve", name) => {
                 let name = name.parse().unwrap();
                 // Several at once, as questions come.
