@@ -16,6 +16,7 @@ use egress::shared::Shared;
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -29,6 +30,8 @@ use crate::failure::Failure;
 
 /// How long a predecessor may take to end after it has handed over.
 const LEAVE: Duration = Duration::from_secs(10);
+/// How long what is under way may take when it ends. Where that does not do, the end of the process ends it.
+const END: Duration = Duration::from_secs(2);
 /// How often what failed is looked at again, and whether anybody needs this daemon.
 const TICK: Duration = Duration::from_secs(1);
 /// How long nobody needs a daemon in the background until it ends.
@@ -70,16 +73,30 @@ pub fn run(place: &Place, connect: reconciler::podman::Connect, manner: &Manner)
         .enable_all()
         .build()
         .map_err(|error| Failure::io("cannot start threads", &error))?;
-    let ended = runtime.block_on(serve(place, connect, manner));
-    runtime.shutdown_timeout(Duration::from_secs(2));
+    let mut lock = None;
+    let ended = runtime.block_on(serve(place, connect, manner, &mut lock));
+    end(runtime, lock);
     ended
 }
 
-async fn serve(place: &Place, connect: reconciler::podman::Connect, manner: &Manner) -> Result<Exit, Failure> {
+/// Ends all that is at work, and lets another daemon begin only then: what is still under way changes rules of sandboxes.
+fn end(runtime: Runtime, lock: Option<File>) {
+    runtime.shutdown_timeout(END);
+    drop(lock);
+}
+
+/// Serves; what it holds as long as that takes is in `held`.
+async fn serve(
+    place: &Place,
+    connect: reconciler::podman::Connect,
+    manner: &Manner,
+    held: &mut Option<File>,
+) -> Result<Exit, Failure> {
     let mut terminate = listen(SignalKind::terminate())?;
     let mut interrupt = listen(SignalKind::interrupt())?;
     let mut hangup = listen(SignalKind::hangup())?;
     let (lock, inheritance) = take(place, manner).await?;
+    *held = Some(lock);
     let recorder = Recorder::open(place.records.clone())
         .map_err(|error| Failure::io(format!("records {}", place.records.display()), &error))?;
     let recorder = Arc::new(recorder);
@@ -147,7 +164,6 @@ async fn serve(place: &Place, connect: reconciler::podman::Connect, manner: &Man
         let _ = std::fs::remove_file(place.metrics());
     }
     drop(daemon.freeze());
-    drop(lock);
     if handed_over && manner.starter == Starter::ServiceManager {
         // It is to start what stands at the program's path by now, and that takes the place back. An end that was
         // ordered stays one.
@@ -387,6 +403,33 @@ mod tests {
         settled().await;
         looking.go(look());
         assert_eq!(settled().await, 3);
+    }
+
+    #[test]
+    fn nobody_else_begins_before_all_that_was_under_way_has_ended() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let lock = open(file.path()).expect("opened");
+        assert!(try_lock(&lock, file.path()).expect("tried"));
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().expect("started");
+        let (begun, begins) = std::sync::mpsc::channel();
+        let (ending, ends) = std::sync::mpsc::channel::<()>();
+        // Dropped when the runtime begins to end.
+        runtime.spawn(async move {
+            let _ending = ending;
+            std::future::pending::<()>().await;
+        });
+        let (tell, told) = std::sync::mpsc::channel();
+        let other = open(file.path()).expect("opened");
+        let path = file.path().to_owned();
+        runtime.spawn_blocking(move || {
+            begun.send(()).expect("somebody waits");
+            ends.recv().expect_err("nothing is said");
+            tell.send(try_lock(&other, &path).expect("tried")).expect("somebody waits");
+        });
+        begins.recv().expect("it begins");
+        end(runtime, Some(lock));
+        assert!(!told.recv().expect("told"), "while it was at work");
+        assert!(try_lock(&open(file.path()).expect("opened"), file.path()).expect("tried"), "afterwards");
     }
 
     #[test]
