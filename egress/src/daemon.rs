@@ -40,6 +40,8 @@ pub mod world;
 /// Attachments under way at once: each is a process that works for some milliseconds.
 const AT_ONCE: usize = 4;
 /// How long the answer to a question about a policy may take.
+/// How long sockets of a predecessor are kept for whoever the engine says that they belong to: nobody answers in them meanwhile.
+const CLAIM_WITHIN: Duration = Duration::from_secs(5);
 const ENFORCE_WITHIN: Duration = Duration::from_secs(30);
 
 /// The daemon.
@@ -84,11 +86,16 @@ struct Shared {
 }
 
 impl Daemon {
-    /// A daemon that has not looked yet.
+    /// A daemon that has not looked yet. What a predecessor handed over is let go where the first look fails or takes too long:
+    /// who connects is refused then, and does not wait for an engine that is away.
+    ///
+    /// # Assumptions
+    /// Made within a tokio runtime.
     pub fn new(parts: Parts) -> Self {
         let Parts { engine, attach, serve, recorder, secrets, passed, version } = parts;
         let table = Table { secrets: SecretStore::open(secrets), passed, ..Table::default() };
-        Self {
+        let unclaimed = !passed.is_empty();
+        let daemon = Self {
             shared: Arc::new(Shared {
                 engine,
                 attach,
@@ -103,6 +110,22 @@ impl Daemon {
                 permits: Arc::new(Semaphore::new(AT_ONCE)),
             }),
         }
+        };
+        if unclaimed {
+            let daemon = daemon.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(CLAIM_WITHIN).await;
+                daemon.let_go("the engine has not answered yet");
+            });
+        }
+        daemon
+    }
+
+    /// Closes sockets of a predecessor that nobody has claimed: whose they are is attached to anew.
+    fn let_go(&self, why: &str) {
+        let passed = std::mem::take(&mut self.table().passed);
+        if !passed.is_empty() {
+            tracing::warn!(why, sandboxes = passed.len(), "what was handed over is let go");
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -130,6 +153,7 @@ impl Daemon {
             Err(why) => {
                 self.table().trouble = Some(why.clone());
                 self.change();
+                self.let_go(&why);
                 Err(why)
             }
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use egress::control::client::{Client, Inheritance, take_over};
 use egress::control::{Hello, Starter, server};
-use egress::daemon::{Daemon, Parts};
+use egress::daemon::{Daemon, Parts, world};
 use egress::limits::Limits;
 use egress::recorder::Recorder;
 use egress::shared::Shared;
@@ -20,7 +20,7 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::authorities::Authorities;
 use super::engine::Engine;
@@ -30,8 +30,12 @@ use crate::failure::Failure;
 
 /// How long a predecessor may take to end after it has handed over.
 const LEAVE: Duration = Duration::from_secs(10);
+/// How long the engine may take to say what runs before anything is taken over.
+const ANSWER: Duration = Duration::from_secs(5);
 /// How long what is under way may take when it ends. Where that does not do, the end of the process ends it.
 const END: Duration = Duration::from_secs(2);
+/// Pause before an engine that did not say so is asked again.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// How often what failed is looked at again, and whether anybody needs this daemon.
 const TICK: Duration = Duration::from_secs(1);
 /// How long nobody needs a daemon in the background until it ends.
@@ -95,12 +99,12 @@ async fn serve(
     let mut terminate = listen(SignalKind::terminate())?;
     let mut interrupt = listen(SignalKind::interrupt())?;
     let mut hangup = listen(SignalKind::hangup())?;
-    let (lock, inheritance) = take(place, manner).await?;
+    let engine = Engine::new(connect);
+    let (lock, inheritance) = take(place, manner, &engine).await?;
     *held = Some(lock);
     let recorder = Recorder::open(place.records.clone())
         .map_err(|error| Failure::io(format!("records {}", place.records.display()), &error))?;
     let recorder = Arc::new(recorder);
-    let engine = Engine::new(connect);
     let Inheritance { sandboxes, secrets } = inheritance;
     let authorities = Arc::new(Authorities::new(place.data.clone(), shared()));
     let daemon = Daemon::new(Parts {
@@ -237,13 +241,17 @@ fn listen(kind: SignalKind) -> Result<tokio::signal::unix::Signal, Failure> {
     signal(kind).map_err(|error| Failure::io("cannot listen for signals", &error))
 }
 
-/// The lock, and what an older daemon had.
-pub(super) async fn take(place: &Place, manner: &Manner) -> Result<(File, Inheritance), Failure> {
+/// The lock, and what an older daemon had. That one goes on where `engine` does not answer.
+pub(super) async fn take(
+    place: &Place,
+    manner: &Manner,
+    engine: &impl world::Engine,
+) -> Result<(File, Inheritance), Failure> {
     let lock = open(&place.lock())?;
     let mut inheritance = Inheritance { sandboxes: Vec::new(), secrets: std::collections::BTreeMap::new() };
     // The process that gave it, and is about to end.
     let mut heard = None;
-    let deadline = Instant::now() + LEAVE;
+    let mut deadline = Instant::now() + LEAVE;
     while !try_lock(&lock, &place.lock())? {
         if Instant::now() > deadline {
             return Err(Failure::new(Exit::TimedOut, "sbx::daemon", "another daemon runs, and does not answer")
@@ -254,6 +262,8 @@ pub(super) async fn take(place: &Place, manner: &Manner) -> Result<(File, Inheri
             // Also of one that had the lock before us: what it serves was attached to since.
             Ok(client) => {
                 may_replace(manner, &client.daemon, &version())?;
+                answers(engine).await?;
+                deadline = Instant::now() + LEAVE;
                 let Hello { version: before, pid, .. } = client.daemon.clone();
                 match take_over(client).await {
                     Ok(taken) => {
@@ -278,6 +288,26 @@ pub(super) async fn take(place: &Place, manner: &Manner) -> Result<(File, Inheri
         sleep(Duration::from_millis(5)).await;
     }
     Ok((lock, inheritance))
+}
+
+/// Waits until `engine` says what runs. Who had taken sockets over without knowing whose they are could serve nobody in them.
+async fn answers(engine: &impl world::Engine) -> Result<(), Failure> {
+    let mut why = "it does not answer".to_owned();
+    let looks = async {
+        while let Err(error) = engine.look().await {
+            why = error;
+            sleep(ASK_AGAIN).await;
+        }
+    };
+    if timeout(ANSWER, looks).await.is_ok() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Exit::Unreachable,
+        "sbx::engine-unreachable",
+        format!("the engine cannot be asked what runs: {why}"),
+    )
+    .with_help("the daemon that runs goes on; run the command again once the engine answers"))
 }
 
 /// Refuses to take the place of the daemon that said `there`. A newer one stays: what it serves may be beyond this one.

@@ -120,6 +120,11 @@ fn daemon_of(place: &Place, hello: Hello, answers: usize) -> Arc<Policies> {
     policies
 }
 
+/// An engine that gives so many answers, as a successor asks it.
+fn engine(answers: usize) -> Handle {
+    Handle(Arc::new(Policies { asked: AtomicUsize::new(0), answers: Semaphore::new(answers) }))
+}
+
 /// Asks for policy `a`.
 fn ask(place: &Place) -> tokio::task::JoinHandle<Result<(), BackendError>> {
     let place = place.clone();
@@ -243,7 +248,8 @@ async fn a_successor_that_was_overtaken_gives_up() {
     daemon_of(&place, Hello { pid: 1, ..Hello::own("0.0.1".into(), Starter::ServiceManager) }, 9);
     let own = place.clone();
     let manner = Manner { starter: Starter::Sbx, replace: true, metrics: None };
-    let taken = tokio::spawn(async move { take(&own, &manner).await.map(drop).map_err(|failure| failure.exit) });
+    let taken = async move { take(&own, &manner, &engine(9)).await.map(drop).map_err(|failure| failure.exit) };
+    let taken = tokio::spawn(taken);
     frozen(&place).await;
     assert!(!taken.is_finished(), "the lock is not free yet");
     let hello = Hello { pid: 2, ..Hello::own(crate::daemon::version(), Starter::ServiceManager) };
@@ -254,6 +260,29 @@ async fn a_successor_that_was_overtaken_gives_up() {
     drop(lock);
 }
 
+/// It would have the sockets of sandboxes, without a word about whose they are.
+#[tokio::test(start_paused = true)]
+async fn a_daemon_goes_on_where_its_successor_cannot_ask_the_engine() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let place = place(dir.path());
+    let lock = held(&place);
+    daemon_of(&place, Hello { pid: 1, ..Hello::own("0.0.1".into(), Starter::Sbx) }, 9);
+    let manner = Manner { starter: Starter::Sbx, replace: true, metrics: None };
+    let (silent, away) = (engine(0), engine(0));
+    away.0.answers.close();
+    for engine in [silent, away] {
+        let refused = take(&place, &manner, &engine).await.expect_err("nobody answers");
+        assert_eq!(refused.exit, Exit::Unreachable, "{}", refused.message);
+        let mut client = Client::connect(&place.socket(), "99").await.expect("connected");
+        client.status().await.expect("it serves as before");
+    }
+    let own = place.clone();
+    let taken = tokio::spawn(async move { take(&own, &manner, &engine(9)).await.map(drop) });
+    frozen(&place).await;
+    drop(lock);
+    within(taken).await.expect("no panic").expect("taken over");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_successor_has_the_lock_once_the_other_has_ended() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -262,7 +291,8 @@ async fn a_successor_has_the_lock_once_the_other_has_ended() {
     daemon_of(&place, Hello { pid: 1, ..Hello::own("0.0.1".into(), Starter::Sbx) }, 9);
     let own = place.clone();
     let manner = Manner { starter: Starter::Sbx, replace: true, metrics: None };
-    let taken = tokio::spawn(async move { take(&own, &manner).await.map(drop).map_err(|failure| failure.exit) });
+    let taken = async move { take(&own, &manner, &engine(9)).await.map(drop).map_err(|failure| failure.exit) };
+    let taken = tokio::spawn(taken);
     frozen(&place).await;
     // It answers until it ends: it is not taken for another one.
     assert!(!taken.is_finished());

@@ -18,6 +18,7 @@ use crate::listeners::Listeners;
 use crate::sandbox::Sandbox;
 
 mod attaching;
+mod handed_over;
 mod enforced;
 mod forgotten;
 mod learning;
