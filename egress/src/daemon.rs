@@ -22,7 +22,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
 use crate::control::SecretValue;
-use crate::control::handover::{Bequest, Passed};
+use crate::control::handover::{Bequest, Identity, Passed};
+use crate::listeners::Listeners;
 use crate::recorder::Recorder;
 use secrets::SecretStore;
 use table::{Loaded, Phase, Served, Table, load, meet, refresh};
@@ -39,9 +40,9 @@ pub mod world;
 
 /// Attachments under way at once: each is a process that works for some milliseconds.
 const AT_ONCE: usize = 4;
-/// How long the answer to a question about a policy may take.
 /// How long sockets of a predecessor are kept for whoever the engine says that they belong to: nobody answers in them meanwhile.
 const CLAIM_WITHIN: Duration = Duration::from_secs(5);
+/// How long the answer to a question about a policy may take.
 const ENFORCE_WITHIN: Duration = Duration::from_secs(30);
 
 /// The daemon.
@@ -93,8 +94,8 @@ impl Daemon {
     /// Made within a tokio runtime.
     pub fn new(parts: Parts) -> Self {
         let Parts { engine, attach, serve, recorder, secrets, passed, version } = parts;
-        let table = Table { secrets: SecretStore::open(secrets), passed, ..Table::default() };
         let unclaimed = !passed.is_empty();
+        let table = Table { secrets: SecretStore::open(secrets), passed, ..Table::default() };
         let daemon = Self {
             shared: Arc::new(Shared {
                 engine,
@@ -109,7 +110,6 @@ impl Daemon {
                 looks: AtomicU64::new(0),
                 permits: Arc::new(Semaphore::new(AT_ONCE)),
             }),
-        }
         };
         if unclaimed {
             let daemon = daemon.clone();
@@ -126,6 +126,7 @@ impl Daemon {
         let passed = std::mem::take(&mut self.table().passed);
         if !passed.is_empty() {
             tracing::warn!(why, sandboxes = passed.len(), "what was handed over is let go");
+        }
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -152,8 +153,8 @@ impl Daemon {
             Ok(world) => Ok(self.settle(world, look)),
             Err(why) => {
                 self.table().trouble = Some(why.clone());
-                self.change();
                 self.let_go(&why);
+                self.change();
                 Err(why)
             }
         }
@@ -163,7 +164,7 @@ impl Daemon {
     fn settle(&self, world: World, look: u64) -> bool {
         let mut gone = Vec::new();
         let mut table = self.table();
-        if table.frozen {
+        if table.frozen.is_some() {
             return false;
         }
         let World { running, policies } = world;
@@ -285,7 +286,7 @@ impl Daemon {
         given: &BTreeSet<String>,
     ) -> Option<Result<Vec<Enforced>, String>> {
         let table = self.table();
-        if table.frozen {
+        if table.frozen.is_some() {
             return Some(Err("the daemon is being replaced".to_owned()));
         }
         let stored = table.policies.get(key).map(|stored| stored.hash.as_str());
@@ -338,11 +339,12 @@ impl Daemon {
     /// Stops serving, and gives what a successor needs; `None` when that was done before.
     pub fn freeze(&self) -> Option<Bequest> {
         let mut table = self.table();
-        if std::mem::replace(&mut table.frozen, true) {
+        if table.frozen.is_some() {
             return None;
         }
         let secrets = table.secrets.all();
         let entries = std::mem::take(&mut table.entries);
+        table.frozen = Some(entries.values().map(|entry| entry.running.clone()).collect());
         drop(table);
         self.change();
         let sockets = entries.into_values().filter_map(|entry| match entry.phase {
@@ -357,9 +359,24 @@ impl Daemon {
         Some((sockets.collect(), secrets))
     }
 
+    /// Serves again what was served before [`Daemon::freeze`], which gave `sockets`: nobody has taken them.
+    ///
+    /// The engine is not asked for that; the next look puts right what has changed since.
+    pub fn thaw(&self, sockets: Vec<(Identity, Listeners)>) {
+        let mut table = self.table();
+        let Some(before) = table.frozen.take() else { return };
+        table.passed = sockets.into_iter().map(|(identity, listeners)| Passed { identity, listeners }).collect();
+        for running in before {
+            self.begin(&mut table, running);
+        }
+        table.passed.clear();
+        drop(table);
+        self.change();
+    }
+
     /// Whether everything was handed over.
     pub fn is_frozen(&self) -> bool {
-        self.table().frozen
+        self.table().frozen.is_some()
     }
 
     /// Somebody asked something.

@@ -77,7 +77,7 @@ pub enum Unsent {
 /// Sends those of `sandboxes` that can be sent.
 ///
 /// # Errors
-/// The stream is of no use any more: the other end has gone.
+/// The stream is of no use any more: the other end has gone, or takes nothing ([`is_late`]).
 pub fn send_all(stream: &mut UnixStream, sandboxes: &[(Identity, Listeners)]) -> io::Result<()> {
     for (identity, listeners) in sandboxes {
         match send(stream, identity, listeners) {
@@ -108,6 +108,7 @@ pub fn send(stream: &mut UnixStream, identity: &Identity, listeners: &Listeners)
     // The descriptors travel with the first bytes; the document follows as plain bytes.
     let sent = send_with(stream, &length, first).map_err(|error| match error.kind() {
         io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => Unsent::Broken(error),
+        _ if is_late(&error) => Unsent::Broken(error),
         _ => Unsent::Nothing(error),
     })?;
     let mut rest_of_it = || {
@@ -117,6 +118,11 @@ pub fn send(stream: &mut UnixStream, identity: &Identity, listeners: &Listeners)
         rest.chunks(MOST).try_for_each(|part| send_with(stream, &[0], part).map(drop))
     };
     rest_of_it().map_err(Unsent::Broken)
+}
+
+/// Whether the other end does not take what is sent, in the time that the stream gives it.
+pub fn is_late(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
 /// Sends bytes with descriptors; how many bytes it were.
@@ -270,6 +276,17 @@ mod tests {
         });
         let received = received.into_iter().map(|passed| (passed.identity.pid, passed.listeners.udp.len()));
         assert_eq!(received.collect::<Vec<_>>(), (0..).zip(counts).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn who_takes_nothing_is_not_waited_for_again_for_each_sandbox() {
+        let (mut here, _there) = UnixStream::pair().expect("a pair");
+        here.set_write_timeout(Some(std::time::Duration::from_millis(10))).expect("set");
+        let sandboxes: Vec<_> = (0..10_000)
+            .map(|pid| (Identity { container: "abc".into(), pid, started_at: 42 }, Listeners::default()))
+            .collect();
+        let late = send_all(&mut here, &sandboxes).expect_err("nobody takes them");
+        assert!(is_late(&late), "{late}");
     }
 
     #[test]

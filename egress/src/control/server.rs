@@ -9,14 +9,19 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Notify, Semaphore};
+use tokio::time::timeout;
 
 use super::client::read_line;
-use super::{ControlError, Hello, OLDEST, Request, Response, common, handover};
+use super::handover::{self, Identity};
+use super::{ControlError, Hello, OLDEST, Request, Response, common};
 use crate::daemon::Daemon;
 use crate::defence::Defence;
+use crate::listeners::Listeners;
 
 /// Connections at once.
 const AT_ONCE: usize = 64;
+/// How long a successor may take until it takes what it asked for, and over each message then. Nobody serves meanwhile.
+const TAKE_WITHIN: Duration = Duration::from_secs(2);
 
 /// Makes `directory` this user's alone.
 ///
@@ -176,27 +181,51 @@ impl Session {
         read
     }
 
-    /// From here on nobody serves until the successor does; the kernel keeps new connections waiting meanwhile.
+    /// From here on nobody serves until the successor does; the kernel keeps new connections waiting meanwhile. Where
+    /// the successor does not take what it asked for, this daemon goes on: the lock is its own, and nobody else can serve.
     async fn hand_over(self, mut stream: BufReader<UnixStream>) -> Result<(), ControlError> {
         let Some((sockets, secrets)) = self.daemon.freeze() else {
             return write(&mut stream, &replaced("the daemon is being replaced by another one")).await;
         };
         tracing::info!(sandboxes = sockets.len(), "handing over to a successor");
-        let passed = async {
+        let asked = async {
             write(&mut stream, &Response::Sandboxes { count: sockets.len(), secrets }).await?;
             stream.read_u8().await?;
-            let mut stream = stream.into_inner().into_std()?;
+            let stream = stream.into_inner().into_std()?;
             stream.set_nonblocking(false)?;
-            tokio::task::spawn_blocking(move || handover::send_all(&mut stream, &sockets))
-                .await
-                .map_err(io::Error::other)??;
-            Ok(())
+            stream.set_write_timeout(Some(TAKE_WITHIN))?;
+            Ok::<_, ControlError>(stream)
+        };
+        let mut stream = match timeout(TAKE_WITHIN, asked).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return self.go_on(sockets, error).await,
+            Err(_) => return self.go_on(sockets, late()).await,
+        };
+        let sending = move || (handover::send_all(&mut stream, &sockets), sockets);
+        let (sent, sockets) = tokio::task::spawn_blocking(sending)
+            .await
+            .unwrap_or_else(|panic| (Err(io::Error::other(panic)), Vec::new()));
+        match sent {
+            Err(error) if handover::is_late(&error) => self.go_on(sockets, late()).await,
+            // A successor that has broken off has what came by then, and waits for our end.
+            sent => {
+                self.over.notify_one();
+                Ok(sent?)
+            }
         }
-        .await;
-        // Whatever came of it: what is frozen serves nobody, and the next daemon attaches anew.
-        self.over.notify_one();
-        passed
     }
+
+    async fn go_on(&self, sockets: Vec<(Identity, Listeners)>, why: ControlError) -> Result<(), ControlError> {
+        tracing::warn!(error = %why, "nothing was handed over: going on");
+        self.daemon.thaw(sockets);
+        // For what has changed meanwhile; what stands in the way is in `status`.
+        let _ = self.daemon.look().await;
+        Err(why)
+    }
+}
+
+fn late() -> ControlError {
+    ControlError::Io(io::ErrorKind::TimedOut.into())
 }
 
 fn failed(message: impl Into<String>) -> Response {

@@ -38,7 +38,7 @@ impl Daemon {
         }
         let until = Timestamp::now().checked_add(most).map_err(|error| error.to_string())?;
         let mut table = self.table();
-        if table.frozen {
+        if table.frozen.is_some() {
             return Err("the daemon is being replaced".to_owned());
         }
         let served = table.entries.values().any(|entry| {

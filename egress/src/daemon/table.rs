@@ -28,8 +28,8 @@ pub(super) struct Table {
     pub(super) passed: Vec<Passed>,
     /// When somebody asked something last.
     pub(super) asked: Option<Instant>,
-    /// Handing over: nothing is served any more.
-    pub(super) frozen: bool,
+    /// What is being handed over: nothing is served any more.
+    pub(super) frozen: Option<Vec<Running>>,
     /// Sandboxes that are let out to learn what they need, and until when.
     pub(super) learning: BTreeMap<Key, Timestamp>,
 }
@@ -146,7 +146,7 @@ impl Table {
     /// The entry of a container that is still being attached to as the one that it was then; none when nothing is served any
     /// more.
     pub(super) fn attaching(&mut self, running: &Running) -> Option<&mut Entry> {
-        if self.frozen {
+        if self.frozen.is_some() {
             return None;
         }
         let entry = self.entries.get_mut(&running.identity.container)?;

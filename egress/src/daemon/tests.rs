@@ -12,15 +12,13 @@ use super::attaching::TRY_AGAIN;
 use super::world::{Attached, Gate, Serving, Stored, Unattached};
 use super::*;
 use crate::control::SandboxStatus;
-use crate::control::handover::Identity;
 use crate::generation::Generation;
-use crate::listeners::Listeners;
 use crate::sandbox::Sandbox;
 
 mod attaching;
-mod handed_over;
 mod enforced;
 mod forgotten;
+mod handed_over;
 mod learning;
 mod protocol;
 
