@@ -6,8 +6,8 @@ use std::os::fd::OwnedFd;
 
 use ipnet::IpNet;
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
-    NetlinkPayload,
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader,
+    NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::link::{
@@ -29,6 +29,9 @@ pub const LOOPBACK: u32 = 1;
 
 /// The kernel's table of its own addresses.
 const TABLE_LOCAL: u8 = 255;
+
+/// How often all addresses are asked for, where they change meanwhile.
+const ATTEMPTS: usize = 16;
 
 /// Where a route leads.
 #[derive(Debug, Clone, Copy)]
@@ -120,10 +123,21 @@ impl Netlink {
         self.ask(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_REPLACE)
     }
 
-    /// Addresses at which the namespace itself answers: those of its interfaces, and all of a network that `lo` has.
+    /// Addresses at which the namespace itself answers: those of its interfaces, all of a network that `lo` has, and the first
+    /// one of an IPv6 network.
     pub fn addresses(&self) -> io::Result<Vec<IpNet>> {
+        for _ in 0..ATTEMPTS {
+            if let Some(found) = self.list_addresses()? {
+                return Ok(found);
+            }
+        }
+        Err(io::Error::new(io::ErrorKind::Interrupted, "they change all the time"))
+    }
+
+    /// None where they changed meanwhile: one may be missing.
+    fn list_addresses(&self) -> io::Result<Option<Vec<IpNet>>> {
         self.send(RouteNetlinkMessage::GetAddress(AddressMessage::default()), NLM_F_DUMP)?;
-        let mut found = Vec::new();
+        let (mut found, mut whole) = (Vec::new(), true);
         let mut answer = vec![0; 64 * 1024];
         loop {
             // Each piece is there as soon as the one before was taken: this does not wait.
@@ -131,8 +145,12 @@ impl Netlink {
             let mut rest = answer.get(..length).unwrap_or_default();
             while !rest.is_empty() {
                 let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest).map_err(io::Error::other)?;
+                whole &= message.header.flags & NLM_F_DUMP_INTR == 0;
                 match message.payload {
-                    NetlinkPayload::Done(_) => return Ok(found),
+                    NetlinkPayload::Done(done) if done.code != 0 => {
+                        return Err(io::Error::from_raw_os_error(done.code.saturating_neg()));
+                    }
+                    NetlinkPayload::Done(_) => return Ok(whole.then_some(found)),
                     NetlinkPayload::Error(error) => return Err(error.to_io()),
                     NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewAddress(address)) => {
                         found.extend(own(&address));
@@ -179,8 +197,8 @@ impl Netlink {
     }
 }
 
-/// What of an interface's address is the interface's own.
-fn own(message: &AddressMessage) -> Option<IpNet> {
+/// What of an interface's address is the machine's own.
+fn own(message: &AddressMessage) -> Vec<IpNet> {
     let (mut address, mut local) = (None, None);
     for attribute in &message.attributes {
         match attribute {
@@ -190,11 +208,15 @@ fn own(message: &AddressMessage) -> Option<IpNet> {
         }
     }
     // Of a link between two, `address` is the other end.
-    let found = local.or(address)?;
-    // The kernel takes all of an IPv4 network that `lo` has for its own.
-    let whole = found.is_ipv4() && message.header.index == LOOPBACK;
-    let network = IpNet::from(found);
-    Some(if whole { IpNet::new(found, message.header.prefix_len).unwrap_or(network).trunc() } else { network })
+    let Some(found) = local.or(address) else { return Vec::new() };
+    let network = IpNet::new(found, message.header.prefix_len).unwrap_or(found.into()).trunc();
+    match found {
+        // The kernel takes all of an IPv4 network that `lo` has for its own.
+        IpAddr::V4(_) if message.header.index == LOOPBACK => vec![network],
+        // That of whoever routes for the network (RFC 4291, 2.6.1), which may be us: the kernel does not list it here.
+        IpAddr::V6(_) => vec![found.into(), network.addr().into()],
+        IpAddr::V4(_) => vec![found.into()],
+    }
 }
 
 fn named(name: &str) -> LinkMessage {
@@ -205,4 +227,66 @@ fn named(name: &str) -> LinkMessage {
 
 fn family(address: IpAddr) -> AddressFamily {
     if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::net::socketpair;
+
+    use super::*;
+
+    /// The end of a list, as the kernel says it.
+    fn done(code: i32) -> Vec<u8> {
+        [&20_u32.to_ne_bytes()[..], &3_u16.to_ne_bytes(), &[0; 10], &code.to_ne_bytes()].concat()
+    }
+
+    /// An address of interface 2, in a message with `flags`.
+    fn address(text: &str, flags: u16) -> Vec<u8> {
+        let network: IpNet = text.parse().unwrap();
+        let mut message = AddressMessage::default();
+        message.header.family = family(network.addr());
+        message.header.prefix_len = network.prefix_len();
+        message.header.index = 2;
+        message.attributes.push(AddressAttribute::Address(network.addr()));
+        let payload = NetlinkPayload::from(RouteNetlinkMessage::NewAddress(message));
+        let mut message = NetlinkMessage::new(NetlinkHeader::default(), payload);
+        message.header.flags = flags;
+        message.finalize();
+        let mut bytes = vec![0; message.buffer_len()];
+        message.serialize(&mut bytes);
+        bytes
+    }
+
+    /// What becomes of these answers, one piece after another; and how often was asked.
+    fn heard(answers: &[Vec<u8>]) -> (io::Result<Vec<String>>, usize) {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let (near, kernel) = socketpair(rustix::net::AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+        for answer in answers {
+            send(&kernel, answer, SendFlags::empty()).unwrap();
+        }
+        let found = Netlink(near).addresses().map(|found| found.iter().map(ToString::to_string).collect());
+        let asked =
+            std::iter::from_fn(|| recv(&kernel, &mut [0; 256][..], RecvFlags::empty()).ok().filter(|got| got.0 > 0));
+        (found, asked.count())
+    }
+
+    #[test]
+    fn all_addresses_or_an_error() {
+        let (found, asked) = heard(&[[address("192.0.2.1/24", 0), address("2001:db8::5/64", 0)].concat(), done(0)]);
+        assert_eq!(
+            (found.unwrap(), asked),
+            (["192.0.2.1/32", "2001:db8::5/128", "2001:db8::/128"].map(String::from).into(), 1)
+        );
+        let (failed, _) = heard(&[address("192.0.2.1/24", 0), done(-12)]);
+        assert_eq!(failed.unwrap_err().raw_os_error(), Some(12));
+    }
+
+    #[test]
+    fn what_has_changed_meanwhile_is_asked_for_again() {
+        let interrupted = [address("192.0.2.1/24", NLM_F_DUMP_INTR), done(0)];
+        let (found, asked) = heard(&[&interrupted[..], &[address("192.0.2.2/24", 0), done(0)]].concat());
+        assert_eq!((found.unwrap(), asked), (vec!["192.0.2.2/32".to_owned()], 2));
+        let (never, asked) = heard(&interrupted.iter().cycle().take(2 * ATTEMPTS).cloned().collect::<Vec<_>>());
+        assert_eq!((never.unwrap_err().kind(), asked), (io::ErrorKind::Interrupted, ATTEMPTS));
+    }
 }

@@ -29,7 +29,8 @@ pub struct Own {
     read: Mutex<Option<(Instant, Arc<[IpNet]>)>>,
 }
 
-/// Addresses of the interfaces here, as networks: of one address each, but of `lo` whatever the kernel takes for its own.
+/// Addresses of the interfaces here, as networks: of one address each, but of `lo` whatever the kernel takes for its own. Of an
+/// IPv6 network its first address is among them, which is that of whoever routes for it.
 ///
 /// # Errors
 /// The kernel does not say.

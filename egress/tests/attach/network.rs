@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::sandbox::{Kind, Options, Sandbox, Staying, is_root};
+use crate::sandbox::{Kind, Options, Sandbox, Staying, eventually, is_root};
 
 /// A sandbox and its network; beyond it one namespace plays the bridge (`.1`) and two peers (`.4`, and `.3`,
 /// from which it answers).
@@ -93,6 +93,21 @@ fn peers_come_and_go_while_it_runs() {
         assert!(talk.line().starts_with("lost "), "{kind:?}");
         assert_eq!(daemon.ask("peers -"), "done", "{kind:?}");
         assert_eq!(sandbox.tool(&["tcp", "10.89.7.4:7777"]), "tcp for 10.89.7.4:7777", "{kind:?}");
+    }
+}
+
+/// The kernel lists it nowhere that one would look for addresses.
+#[test]
+fn whoever_routes_for_a_network_answers_at_its_first_address_too() {
+    if !is_root() {
+        return;
+    }
+    let Network { sandbox, beyond, _echo } = Network::make(Kind::Host);
+    beyond.run(&["sh", "-c", "echo 1 >/proc/sys/net/ipv6/conf/all/forwarding"]);
+    eventually("an answer", || sandbox.tool(&["udp", "[fd07::]:7777"]).starts_with("echo ask from [fd07::"));
+    let own = beyond.tool(&["own"]);
+    for address in ["fd07::1/128", "fd07::/128", "10.89.7.1/32", "127.0.0.0/8"] {
+        assert!(own.lines().any(|network| network == address), "{address}: {own}");
     }
 }
 

@@ -44,6 +44,7 @@ fn main() -> ExitCode {
         ["hold", protocol, address] => hold(protocol, address),
         ["echo", port] => echo(port),
         ["talk", address] => talk(address),
+        ["own"] => egress::dial::own_addresses().unwrap().iter().for_each(|own| println!("{own}")),
         words => panic!("{words:?}"),
     }
     ExitCode::SUCCESS
