@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 
 use super::waiting::Waiting;
 use super::{Record, rules};
+use crate::tighten::Ages;
 
 /// The file that is written to.
 pub const CURRENT: &str = "audit.jsonl";
@@ -333,7 +334,8 @@ impl Writer {
 }
 
 /// Removes records of sandboxes that there are no more, and of which none were written for long: names come and go, disks
-/// do not grow. One that is silent is still there, and how old its rules are is asked all the same.
+/// do not grow. One that is silent is still there, and how old its rules are is asked all the same. Of one that never had
+/// records, the ages go as long after its last rule has come.
 fn forget_unused(project: &Path, known: &BTreeSet<Whose>, now: SystemTime) {
     let name = |path: &Path| path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
     let unused = |directory: &Path| {
@@ -350,7 +352,12 @@ fn forget_unused(project: &Path, known: &BTreeSet<Whose>, now: SystemTime) {
             tracing::warn!(%error, directory = %directory.display(), "old records cannot be removed");
         }
     }
-    let gone = directories.iter().filter_map(|directory| directory.file_name()?.to_str());
+    let is_old = |since: &Timestamp| now.duration_since((*since).into()).is_ok_and(|age| age > KEPT_UNUSED);
+    let gone = |sandbox: &str, ages: &Ages| {
+        let directory = of_sandbox(project, sandbox);
+        let unrecorded = !known.contains(&(name(project), name(&directory))) && !directory.exists();
+        directories.contains(&directory) || unrecorded && ages.values().all(is_old)
+    };
     if let Err(error) = rules::forget(project, gone) {
         tracing::warn!(%error, project = %project.display(), "the age of rules cannot be written");
     }

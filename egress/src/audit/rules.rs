@@ -43,13 +43,11 @@ pub(super) fn write(directory: &Path, sandbox: &str, rules: Vec<String>, now: Ti
     replace(directory, &all)
 }
 
-/// Forgets sandboxes of which nothing else is left either.
-pub(super) fn forget<'a>(directory: &Path, sandboxes: impl Iterator<Item = &'a str>) -> io::Result<()> {
+/// Forgets sandboxes that are `gone`, by their names and the ages of their rules.
+pub(super) fn forget(directory: &Path, gone: impl Fn(&str, &Ages) -> bool) -> io::Result<()> {
     let mut all = read(directory);
     let before = all.len();
-    for sandbox in sandboxes {
-        all.remove(sandbox);
-    }
+    all.retain(|sandbox, ages| !gone(sandbox, ages));
     if all.len() == before {
         return Ok(());
     }

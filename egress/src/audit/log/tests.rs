@@ -131,6 +131,24 @@ fn of_projects_that_are_gone_nothing_is_left_in_the_end() {
 }
 
 #[test]
+fn ages_of_rules_of_whoever_never_had_records_go_too() {
+    let root = tempfile::tempdir().expect("a directory");
+    let project = directory(root.path(), "acme");
+    for sandbox in ["there", "gone"] {
+        rules::write(&project, sandbox, vec!["example.org".into()], Timestamp::now()).expect("written");
+    }
+    let after = |days: u64, known: &[Whose]| {
+        let known = known.iter().cloned().collect();
+        forget_all_unused(root.path(), &known, SystemTime::now() + Duration::from_hours(24 * days));
+        rules::read(&project).into_keys().collect::<Vec<_>>()
+    };
+    assert_eq!(after(89, &[]), ["gone", "there"]);
+    assert_eq!(after(91, &[whose("there")]), ["there"]);
+    assert!(after(91, &[]).is_empty());
+    assert!(!project.exists());
+}
+
+#[test]
 fn builders_come_and_go_without_a_word_about_their_rules() {
     let root = tempfile::tempdir().expect("a directory");
     let log = Log::open(root.path().into()).expect("opened");
