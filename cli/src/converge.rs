@@ -169,7 +169,8 @@ pub async fn converge(
 /// says.
 fn remember(engine: &Engine, approach: &Approach, prepared: &Prepared, outcome: &reconciler::outcome::Outcome) {
     if !approach.options.state_only {
-        engine.history().record(&prepared.plan, outcome, &engine.ids(&prepared.snapshot));
+        let Prepared { plan, snapshot, ceilings } = prepared;
+        engine.history().record(plan, ceilings, outcome, &engine.ids(snapshot));
     }
 }
 
@@ -251,7 +252,7 @@ async fn announce(
     prepared: &mut Prepared,
     limit: &TimeLimit,
 ) -> Result<Option<Announced>, Failure> {
-    let Prepared { plan, snapshot } = prepared;
+    let Prepared { plan, snapshot, ceilings: _ } = prepared;
     let (project, owners) = (config.project.as_str(), quotas::owners(config));
     let wish = Wish { project, quotas: config.quotas, owners: &owners };
     let gained = quotas::gained(&wish, &plan.changes, snapshot);

@@ -192,8 +192,8 @@ impl Engine {
     /// Makes a plan.
     pub async fn prepare(&self, config: &Config, options: &PlanOptions) -> Result<Prepared, Failure> {
         let now = jiff::Timestamp::now().to_string();
-        let Memory { applied, containers: seen } = self.history.read();
-        let options = PlanOptions { applied, seen, ..options.clone() };
+        let Memory { applied, containers: seen, ceilings } = self.history.read();
+        let options = PlanOptions { applied, seen, ceilings, ..options.clone() };
         prepare(config, &self.host, self, &options, &now, &mut new_uid)
             .await
             .map_err(|error| Failure::backend("", error))

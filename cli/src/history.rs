@@ -2,6 +2,7 @@
 //!
 //! The engine is the only truth, and what it does not have is not there. Whether it was there before is history: this
 //! file tells "removed by somebody" from "never made", and by the engine's ids "renamed by somebody" from "a copy of it".
+//! Ceilings that changed in place are known to nobody else once a sandbox is stopped, where the engine forgets them.
 //! Losing it loses these hints and nothing else; the next apply writes it anew.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,6 +13,7 @@ use reconciler::kinds::container;
 use reconciler::outcome::{Ending, Outcome};
 use reconciler::plan::{Action, Plan};
 use reconciler::resource::{ResourceId, sha256, short};
+use reconciler::spec::LimitSpec;
 use serde::{Deserialize, Serialize};
 
 use crate::caller::Person;
@@ -42,6 +44,9 @@ pub struct Memory {
     /// Id of the container of each sandbox.
     #[serde(default)]
     pub containers: BTreeMap<String, String>,
+    /// Ceilings that this container was given.
+    #[serde(default)]
+    pub ceilings: Ceilings,
 }
 
 impl History {
@@ -73,10 +78,11 @@ impl History {
         })
     }
 
-    /// Remembers what `plan` found or `outcome` brought about. A file that cannot be written is not worth a failure.
-    pub fn record(&self, plan: &Plan, outcome: &Outcome, ids: &Ids) {
+    /// Remembers what `plan` found or `outcome` brought about, with the `ceilings` that were wished. A file that cannot be
+    /// written is not worth a failure.
+    pub fn record(&self, plan: &Plan, ceilings: &Ceilings, outcome: &Outcome, ids: &Ids) {
         let before = self.read();
-        let memory = after(before.clone(), plan, outcome, ids);
+        let memory = after(before.clone(), plan, ceilings, outcome, ids);
         if memory != before
             && let Err(failure) = self.person.act(&self.path, || write(&self.path, memory))
         {
@@ -84,6 +90,9 @@ impl History {
         }
     }
 }
+
+/// Ceilings, by sandbox.
+pub type Ceilings = BTreeMap<String, LimitSpec>;
 
 /// Ids of the containers of sandboxes, by sandbox.
 #[derive(Debug, Clone, Default)]
@@ -95,8 +104,8 @@ pub struct Ids {
 }
 
 /// What is there after `outcome`, of what the plan knows.
-fn after(memory: Memory, plan: &Plan, outcome: &Outcome, ids: &Ids) -> Memory {
-    let Memory { applied: mut known, mut containers } = memory;
+fn after(memory: Memory, plan: &Plan, wished: &Ceilings, outcome: &Outcome, ids: &Ids) -> Memory {
+    let Memory { applied: mut known, mut containers, mut ceilings } = memory;
     let done: BTreeSet<&ResourceId> =
         outcome.results.iter().filter(|it| it.ending == Ending::Done).map(|it| &it.resource).collect();
     let (gone, there): (Vec<_>, Vec<_>) = plan
@@ -114,6 +123,7 @@ fn after(memory: Memory, plan: &Plan, outcome: &Outcome, ids: &Ids) -> Memory {
         known.retain(|id, _| !same(id));
         if *kind == container::NOUN {
             containers.remove(name);
+            ceilings.remove(name);
         }
     }
     let hashes: BTreeMap<_, _> = plan.basis.iter().map(|basis| (&basis.resource, &basis.desired)).collect();
@@ -129,9 +139,13 @@ fn after(memory: Memory, plan: &Plan, outcome: &Outcome, ids: &Ids) -> Memory {
                 Some(id) => containers.insert(name.clone(), id.clone()),
                 None => containers.remove(name),
             };
+            match wished.get(name) {
+                Some(limits) => ceilings.insert(name.clone(), *limits),
+                None => ceilings.remove(name),
+            };
         }
     }
-    Memory { applied: known, containers }
+    Memory { applied: known, containers, ceilings }
 }
 
 fn write(path: &Path, memory: Memory) -> Result<(), Failure> {
@@ -206,30 +220,44 @@ mod tests {
         ]);
         let map = |pairs: &[(&str, &str)]| pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
         let ids = |found: &[(&str, &str)], made: &[(&str, &str)]| Ids { found: map(found), made: map(made) };
+        let memory = |bytes| -> Ceilings {
+            [("api".to_owned(), LimitSpec { memory: Some(bytes), ..LimitSpec::default() })].into()
+        };
         // One that could not be started has been taken back.
         let first = ids(&[], &[("api", "1"), ("web", "2")]);
-        history.record(&made, &outcome(&[(&api, true), (&web, false), (&root, true)]), &first);
+        history.record(&made, &memory(1), &outcome(&[(&api, true), (&web, false), (&root, true)]), &first);
         let known = |history: &History| history.read().applied.into_keys().collect::<Vec<_>>();
         assert_eq!(known(&history), [api.clone(), root, data.clone()]);
         assert_eq!(history.read().applied[&api], "hash of container/api");
         assert_eq!(history.read().containers, map(&[("api", "1")]));
+        assert_eq!(history.read().ceilings, memory(1));
         let other = History::of(state.path(), "unix:///y", "acme", &person);
         assert_eq!(other.read(), Memory::default(), "another engine");
         assert!(other.is_elsewhere() && !history.is_elsewhere());
         assert!(!History::of(state.path(), "unix:///y", "acme2", &person).is_elsewhere(), "another project");
 
         // The one that is there is the one that was found, or made in its place.
-        history.record(&plan(vec![change(api.clone(), Action::Noop)]), &outcome(&[]), &ids(&[("api", "3")], &[]));
-        assert_eq!(history.read().containers, map(&[("api", "3")]));
+        history.record(
+            &plan(vec![change(api.clone(), Action::Noop)]),
+            &memory(2),
+            &outcome(&[]),
+            &ids(&[("api", "3")], &[]),
+        );
+        assert_eq!((history.read().containers, history.read().ceilings), (map(&[("api", "3")]), memory(2)));
         let replaced = plan(vec![change(api.clone(), Action::Replace)]);
-        history.record(&replaced, &outcome(&[(&api, true)]), &ids(&[("api", "3")], &[("api", "4")]));
-        assert_eq!(history.read().containers, map(&[("api", "4")]));
+        history.record(&replaced, &memory(3), &outcome(&[(&api, true)]), &ids(&[("api", "3")], &[("api", "4")]));
+        assert_eq!((history.read().containers, history.read().ceilings), (map(&[("api", "4")]), memory(3)));
+        // What was not brought about was not given.
+        let failed = plan(vec![change(api.clone(), Action::Update)]);
+        history.record(&failed, &memory(4), &outcome(&[(&api, false)]), &ids(&[("api", "4")], &[]));
+        assert_eq!(history.read().ceilings, memory(3));
 
         // An image goes by its tag; removed on purpose, it is not missed later.
         let old = ResourceId::deposed("image", "host", "0123");
         let gone = plan(vec![change(old.clone(), Action::Delete), change(api.clone(), Action::Delete)]);
-        history.record(&gone, &outcome(&[(&old, true), (&api, true)]), &ids(&[("api", "4")], &[]));
+        history.record(&gone, &memory(3), &outcome(&[(&old, true), (&api, true)]), &ids(&[("api", "4")], &[]));
         assert_eq!((known(&history), history.read().containers), (vec![data], BTreeMap::new()));
+        assert_eq!(history.read().ceilings, Ceilings::new());
         assert!(!other.is_elsewhere(), "no sandbox of it is left there");
         std::fs::write(&history.path, "{").expect("written");
         assert_eq!(history.read(), Memory::default(), "damaged is lost, and no more");

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::resource::ResourceId;
+use crate::spec::LimitSpec;
 
 /// Whether a sandbox should run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +52,9 @@ pub struct PlanOptions {
     /// Ids of the containers that sandboxes had after earlier applies. Only a hint, which tells a container that somebody
     /// renamed from a copy of it.
     pub seen: BTreeMap<String, String>,
+    /// Ceilings that these containers were given by then, by sandbox. Only a hint, for a start of one that is stopped: it
+    /// gets none that are looser than those of the file.
+    pub ceilings: BTreeMap<String, LimitSpec>,
 }
 
 impl Default for PlanOptions {
@@ -67,6 +71,7 @@ impl Default for PlanOptions {
             state_only: false,
             applied: BTreeMap::new(),
             seen: BTreeMap::new(),
+            ceilings: BTreeMap::new(),
         }
     }
 }

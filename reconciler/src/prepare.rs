@@ -1,13 +1,17 @@
 //! From a configuration to a complete plan: looks, plans, looks closer where the plan asks, plans again.
 
+use std::collections::BTreeMap;
+
 use schema::Config;
 
 use crate::backend::{BackendError, Observe};
 use crate::facts::{ProbeQuery, Probes, Snapshot};
 use crate::host_facts::HostFacts;
+use crate::kinds::container;
 use crate::options::PlanOptions;
 use crate::plan::Plan;
 use crate::planner;
+use crate::spec::LimitSpec;
 use crate::unread;
 
 /// A complete plan and what it was made from.
@@ -17,6 +21,8 @@ pub struct Prepared {
     pub plan: Plan,
     /// What was there.
     pub snapshot: Snapshot,
+    /// Ceilings that each sandbox should have.
+    pub ceilings: BTreeMap<String, LimitSpec>,
 }
 
 /// Makes a plan. Looks only: the backend it takes can do nothing else.
@@ -37,7 +43,7 @@ pub async fn prepare(
         let draft = planner::plan(&desired, &snapshot, &probes, options, generated_at, new_uid);
         // What an answer brings up may raise one more question, never the same one again.
         if draft.wanted.is_empty() || draft.wanted == asked {
-            return Ok(Prepared { plan: draft.plan, snapshot });
+            return Ok(Prepared { plan: draft.plan, snapshot, ceilings: container::ceilings(&desired) });
         }
         probes = backend.probe(&draft.wanted).await?;
         asked = draft.wanted;

@@ -78,6 +78,39 @@ on_every_engine! {
         assert_eq!(engine.id("dev") == id, engine.kind().is_5());
     }
 
+    /// A start gives the ceilings that were applied last, where an engine knows others, and never more than the file.
+    fn a_start_gives_the_ceilings_that_were_applied_last(engine) {
+        if engine.kind().is_rootless() {
+            // Without cgroup v2 an ordinary user has none to set.
+            return;
+        }
+        let configure = |memory: u64, more: &str| {
+            engine.configure(&format!(
+                "sandboxes: {{ dev: {{ image: host, limits: {{ memory: {memory}MiB }}{more} }} }}"
+            ));
+        };
+        let again = || {
+            engine.sbx(&["stop", "dev"]).run().expect_code(0);
+            engine.sbx(&["start", "dev"]).run().expect_code(0);
+            ceilings(engine)[1].parse::<u64>().unwrap() >> 20
+        };
+        configure(128, "");
+        engine.converge();
+        configure(64, "");
+        engine.converge();
+        // Neither is applied.
+        configure(96, ", env: { A: '1' }");
+        assert_eq!(again(), 64);
+        configure(48, "");
+        assert_eq!(again(), 48);
+        // Where nobody remembers.
+        configure(64, "");
+        engine.converge();
+        engine.as_root("rm").arg("-r").arg(engine.home().join(".local/state/sbx/applied")).ok();
+        configure(64, ", env: { A: '1' }");
+        assert_eq!(again(), 64);
+    }
+
     /// What would be lost is named with the flag that consents; nothing goes without it.
     fn losses_need_consent(engine) {
         engine.configure("sandboxes: { dev: { image: host, security: { tmpfs: { /scratch: 8MiB } } } }");

@@ -1,6 +1,7 @@
 //! Containers: one per sandbox.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use serde::Deserialize as _;
 use serde_json::Value;
@@ -15,7 +16,7 @@ use crate::options::Intent;
 use crate::ownership;
 use crate::plan::{Action, Loss, Step};
 use crate::resource::{Labels, ResourceId, label};
-use crate::spec::{ContainerSpec, MountOrigin, MountSpec, NewObject};
+use crate::spec::{ContainerSpec, LimitSpec, MountOrigin, MountSpec, NewObject};
 
 mod build;
 pub mod etc;
@@ -325,8 +326,10 @@ impl<'a> Comparison<'a> {
 
     /// See [`live::ceilings`].
     fn ceilings(&self, context: &PlanContext<'_>, current: &ContainerFacts, change: Change, fresh: bool) -> Change {
-        let met = context.options.applied.get(&self.desired.id) == Some(&context.wish(self.desired));
-        live::ceilings(context, &self.spec, &self.applied, current, change, fresh, met)
+        // Another container of that name was given its ceilings by somebody else.
+        let same = context.options.seen.get(self.name) == Some(&current.id);
+        let given = context.options.ceilings.get(self.name).copied().filter(|_| same);
+        live::ceilings(context, &self.spec, &self.applied, current, change, fresh, given)
     }
 
     /// Running or stopped as wished, with the ceilings that hold while it runs.
@@ -390,6 +393,13 @@ fn with_action(mut change: Change) -> Change {
         change.unchanged = change.unchanged.saturating_sub(change.fields.len());
     }
     change
+}
+
+/// The ceilings that each sandbox should have.
+pub fn ceilings(state: &DesiredState) -> BTreeMap<String, LimitSpec> {
+    let containers = state.resources.iter().filter(|resource| resource.id.kind == NOUN);
+    let limits = |desired: &Desired| LimitSpec::deserialize(&desired.spec["limits"]).expect("made by this kind");
+    containers.map(|desired| (desired.id.name.clone(), limits(desired))).collect()
 }
 
 /// What `container` was made from, beside what is desired.

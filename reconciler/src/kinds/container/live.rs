@@ -67,7 +67,7 @@ pub fn networks(spec: &ContainerSpec, applied: &Value, current: &ContainerFacts,
 /// `fresh`: the container starts in this change. Podman 4 then falls back to the ceilings it was created with, Podman 5
 /// keeps what somebody set while it was stopped, and a stopped container shows neither: they are set in any case.
 ///
-/// `met`: the specification was met by an earlier apply, as far as is remembered.
+/// `given`: the ceilings that an earlier apply gave to this very container, as far as is remembered.
 pub fn ceilings(
     context: &PlanContext<'_>,
     spec: &ContainerSpec,
@@ -75,13 +75,13 @@ pub fn ceilings(
     current: &ContainerFacts,
     mut change: Change,
     fresh: bool,
-    met: bool,
+    given: Option<LimitSpec>,
 ) -> Change {
     if context.snapshot.engine.limits.is_empty() || (context.options.state_only && !fresh) {
         return change;
     }
     if context.options.state_only {
-        return match last_in_force(spec, applied, current, met) {
+        return match last_in_force(spec, applied, current, given) {
             Some(limits) if limits != LimitSpec::default() => change
                 .step("set ceilings", Op::UpdateContainer { container: current.id.clone(), limits, restart: None }),
             _ => change,
@@ -122,32 +122,50 @@ pub fn ceilings(
     change.step("set ceilings", op)
 }
 
-/// The ceilings of a container that is started and not changed: those that were in force last, whatever the file says by
-/// now. `None` where the engine, which starts it as it knows it, is not known to be wrong.
+/// The ceilings of a container that is started and not changed. `None` where the engine, which starts it as it knows it, is
+/// not known to be wrong.
 ///
-/// While it runs the kernel tells. Those of a stopped one are the file's if the very same was applied before; else nobody
-/// knows more than the engine does: the label tells what it was created with, and not what was set since.
-fn last_in_force(spec: &ContainerSpec, applied: &Value, current: &ContainerFacts, met: bool) -> Option<LimitSpec> {
-    let applied = LimitSpec::deserialize(&applied["limits"]).unwrap_or_default();
-    if spec.limits == LimitSpec::default() && applied == LimitSpec::default() {
+/// While it runs the kernel tells which are in force, and they stay, whatever the file says by now. Of a stopped one nobody
+/// tells: not the label, which has what it was created with, nor for certain what is remembered, as somebody with another
+/// memory may have applied others since. Of what is known and what the file says it gets the tighter, so that no start
+/// gives a sandbox more than the file does.
+fn last_in_force(
+    spec: &ContainerSpec,
+    applied: &Value,
+    current: &ContainerFacts,
+    given: Option<LimitSpec>,
+) -> Option<LimitSpec> {
+    let created = LimitSpec::deserialize(&applied["limits"]).unwrap_or_default();
+    if [spec.limits, created, given.unwrap_or_default()].iter().all(|limits| *limits == LimitSpec::default()) {
         // None of them was ours, and the engine's own defaults come back by themselves.
         return None;
     }
-    let Observed::Present(LimitFacts { cpus_milli, memory, pids }) = &current.limits else {
-        return met.then_some(spec.limits);
-    };
-    if current.state != State::Running {
-        return met.then_some(spec.limits);
+    let stopped = tighter(given.unwrap_or(created), spec.limits);
+    match &current.limits {
+        Observed::Present(LimitFacts { cpus_milli, memory, pids }) if current.state == State::Running => {
+            let known = |observed: &Observed<Option<u64>>, stopped| match observed {
+                Observed::Present(in_force) => *in_force,
+                Observed::Absent | Observed::Unknown(_) => stopped,
+            };
+            Some(LimitSpec {
+                cpus_milli: known(cpus_milli, stopped.cpus_milli),
+                memory: known(memory, stopped.memory),
+                pids: known(pids, stopped.pids),
+            })
+        }
+        // Where nothing is remembered an engine that keeps what was set since knows more, unless that has to be less.
+        _ => (given.is_some() || stopped != created).then_some(stopped),
     }
-    let known = |observed: &Observed<Option<u64>>, applied| match observed {
-        Observed::Present(in_force) => *in_force,
-        Observed::Absent | Observed::Unknown(_) => applied,
-    };
-    Some(LimitSpec {
-        cpus_milli: known(cpus_milli, applied.cpus_milli),
-        memory: known(memory, applied.memory),
-        pids: known(pids, applied.pids),
-    })
+}
+
+/// The tighter of two ceilings each.
+fn tighter(one: LimitSpec, other: LimitSpec) -> LimitSpec {
+    let lower = |one: Option<u64>, other: Option<u64>| [one, other].into_iter().flatten().min();
+    LimitSpec {
+        cpus_milli: lower(one.cpus_milli, other.cpus_milli),
+        memory: lower(one.memory, other.memory),
+        pids: lower(one.pids, other.pids),
+    }
 }
 
 /// Restart policy, looked at closely only where the last-applied one is not the wished one.
