@@ -135,7 +135,8 @@ pub fn report(
     seen: &BTreeMap<String, String>,
 ) -> Report {
     let project = config.project.as_str();
-    let owned = ownership::containers(snapshot, &Naming::new(project), seen);
+    let naming = Naming::new(project);
+    let owned = ownership::containers(snapshot, &naming, seen);
     let mut sandboxes: Vec<Sandbox> = Vec::new();
     for (name, written) in &config.sandboxes {
         let container = owned.current.get(name.as_str()).copied();
@@ -169,6 +170,10 @@ pub fn report(
     // What is left of a replacement is part of its sandbox, and alone there where that is no longer written either.
     let left: BTreeMap<&str, &ContainerFacts> = owned.successor.into_iter().chain(owned.current).collect();
     for (name, container) in left.into_iter().filter(|(name, _)| !config.sandboxes.contains_key(*name)) {
+        // One that somebody has set aside stays.
+        if ownership::is_renamed(container, &naming, name) {
+            continue;
+        }
         sandboxes.push(orphan(name, container, now));
     }
     Report { format_version: FORMAT_VERSION, project: project.to_owned(), sandboxes }

@@ -81,6 +81,11 @@ pub fn containers<'a>(snapshot: &'a Snapshot, naming: &Naming, seen: &BTreeMap<S
     owned
 }
 
+/// Whether somebody gave `container`, which is one of the sandbox `name`, another name than one of ours.
+pub fn is_renamed(container: &ContainerFacts, naming: &Naming, name: &str) -> bool {
+    container.name != naming.object(name) && container.name != naming.successor(name)
+}
+
 fn is_builder(container: &ContainerFacts, naming: &Naming, image: &str) -> bool {
     let hash = container.labels.get(label::HASH);
     hash.is_some_and(|hash| container.name == naming.object(&builder(&naming.image(image, hash))))

@@ -143,3 +143,12 @@ fn a_volume_that_only_has_the_name_stops_nobody() {
     all.volumes = vec![marker(labels(&naming, STOP_MARKER, "api", "uid".to_owned(), ""))];
     assert_eq!(told(&config, &all, false), [row("api", "Stopped", "StoppedOnPurpose")]);
 }
+
+#[test]
+fn one_that_was_set_aside_is_no_orphan() {
+    let config = config("sandboxes: { api: { image: host } }");
+    let all = snapshot(vec![container("keep", of("old"), "host")]);
+    let seen = [("old".to_owned(), "id of keep".to_owned())].into();
+    let report = report(&config, &all, &sample::empty(), None, 0, |_| false, &seen);
+    assert_eq!(report.sandboxes.iter().map(|sandbox| sandbox.name.as_str()).collect::<Vec<_>>(), ["api"]);
+}

@@ -300,7 +300,7 @@ impl<'a> Comparison<'a> {
         let mut change = Change::of(self.desired, Action::Noop);
         change.unchanged = diff::leaves(&self.desired.spec);
         let id = current.id.clone();
-        let renamed = current.name != self.object && current.name != context.naming.successor(self.name);
+        let renamed = ownership::is_renamed(current, context.naming, self.name);
         if renamed {
             change.drift = true;
             change = change.because(format!("it was renamed to {}", current.name));

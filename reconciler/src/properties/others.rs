@@ -177,3 +177,39 @@ fn one_that_was_renamed_is_told_from_a_copy_by_the_id_that_was_seen() {
     let plan = bench.plan(&shape, &remembered(&id));
     assert_eq!(change_of(&plan, "container/api").action, Action::Forbidden);
 }
+
+/// The container of `shape` under another name, as the engine has it, and what is remembered of it.
+fn renamed(bench: &mut Bench, shape: &Shape) -> PlanOptions {
+    bench.converge(shape);
+    let mut world = bench.backend.world();
+    let ours = world.containers.values_mut().next().expect("one");
+    ours.facts.name = "keep".to_owned();
+    let id = ours.facts.id.clone();
+    if let Some(served) = &mut world.daemon {
+        served.remove(&id);
+    }
+    PlanOptions { seen: [("api".to_owned(), id)].into(), ..PlanOptions::default() }
+}
+
+#[test]
+fn one_that_was_set_aside_stays_when_its_sandbox_goes() {
+    let shape = one(plain());
+    let mut bench = Bench::new();
+    let remembered = renamed(&mut bench, &shape);
+    let destroy = PlanOptions { destroy: Some(Destroy::default()), ..remembered.clone() };
+    let nothing: Shape = (vec![None, None, None], 0);
+    for (shape, options) in [(&nothing, &remembered), (&shape, &destroy)] {
+        let plan = bench.plan(shape, options);
+        assert!(plan.warnings.iter().any(|notice| notice.code == "sbx::stray"), "{plan:#?}");
+        let touched = plan.changes.iter().any(|change| change.resource.to_string() == "container/api");
+        assert!(!touched, "{plan:#?}");
+        assert!(bench.execute(&plan).is_done());
+        let world = bench.backend.world();
+        let left: Vec<_> = world.containers.values().map(|container| container.facts.name.as_str()).collect();
+        assert_eq!(left, ["keep"]);
+    }
+    // Beside it: under its own name it goes.
+    bench.backend.world().containers.values_mut().for_each(|ours| ours.facts.name = "acme_api".to_owned());
+    assert!(bench.apply(&shape, &destroy).is_done());
+    assert!(bench.backend.world().containers.is_empty());
+}

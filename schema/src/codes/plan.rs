@@ -137,9 +137,9 @@ pub(super) const ENTRIES: &[Code] = &[
         code: "sbx::stray",
         severity: Warning,
         summary: "a container has our labels under another name",
-        cause: "A container carries the labels of one of the project's sandboxes, but not its name: somebody renamed or copied it. \
-                It is left alone.",
+        cause: "A container carries the labels of a sandbox that is to go, but not its name: somebody renamed or copied it. It is \
+                left alone, as it may have been set aside.",
         cure: "Remove it if nobody needs it: `podman rm NAME`.",
-        example: "$ podman rename acme_api mine\n$ sbx plan",
+        example: "$ podman rename acme_api mine\n$ sbx destroy",
     },
 ];

@@ -15,7 +15,8 @@ pub(super) fn leftovers(context: &mut PlanContext<'_>) -> Vec<Change> {
     let mut changes = Vec::new();
     let owned = context.containers;
     for (name, container) in owned.current.iter().chain(&owned.successor) {
-        if names.contains(name) {
+        // One that somebody has set aside is told below.
+        if names.contains(name) || ownership::is_renamed(container, context.naming, name) {
             continue;
         }
         let successor = owned.current.get(name).is_some_and(|current| current.id != container.id);
@@ -28,7 +29,8 @@ pub(super) fn leftovers(context: &mut PlanContext<'_>) -> Vec<Change> {
         change.fields = diff::deleted(&applied_spec(container));
         changes.push(change);
     }
-    for (name, stray) in owned.strays.iter().filter(|(name, _)| !names.contains(**name)) {
+    let set_aside = owned.current.iter().filter(|(name, it)| ownership::is_renamed(it, context.naming, name));
+    for (name, stray) in set_aside.chain(&owned.strays).filter(|(name, _)| !names.contains(**name)) {
         context.warn(
             "stray",
             format!("{} carries the labels of sandbox {name} under another name; it is left alone", stray.name),
