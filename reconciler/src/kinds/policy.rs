@@ -16,7 +16,7 @@ use super::{Change, Kind, PlanContext};
 use crate::desired::{DesireContext, Desired, DesiredState, spec_hash, to_spec};
 use crate::facts::{ContainerFacts, ObjectFacts, Observed, State};
 use crate::op::Op;
-use crate::ownership;
+use crate::ownership::{self, OwnedContainers};
 use crate::plan::{Action, FieldChange};
 use crate::resource::{Naming, ResourceId, label, short};
 use crate::spec::NewObject;
@@ -87,7 +87,7 @@ impl Kind for Policies {
                 EgressMode::None => Policy::default(),
                 EgressMode::Open => continue,
             };
-            let gated = || gated.contains(context.naming.object(name.as_str()).as_str());
+            let gated = || gated.contains(name.as_str());
             // In mode `direct` it is on the engine's own: without rules it would reach everything.
             let alone = networks.is_empty() && egress.mode != EgressMode::Direct;
             if policy.is_empty() && alone && !gated() {
@@ -146,7 +146,7 @@ pub fn served(resources: &[Desired]) -> BTreeSet<String> {
     resources.iter().filter(|resource| resource.id.kind == NOUN).map(|resource| resource.id.name.clone()).collect()
 }
 
-/// Names of the project's containers that hold their main process until somebody serves them.
+/// Sandboxes of the project whose containers hold their main process until somebody serves them, whatever these are called.
 fn gated<'a>(context: &DesireContext<'a>) -> BTreeSet<&'a str> {
     /// Nothing else of the specification is read.
     #[derive(Deserialize)]
@@ -154,12 +154,15 @@ fn gated<'a>(context: &DesireContext<'a>) -> BTreeSet<&'a str> {
         #[serde(default)]
         gate: bool,
     }
-    let is_gated = |container: &&ContainerFacts| {
-        let label = |key| container.labels.get(key).map_or("", String::as_str);
-        label(label::PROJECT) == context.naming.project()
-            && serde_json::from_str::<Gate>(label(label::SPEC)).is_ok_and(|spec| spec.gate)
+    let is_gated = |container: &ContainerFacts| {
+        let spec = container.labels.get(label::SPEC).map_or("", String::as_str);
+        serde_json::from_str::<Gate>(spec).is_ok_and(|spec| spec.gate)
     };
-    context.snapshot.containers.iter().filter(is_gated).map(|container| container.name.as_str()).collect()
+    // Without a memory one that was renamed is a stray. It may be given its name back, and a successor take over.
+    let OwnedContainers { current, successor, strays, .. } =
+        ownership::containers(context.snapshot, context.naming, &BTreeMap::new());
+    let others = successor.iter().chain(&strays).filter(|(name, _)| !current.contains_key(**name));
+    current.iter().chain(others).filter(|(_, container)| is_gated(container)).map(|(name, _)| *name).collect()
 }
 
 /// The objects that hold policies, by sandbox, the newest last.

@@ -213,3 +213,19 @@ fn one_that_was_set_aside_stays_when_its_sandbox_goes() {
     assert!(bench.apply(&shape, &destroy).is_done());
     assert!(bench.backend.world().containers.is_empty());
 }
+
+#[test]
+fn one_that_was_renamed_keeps_the_policy_that_its_gate_needs() {
+    let shape = one(plain());
+    let mut bench = Bench::new();
+    bench.converge(&one(Variant { policy: 1, ..plain() }));
+    // It was made with a gate, and keeps it.
+    let remembered = renamed(&mut bench, &shape);
+    let policy = bench.backend.world().newest_policy("api");
+    assert!(policy.is_some());
+    let plan = bench.plan(&shape, &remembered);
+    assert_eq!(change_of(&plan, "container/api").because, ["it was renamed to keep"], "{plan:#?}");
+    assert!(bench.execute(&plan).is_done());
+    assert_eq!(bench.backend.world().newest_policy("api"), policy);
+    bench.settled(&shape);
+}
