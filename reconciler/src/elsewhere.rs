@@ -3,6 +3,8 @@
 //! Engines take binds by path, and look for it where they run. What a sandbox is shown of a host is placed and looked at
 //! here, `sbx-init` to begin with. Looking at what is there, and running commands in it, needs none of that.
 
+use std::collections::BTreeSet;
+
 use crate::facts::Snapshot;
 use crate::op::Op;
 use crate::plan::{Change, Notice};
@@ -30,7 +32,10 @@ pub fn notices(changes: &[Change], snapshot: &Snapshot) -> Vec<Notice> {
             origin: first.origin.clone(),
         });
     }
-    notices.extend(with(|op| matches!(op, Op::EnsureDaemon)).map(|change| Notice {
+    let served = |op: &Op| matches!(op, Op::EnsureDaemon | Op::EnforcePolicy { policy: Some(_), .. });
+    let mut told = BTreeSet::new();
+    // Once for each sandbox: what its policy needs its container needs too.
+    notices.extend(with(served).filter(|change| told.insert(&change.sandbox)).map(|change| Notice {
         code: "sbx::egress-unavailable".to_owned(),
         severity: "error".to_owned(),
         message: format!(

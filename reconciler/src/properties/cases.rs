@@ -1,7 +1,7 @@
 //! One case each: states that a generator seldom makes, and what the plan says about them.
 
 use super::*;
-use crate::backend::BackendError;
+use crate::backend::{BackendError, Observe as _};
 
 pub(super) fn one(variant: Variant) -> Shape {
     (vec![Some(variant), None, None], 0)
@@ -387,4 +387,27 @@ fn what_ran_out_of_time_is_tidied_before_the_end() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     assert!(!runtime.block_on(execute(&plan, &backend, &options, stop, &|_| {})).is_done());
     assert!(backend.tidy.load(std::sync::atomic::Ordering::Relaxed));
+}
+
+#[test]
+fn a_replacement_behind_a_policy_is_refused_on_another_machine() {
+    let mut bench = Bench::new();
+    let shape = |env, policy| one(Variant { env, policy, ..plain() });
+    bench.converge(&shape(0, 1));
+    let query = crate::facts::Query::default();
+    let looks = bench.backend.snapshot(&query);
+    let mut snapshot = futures_util::FutureExt::now_or_never(looks).expect("at once").expect("looks");
+    snapshot.engine.local = false;
+    snapshot.daemon = Observed::Unknown("elsewhere".to_owned());
+    let told = |shape: &Shape| {
+        let desired = crate::planner::desire(&config(shape), &host(shape), &snapshot);
+        let (probes, options) = (crate::facts::Probes::default(), PlanOptions::default());
+        let draft = crate::planner::plan(&desired, &snapshot, &probes, &options, "now", &mut || "uid".to_owned());
+        draft.plan.errors().map(|notice| format!("{}: {}", notice.code, notice.message)).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&shape(0, 1)), Vec::<String>::new(), "nothing is to be done");
+    let needs = "needs a daemon, and the engine runs on another machine: the namespaces of its sandboxes cannot be entered \
+                 from here";
+    assert_eq!(told(&shape(1, 1)), [format!("sbx::egress-unavailable: container/api {needs}")], "its policy stays");
+    assert_eq!(told(&shape(1, 2)), [format!("sbx::egress-unavailable: policy/api {needs}")], "told once");
 }
