@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use reconciler::backend::Perform as _;
 use reconciler::executor::{ExecuteOptions, execute};
 use reconciler::facts::Snapshot;
+use reconciler::op::Op;
 use reconciler::outcome::Ending;
-use reconciler::plan::Plan;
+use reconciler::plan::{Plan, Step};
 use reconciler::prepare::Prepared;
 use reconciler::quotas::{self, Wish};
 use reconciler::{PlanOptions, planner};
@@ -123,8 +124,9 @@ pub async fn converge(
     }
     refuse(approach, &prepared.plan)?;
     if prepared.plan.is_empty() {
+        let was_here = was_here(engine, &prepared.plan);
         remember(engine, approach, &prepared, &reconciler::outcome::Outcome::default());
-        if lock.is_some() && is_destroyed(approach, &prepared.plan) {
+        if lock.is_some() && was_here && is_destroyed(approach, &prepared.plan) {
             forget(run, engine, surroundings).await;
         }
         return finish(run, approach, &prepared.plan, &reconciler::outcome::Outcome::default(), None);
@@ -152,9 +154,10 @@ pub async fn converge(
     #[cfg(feature = "failpoints")]
     let acting = mortal(acting)?;
     let outcome = execute(&prepared.plan, &acting, &options, interrupt.stop(), &|event| progress.show(&event)).await;
+    let was_here = was_here(engine, &prepared.plan);
     remember(engine, approach, &prepared, &outcome);
     drop(announced);
-    if outcome.is_done() && is_destroyed(approach, &prepared.plan) {
+    if outcome.is_done() && was_here && is_destroyed(approach, &prepared.plan) {
         forget(run, engine, surroundings).await;
     }
     drop(lock);
@@ -179,6 +182,12 @@ fn is_destroyed(approach: &Approach, plan: &Plan) -> bool {
     // One that carries our labels under another name is left alone, with what it uses.
     let left = plan.forbidden().next().is_some() || plan.warnings.iter().any(|notice| notice.code == "sbx::stray");
     approach.options.destroy.is_some() && approach.options.targets.is_empty() && !left
+}
+
+/// Whether the project has, or had, sandboxes on this engine. To be asked before what is there now is remembered.
+fn was_here(engine: &Engine, plan: &Plan) -> bool {
+    let removes = |step: &Step| matches!(step.op, Op::RemoveContainer { .. });
+    engine.history().has_sandboxes() || plan.changes.iter().flat_map(|change| &change.steps).any(removes)
 }
 
 async fn forget(run: &Run<'_>, engine: &Engine, surroundings: &Surroundings) {

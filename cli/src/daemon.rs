@@ -83,6 +83,14 @@ impl Place {
         all.collect::<BTreeSet<_>>().into_iter().collect()
     }
 
+    /// Where other daemons of the same user may be, each for another engine.
+    pub fn others(&self) -> Vec<Self> {
+        let beside = self.directory.parent().and_then(|root| std::fs::read_dir(root).ok());
+        let beside = beside.into_iter().flatten().flatten().map(|entry| entry.path());
+        let others = beside.filter(|directory| *directory != self.directory && directory.is_dir());
+        others.map(|directory| Self { directory, ..self.clone() }).collect()
+    }
+
     /// The control socket.
     pub fn socket(&self) -> PathBuf {
         self.directory.join("daemon.sock")

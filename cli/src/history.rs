@@ -73,9 +73,12 @@ impl History {
             let name = name(path);
             name.starts_with(prefix) && path.extension().is_some_and(|end| end == "json") && name != own
         });
-        others.any(|path| {
-            Self { path, person: self.person.clone() }.read().applied.keys().any(|id| id.kind == container::NOUN)
-        })
+        others.any(|path| Self { path, person: self.person.clone() }.has_sandboxes())
+    }
+
+    /// Whether sandboxes are remembered.
+    pub fn has_sandboxes(&self) -> bool {
+        self.read().applied.keys().any(|id| id.kind == container::NOUN)
     }
 
     /// Remembers what `plan` found or `outcome` brought about, with the `ceilings` that were wished. A file that cannot be
@@ -234,6 +237,7 @@ mod tests {
         let other = History::of(state.path(), "unix:///y", "acme", &person);
         assert_eq!(other.read(), Memory::default(), "another engine");
         assert!(other.is_elsewhere() && !history.is_elsewhere());
+        assert!(history.has_sandboxes() && !other.has_sandboxes());
         assert!(!History::of(state.path(), "unix:///y", "acme2", &person).is_elsewhere(), "another project");
 
         // The one that is there is the one that was found, or made in its place.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::configuration::Surroundings;
-use crate::daemon::{Place, facts};
+use crate::daemon::{Place, facts, start};
 use crate::failure::Failure;
 use crate::history::History;
 use crate::placed_etc;
@@ -17,7 +17,8 @@ const SEEN_WITHIN: Duration = Duration::from_secs(5);
 /// Pause before it is asked again.
 const AGAIN: Duration = Duration::from_millis(50);
 
-/// Removes all of it, unless sandboxes of the same project are on another engine, which use it as well.
+/// Removes all of it, unless sandboxes of the same project are on another engine, which use it as well. Whether they are is
+/// remembered here for engines that this state directory knows; of others the daemons tell.
 pub async fn remove(
     surroundings: &Surroundings,
     daemon: &Place,
@@ -32,12 +33,23 @@ pub async fn remove(
     }
     // As long as the daemon serves the project it makes its authority anew where that is missing.
     let deadline = Instant::now() + SEEN_WITHIN;
-    while let Ok(Some(status)) = facts::status(daemon).await {
-        if !status.sandboxes.iter().any(|sandbox| sandbox.project == project) || Instant::now() > deadline {
-            break;
+    while serves(daemon, project).await? {
+        if Instant::now() > deadline {
+            return Err(Failure::failed("sbx::daemon", "the daemon still serves sandboxes of it"));
         }
         sleep(AGAIN).await;
     }
+    for other in daemon.others() {
+        if serves(&other, project).await? {
+            return Ok(());
+        }
+    }
     trust.remove()?;
     person.act(&directories.data, || placed_etc::remove_sockets(&directories.data, project))
+}
+
+/// Whether a daemon runs at `place` and serves sandboxes of `project`.
+async fn serves(place: &Place, project: &str) -> Result<bool, Failure> {
+    let status = facts::status(place).await.map_err(|error| start::failure(&error))?;
+    Ok(status.is_some_and(|status| status.sandboxes.iter().any(|sandbox| sandbox.project == project)))
 }

@@ -20,6 +20,7 @@ mod direct;
 mod drift;
 #[cfg(feature = "failpoints")]
 mod egress;
+mod elsewhere;
 mod engine;
 mod examples;
 mod hostile;
