@@ -1,5 +1,5 @@
 //! Signals: SIGINT, SIGTERM and SIGHUP end a run at once, or first let it finish the step in hand when it has asked for
-//! that; the next one ends it at once in any case. Whoever was started to ignore SIGHUP (`nohup`) goes on ignoring it.
+//! that; the next one ends it at once in any case, unless both are SIGHUP: that comes twice by itself. Whoever was started to ignore SIGHUP (`nohup`) goes on ignoring it.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -40,6 +40,15 @@ struct Arrived {
 impl Arrived {
     fn ends_at_once(self) -> bool {
         self.number > u32::from(self.heeded)
+    }
+
+    fn hear(&mut self, asked: Asked) {
+        // A terminal that goes is told twice: by the shell to its jobs, and by the kernel to whoever had the terminal.
+        if self.number > 0 && (self.asked, asked) == (Asked::HangUp, Asked::HangUp) {
+            return;
+        }
+        self.number += 1;
+        self.asked = asked;
     }
 }
 
@@ -107,10 +116,7 @@ fn ignores_hang_up() -> bool {
 async fn count(mut signals: Signals, arrived: &watch::Sender<Arrived>) {
     loop {
         let asked = signals.next().await;
-        arrived.send_modify(|arrived| {
-            arrived.number += 1;
-            arrived.asked = asked;
-        });
+        arrived.send_modify(|arrived| arrived.hear(asked));
         if arrived.borrow().ends_at_once() {
             tokio::time::sleep(GRACE).await;
             end_now();
@@ -186,5 +192,27 @@ impl Interrupt {
     pub async fn stopped(&self) {
         // The sender lives as long as `self`.
         let _ = self.stop.subscribe().wait_for(|stop| *stop).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_that_goes_is_one_request_however_often_it_is_told() {
+        use Asked::{HangUp, Interrupt, Terminate};
+
+        let after = |signals: &[Asked]| {
+            let mut arrived = Arrived { heeded: true, ..Arrived::default() };
+            signals.iter().for_each(|asked| arrived.hear(*asked));
+            arrived.ends_at_once()
+        };
+        for goes_on in [&[HangUp][..], &[HangUp; 3], &[Interrupt]] {
+            assert!(!after(goes_on), "{goes_on:?}");
+        }
+        for again in [[HangUp, Interrupt], [HangUp, Terminate], [Interrupt, HangUp], [Terminate, Terminate]] {
+            assert!(after(&again), "{again:?}");
+        }
     }
 }

@@ -42,8 +42,9 @@ fn exits(text: &mut String) {
          | 73 | refused: needs a flag or a consent that was not given |\n\
          | 75 | try again: the lock is held, the plan is stale |\n| 124 | timed out |\n| 130 | interrupted |\n\n\
          SIGINT (Ctrl-C), SIGTERM and SIGHUP interrupt: commands that only look end at once; one that is changing something\n\
-         finishes the step in hand, takes back or completes the change, and reports. The second signal ends it at once; the\n\
-         next run goes on from there. Under `nohup` SIGHUP is ignored.\n\n\
+         finishes the step in hand, takes back or completes the change, and reports. The second signal ends it at once, but\n\
+         for SIGHUP after SIGHUP, as a terminal that goes is told by more than one; the next run goes on from there. Under\n\
+         `nohup` SIGHUP is ignored.\n\n\
          `plan --detailed-exitcode` ends with 2 when there is something to do, or not to be touched. `diff` ends with 1 when something differs\n\
          and with more than 1 on an error. `exec` and `shell` end with the code of the command, or with 143 or 129 when\n\
          SIGTERM or SIGHUP cuts them short. `egress learn` takes the signal for the end of learning.\n\n\
