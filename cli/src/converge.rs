@@ -140,7 +140,7 @@ pub async fn converge(
         refuse(approach, &prepared.plan)?;
     }
 
-    let announced = announce(surroundings, config, engine, &mut prepared, &limit).await?;
+    let announced = announce(surroundings, config, engine, &mut prepared, approach, &limit).await?;
     let progress = std::sync::Arc::new(Progress::new(run.screen));
     let told = std::sync::Arc::clone(&progress);
     let interrupt = Interrupt::listen(move |text| told.say(text))
@@ -259,6 +259,7 @@ async fn announce(
     config: &Config,
     engine: &Engine,
     prepared: &mut Prepared,
+    approach: &Approach,
     limit: &TimeLimit,
 ) -> Result<Option<Announced>, Failure> {
     let Prepared { plan, snapshot, ceilings: _ } = prepared;
@@ -273,7 +274,7 @@ async fn announce(
         let begun = tokio::task::spawn_blocking(move || Counting::begin(&locks, &address, patience)).await;
         begun.map_err(|error| Failure::failed("sbx::bug", error.to_string()))?
     };
-    let counting = limit.waiting(COUNTING, begin).await?;
+    let counting = limit.waiting(COUNTING.max(approach.lock_timeout), begin).await?;
     let others = counting.others(project)?;
     let containers = limit.within(engine.containers()).await?;
     let now = Snapshot { containers, ..snapshot.clone() };

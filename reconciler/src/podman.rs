@@ -317,6 +317,14 @@ mod tests {
         assert_eq!(snapshot.containers.len() + snapshot.volumes.len() + snapshot.networks.len(), 0);
         let probed = ["one".to_owned()].into();
         reader.probe(&ProbeQuery { volume_names: probed, ..ProbeQuery::default() }).await.expect("looks");
+        // So is one at the containers alone.
+        let mut fails = true;
+        let fake = Fake::start(move |_| match std::mem::take(&mut fails) {
+            true => failed(503, "busy"),
+            false => Some((200, "[]".to_owned())),
+        })
+        .await;
+        assert!(fake.podman.reader().containers().await.expect("looks").is_empty());
     }
 
     #[tokio::test]

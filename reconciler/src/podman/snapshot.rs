@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::client::{Client, QUICK, encode_name, with_query};
 use super::wire::{InspectedImage, ListedContainer, ListedImage, ListedNetwork, ListedVolume};
-use super::{Reader, error, kernel};
+use super::{Reader, error, kernel, patiently};
 use crate::backend::{BackendError, ErrorKind};
 use crate::facts::{ContainerFacts, ImageFacts, ObjectFacts, Observed, Query, State};
 use crate::resource::label;
@@ -40,7 +40,7 @@ pub(crate) struct Objects {
 impl Reader {
     pub(crate) async fn objects(&self, query: &Query) -> Result<Objects, BackendError> {
         let (containers, images, volumes, networks, secrets) = tokio::try_join!(
-            self.containers(),
+            self.listed(),
             self.images(&query.images),
             self.volumes(),
             self.networks(),
@@ -49,7 +49,7 @@ impl Reader {
         Ok(Objects { containers, images, volumes, networks, secrets })
     }
 
-    /// Begins to list the containers: it is what a look waits for longest. The next [`Self::containers`] takes the answer.
+    /// Begins to list the containers: it is what a look waits for longest. The next look takes the answer.
     pub fn look_ahead(&self) {
         // Not of this value, which ends what was started for it when its last clone is dropped.
         let (client, local) = (self.client().clone(), self.facts().local);
@@ -63,6 +63,10 @@ impl Reader {
 
     /// All containers with a project label, of any project.
     pub async fn containers(&self) -> Result<Vec<ContainerFacts>, BackendError> {
+        patiently(|| self.listed()).await
+    }
+
+    async fn listed(&self) -> Result<Vec<ContainerFacts>, BackendError> {
         let ahead = self.ahead().take();
         if let Some(ahead) = ahead
             && let Ok((Ok(containers), at)) = ahead.await
