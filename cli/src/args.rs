@@ -126,7 +126,7 @@ pub struct Global {
     /// Draw no progress
     #[arg(long)]
     pub no_progress: bool,
-    /// Directory for history, the daemon's records and, but for root, locks [default: the user's state directory]
+    /// Directory for history, locks and the daemon's records; root's locks are in /run/sbx/locks too [default: the user's state directory]
     #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
     pub state_dir: Option<PathBuf>,
 }

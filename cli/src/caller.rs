@@ -36,6 +36,8 @@ pub struct Directories {
     pub data: PathBuf,
     /// Locks and history; losing it loses nothing else.
     pub state: PathBuf,
+    /// Whether somebody said where that is.
+    pub state_is_named: bool,
     /// `XDG_RUNTIME_DIR`.
     pub runtime: Option<PathBuf>,
 }
@@ -119,12 +121,13 @@ impl Directories {
             let state = base.and_then(|base| base.state_dir()).unwrap_or_else(|| person.home.join(".local/state"));
             (data, state)
         };
+        let state_is_named = state.is_some();
         let state = match state {
             Some(state) => std::path::absolute(state).map_err(|error| Failure::io(state.display(), &error))?,
             None => default_state.join("sbx"),
         };
         let runtime = variable("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| dir.is_absolute());
-        Ok(Self { data: data.join("sbx"), state, runtime })
+        Ok(Self { data: data.join("sbx"), state, state_is_named, runtime })
     }
 }
 

@@ -23,7 +23,7 @@ use crate::engine::{Engine, Purpose, Reached, refuse_unlocked};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
-use crate::project_lock::{self, ProjectLock};
+use crate::project_lock::{Locks, ProjectLock};
 use crate::render::progress::{Progress, duration};
 use crate::render::{json, outcome, plan as plan_view};
 use crate::replayed::{Replayed, replayed};
@@ -241,7 +241,7 @@ async fn take(
     approach: &Approach,
     limit: &TimeLimit,
 ) -> Result<ProjectLock, Failure> {
-    let locks = project_lock::directory(&surroundings.directories.state);
+    let locks = Locks::of(surroundings);
     let (address, project) = (address.to_owned(), config.project.to_string());
     // Waiting blocks a thread, and signals must still end it.
     let wait = |patience| async move {
@@ -269,7 +269,7 @@ async fn announce(
     if gained.is_empty() {
         return Ok(None);
     }
-    let (locks, address) = (project_lock::directory(&surroundings.directories.state), engine.address().to_owned());
+    let (locks, address) = (Locks::of(surroundings), engine.address().to_owned());
     let begin = |patience| async move {
         let begun = tokio::task::spawn_blocking(move || Counting::begin(&locks, &address, patience)).await;
         begun.map_err(|error| Failure::failed("sbx::bug", error.to_string()))?

@@ -29,8 +29,12 @@ mod tests {
     #[test]
     fn the_users_own_engine_is_one_however_it_is_reached() {
         let runtime = tempfile::tempdir().expect("a directory");
-        let directories =
-            Directories { state: "/s".into(), data: "/d".into(), runtime: Some(runtime.path().to_owned()) };
+        let directories = Directories {
+            state: "/s".into(),
+            state_is_named: false,
+            data: "/d".into(),
+            runtime: Some(runtime.path().to_owned()),
+        };
         let own = engine_address(None, &directories);
         let socket = own_sockets(&directories).remove(0);
         assert_eq!(engine_address(Some(&format!("unix://{}", socket.display())), &directories), own);

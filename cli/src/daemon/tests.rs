@@ -303,8 +303,12 @@ async fn a_successor_has_the_lock_once_the_other_has_ended() {
 #[test]
 fn what_is_its_own_is_where_any_daemon_of_the_person_may_have_it() {
     let person = Person { name: "alice".into(), uid: 7, gid: 7, home: "/home/alice".into(), through_sudo: true };
-    let directories =
-        Directories { data: "/home/alice/.local/share/sbx".into(), state: "/project/state".into(), runtime: None };
+    let directories = Directories {
+        data: "/home/alice/.local/share/sbx".into(),
+        state: "/project/state".into(),
+        state_is_named: true,
+        runtime: None,
+    };
     let global = Global { engine_url: Some("unix:///x".into()), ..Global::default() };
     let own = Place::find(&global, &person, &directories).own(&person, &directories);
     for path in [
