@@ -89,13 +89,16 @@ pub async fn gather(config: &Config, env: &HostEnv, depth: Depth) -> Result<Host
     for (tree, files) in &overlays {
         identities.extend(files.iter().flatten().map(|file| (tree.join(&file.path), file.id)));
     }
+    let (sockets, own) = (path::real_sockets(&env.engine_sockets), path::real_or_named(&env.own));
+    let aliases = path::aliases(&identities, &paths.resolved, sockets.iter().chain(&own));
     Ok(HostFacts {
         paths: paths.kinds,
         unseen: paths.unseen,
         identities,
         resolved: paths.resolved,
-        engine_sockets: path::real_sockets(&env.engine_sockets),
-        own: path::real_or_named(&env.own),
+        engine_sockets: sockets,
+        own,
+        aliases,
         root_links: path::root_links(Path::new("/")),
         inputs,
         contexts,

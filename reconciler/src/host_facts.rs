@@ -22,7 +22,7 @@ pub enum PathKind {
 }
 
 /// Which file a path led to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FileId {
     /// Number of its file system.
     pub device: u64,
@@ -59,6 +59,10 @@ pub struct HostFacts {
     /// What only `sbx` itself may use: keys, the daemon's socket, secrets, records. As it was named, and links resolved;
     /// it need not be there yet. Nothing that is, contains or is in one of these may be mounted because somebody says so.
     pub own: Vec<PathBuf>,
+    /// Paths by which one of `engine_sockets` or `own` is reached, and which: it is there, in there, or above. A bind mount
+    /// of the host shows the same files at another path.
+    #[serde(default)]
+    pub aliases: BTreeMap<PathBuf, PathBuf>,
     /// Top-level links of the host's root that lead into a mounted directory: `/bin` to `usr/bin`.
     pub root_links: BTreeMap<PathBuf, PathBuf>,
     /// Content hash of archives and root filesystems.

@@ -178,6 +178,38 @@ on_every_engine! {
         assert!(!engine.project().join("a\nb").exists());
     }
 
+    /// What is no sandbox's is not mounted by another path of the same files either, which a bind mount of the host makes.
+    fn what_a_bind_mount_shows_at_another_path(engine) {
+        engine.configure("sandboxes: { dev: { image: host } }");
+        engine.converge();
+        let data = engine.home().join(".local/share/sbx");
+        let init = std::fs::read_dir(data.join("init")).unwrap().next().unwrap().unwrap().file_name();
+        let sockets = engine.socket().parent().unwrap().to_owned();
+        engine.write("source/file", "");
+        let seen = |from: &std::path::Path, below: &std::path::Path| {
+            let alias = engine.project().join("alias");
+            engine.command("mkdir").arg("-p").arg(&alias).ok();
+            engine.as_root("mount").arg("--bind").arg(from).arg(&alias).ok();
+            let source = alias.join(below).display().to_string();
+            engine.configure(&format!("sandboxes: {{ dev: {{ image: host, mounts: [{{ source: {source}, target: /x }}] }} }}"));
+            let planned = engine.sbx(&["plan"]).run();
+            engine.as_root("umount").arg(&alias).ok();
+            (planned.code, planned.stdout.split_whitespace().collect::<Vec<_>>().join(" "))
+        };
+        let nothing = std::path::Path::new("");
+        for (from, below, why) in [
+            (&data, nothing, "is sbx's own"),
+            (&data.join("init"), nothing, "is sbx's own"),
+            (&data.join("init"), std::path::Path::new(&init), "is sbx's own"),
+            (&sockets, nothing, "the engine's socket"),
+        ] {
+            let (code, told) = seen(from, below);
+            assert!(code == 65 && told.contains(why), "{}: {code} {told}", from.display());
+        }
+        let (code, told) = seen(&engine.project().join("source"), nothing);
+        assert_eq!(code, 0, "beside it: {told}");
+    }
+
     /// A source that is exchanged between the plan's look and the mount, for a link to what must stay outside: nothing
     /// runs that could see it. What runs with the right one sees that.
     fn a_source_swapped_during_an_apply(engine) {

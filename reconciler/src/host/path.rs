@@ -1,6 +1,6 @@
 //! What stands at a path.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::ErrorKind;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
@@ -74,6 +74,28 @@ pub(super) fn real_or_named(paths: &[PathBuf]) -> Vec<PathBuf> {
     all.into_iter().collect()
 }
 
+/// Those of `sources` by which something `guarded` is reached, and what: it is there, in there, or above.
+pub(super) fn aliases<'a>(
+    sources: &BTreeMap<PathBuf, FileId>,
+    resolved: &BTreeMap<PathBuf, PathBuf>,
+    guarded: impl Iterator<Item = &'a PathBuf>,
+) -> BTreeMap<PathBuf, PathBuf> {
+    let look = |path: &Path| path.metadata().ok().map(|metadata| id(&metadata));
+    let (mut same, mut above) = (HashMap::new(), HashMap::new());
+    for path in guarded {
+        same.extend(look(path).map(|id| (id, path)));
+        for id in path.ancestors().filter_map(look) {
+            above.entry(id).or_insert(path);
+        }
+    }
+    let leads = |(source, id): (&PathBuf, &FileId)| {
+        let real = resolved.get(source).unwrap_or(source);
+        let within = || real.ancestors().skip(1).filter_map(look).find_map(|id| same.get(&id));
+        above.get(id).or_else(within).map(|path| (source.clone(), (*path).clone()))
+    };
+    sources.iter().filter_map(leads).collect()
+}
+
 /// Links directly below `root`, as `/bin` to `usr/bin` on most hosts.
 pub(super) fn root_links(root: &Path) -> BTreeMap<PathBuf, PathBuf> {
     let Ok(entries) = std::fs::read_dir(root) else { return BTreeMap::new() };
@@ -103,6 +125,12 @@ mod tests {
         assert_eq!(real_or_named(&own), expected);
         std::fs::remove_file(at("here")).expect("removed");
         assert_eq!(real_sockets(&[at("socket"), at("missing")]), [at("socket")]);
+        // Another name of the same file, one beside it, and what holds it.
+        std::fs::hard_link(at("file"), at("alias")).expect("linked");
+        let sources = look(["alias", "socket", ""].map(at).into());
+        let aliases = |guarded: PathBuf| aliases(&sources.identities, &sources.resolved, [guarded].iter());
+        assert_eq!(aliases(at("file")), ["alias", ""].map(|name| (at(name), at("file"))).into());
+        assert_eq!(aliases(at("missing")), [(at(""), at("missing"))].into());
         let links = [(at("link"), "file".into()), (at("dangling"), "nowhere".into())];
         assert_eq!(root_links(&at("")), links.into());
     }

@@ -84,7 +84,9 @@ impl<'a> Mounts<'a> {
             return false;
         }
         let real = self.context.host.resolved.get(source).map_or(source, PathBuf::as_path);
-        if let Some(socket) = self.context.host.engine_sockets.iter().find(|socket| socket.starts_with(real)) {
+        let alias = self.context.host.aliases.get(source);
+        let mut sockets = self.context.host.engine_sockets.iter();
+        if let Some(socket) = sockets.find(|socket| socket.starts_with(real) || alias == Some(*socket)) {
             let message = format!("{} leads to the engine's socket {}", source.display(), socket.display());
             self.fail(
                 "engine-socket",
@@ -100,8 +102,8 @@ impl<'a> Mounts<'a> {
             return false;
         }
         // Whoever reads these is any host to the project's sandboxes, gives orders to the daemon, or writes its records.
-        let own = &self.context.host.own;
-        if let Some(own) = own.iter().find(|own| own.starts_with(real) || real.starts_with(own)) {
+        let mut own = self.context.host.own.iter();
+        if let Some(own) = own.find(|own| own.starts_with(real) || real.starts_with(own) || alias == Some(*own)) {
             let message = format!("{} leads to {}, which is sbx's own", source.display(), own.display());
             let help = "keys, orders to the daemon or its records are there; mount something narrower";
             self.fail("own-files", field, message, help);
@@ -326,6 +328,7 @@ mod tests {
             "/project/state/egress/0123/acme/one/audit.jsonl",
             "/root",
             "/home/alice/linked",
+            "/mnt/same-files",
             // Beside them.
             "/data/other",
             "/run/user/7/bus",
@@ -337,6 +340,7 @@ mod tests {
             data: "/data".into(),
             own: own.map(Into::into).into(),
             resolved: [("/home/alice/linked".into(), "/project".into())].into(),
+            aliases: [("/mnt/same-files".into(), "/data/authority".into())].into(),
             paths: paths.iter().map(|path| (path.into(), PathKind::Directory)).collect(),
             ..HostFacts::default()
         };
@@ -346,6 +350,6 @@ mod tests {
         let state = desired(&config, &host).await;
         let refused = state.notices.iter().filter(|notice| notice.code == "sbx::own-files");
         let refused: Vec<&str> = refused.filter_map(|notice| notice.message.split(' ').next()).collect();
-        assert_eq!(refused, &paths[..7]);
+        assert_eq!(refused, &paths[..8]);
     }
 }
