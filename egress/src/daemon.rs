@@ -67,6 +67,8 @@ pub struct Parts {
     pub passed: Vec<Passed>,
     /// Its own version.
     pub version: String,
+    /// Ports for datagrams that are listened on for one sandbox, at most.
+    pub udp_ports: usize,
 }
 
 struct Shared {
@@ -93,9 +95,9 @@ impl Daemon {
     /// # Assumptions
     /// Made within a tokio runtime.
     pub fn new(parts: Parts) -> Self {
-        let Parts { engine, attach, serve, recorder, secrets, passed, version } = parts;
+        let Parts { engine, attach, serve, recorder, secrets, passed, version, udp_ports } = parts;
         let unclaimed = !passed.is_empty();
-        let table = Table { secrets: SecretStore::open(secrets), passed, ..Table::default() };
+        let table = Table { secrets: SecretStore::open(secrets), passed, udp_ports, ..Table::default() };
         let daemon = Self {
             shared: Arc::new(Shared {
                 engine,

@@ -1,7 +1,12 @@
 //! The sockets through which everything of one sandbox comes.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{TcpListener, UdpSocket};
+
+use schema::policy::{Policy, Protocol};
+
+use crate::defence::Defence;
 
 /// Sockets that were made inside a sandbox's network namespace and are served outside of it.
 ///
@@ -19,7 +24,18 @@ pub struct Listeners {
     pub udp: Vec<UdpSocket>,
 }
 
+/// Ports for datagrams that a policy speaks of.
+pub fn udp_ports(policy: &Policy) -> BTreeSet<u16> {
+    let udp = policy.allow.iter().filter(|rule| rule.protocol == Protocol::Udp || Defence::UdpPorts.is_off());
+    udp.flat_map(|rule| rule.ports.iter().flat_map(|range| range.first..=range.last)).collect()
+}
+
 impl Listeners {
+    /// Closes sockets for datagrams but those of `ports`: a predecessor may have been made to listen on others before.
+    pub fn keep(&mut self, ports: &BTreeSet<u16>) {
+        self.udp.retain(|socket| socket.local_addr().is_ok_and(|address| ports.contains(&address.port())));
+    }
+
     /// Other descriptors of the same sockets.
     pub fn try_clone(&self) -> io::Result<Self> {
         let Self { tcp, dns_tcp, dns_udp, udp } = self;

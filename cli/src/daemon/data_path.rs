@@ -7,13 +7,13 @@ use egress::attach::socket_door::SocketDoor;
 use egress::daemon::world::{Running, Serve, Serving, Way};
 use egress::direct::Direct;
 use egress::generation::Generation;
-use egress::listeners::Listeners;
+use egress::listeners::{Listeners, udp_ports};
 use egress::sandbox::{Peers, Sandbox};
 use egress::service::Service;
 use schema::policy::DnsName;
 
 use super::authorities::{Authorities, Lease};
-use super::namespaces::{addresses, hold, udp_ports};
+use super::namespaces::{addresses, hold};
 use super::upkeep::{Inside, Upkeep};
 
 /// What all sandboxes share.
@@ -39,13 +39,6 @@ impl Serve for DataPath {
     ) -> Result<Box<dyn Serving>, String> {
         let ports = listeners.udp.iter().filter_map(|socket| socket.local_addr().ok()).map(|address| address.port());
         let there = Inside { ports: ports.collect(), peers: Arc::default() };
-        let most = self.authorities.shared().limits.udp_ports;
-        if there.ports.len() > most {
-            let ports = there.ports.len();
-            return Err(format!(
-                "its rules have {ports} ports for datagrams, and the daemon may open files for {most}: let it open more"
-            ));
-        }
         let target = hold(running)?;
         // Before anything is served: what has to be looked into would be refused until then.
         let lease = self.authorities.lease(&running.project);

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use egress::attach::{self, AttachError, Plan, Target};
 use egress::daemon::world::{Attach, Attached, Gate, Running, Unattached, Way};
-use egress::defence::Defence;
 use egress::dial::{Interfaces, Own};
 use egress::direct::Direct;
 use egress::generation::Generation;
-use schema::policy::{Policy, Protocol};
+use egress::listeners::udp_ports;
+use schema::policy::Policy;
 
 /// This program, whatever stands at its path by now.
 pub const PROGRAM: &str = "/proc/self/exe";
@@ -95,12 +95,6 @@ fn unattached(error: &AttachError) -> Unattached {
         AttachError::NoGate => Unattached::NotAtGate(told(error)),
         _ => Unattached::Failed(told(error)),
     }
-}
-
-/// Ports for datagrams that a policy speaks of.
-pub fn udp_ports(policy: &Policy) -> BTreeSet<u16> {
-    let udp = policy.allow.iter().filter(|rule| rule.protocol == Protocol::Udp || Defence::UdpPorts.is_off());
-    udp.flat_map(|rule| rule.ports.iter().flat_map(|range| range.first..=range.last)).collect()
 }
 
 /// Addresses of the peers of a sandbox.

@@ -107,6 +107,7 @@ async fn serve(
     let recorder = Arc::new(recorder);
     let Inheritance { sandboxes, secrets } = inheritance;
     let authorities = Arc::new(Authorities::new(place.data.clone(), shared()));
+    let udp_ports = authorities.shared().limits.udp_ports;
     let daemon = Daemon::new(Parts {
         engine: Box::new(engine.clone()),
         attach: Box::new(super::namespaces::Namespaces),
@@ -115,6 +116,7 @@ async fn serve(
         secrets: Some(place.secrets()),
         passed: sandboxes,
         version: version(),
+        udp_ports,
     });
     daemon.inherit(secrets).map_err(|error| Failure::io("secrets", &error))?;
 

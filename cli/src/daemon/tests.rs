@@ -114,6 +114,7 @@ fn daemon_of(place: &Place, hello: Hello, answers: usize) -> Arc<Policies> {
         secrets: None,
         passed: Vec::new(),
         version: crate::daemon::version(),
+        udp_ports: 0,
     });
     let listener = server::listen(&place.socket()).expect("listening");
     tokio::spawn(server::serve(listener, daemon, hello, Arc::default()));

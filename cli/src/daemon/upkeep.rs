@@ -47,7 +47,8 @@ impl Upkeep {
         Self { wanted, more }
     }
 
-    /// Wants sockets for `ports` too. None is taken away: what comes to a port that no rule is about is refused there.
+    /// Wants sockets for `ports` too. None is taken away before a successor begins: what comes to a port that no rule is
+    /// about is refused there.
     pub fn listen_to(&self, ports: &BTreeSet<u16>) {
         self.wanted.send_if_modified(|inside| {
             let before = inside.ports.len();

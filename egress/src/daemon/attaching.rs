@@ -9,6 +9,7 @@ use super::Daemon;
 use super::table::{Entry, Phase, Served, Table, load, renew};
 use super::world::{Attached, Gate, Running, Unattached};
 use crate::control::handover::Passed;
+use crate::listeners::udp_ports;
 use crate::sandbox::Sandbox;
 
 /// How long one may take: longer than all that is waited for on the way takes together. What was given up half-way could
@@ -90,9 +91,10 @@ impl Daemon {
 
     /// Serves.
     fn start(&self, running: &Running, attached: Attached) -> Result<Begun, String> {
-        let Attached { listeners, gate, direct } = attached;
+        let Attached { mut listeners, gate, direct } = attached;
         // Read again: another policy may have come meanwhile.
         let loaded = self.load(running)?;
+        listeners.keep(&udp_ports(&loaded.policy));
         let (hash, missing, without_learning) = (loaded.hash.clone(), loaded.missing.clone(), loaded.strict());
         self.shared.recorder.in_force(&running.project, &running.sandbox, &loaded.policy);
         let spare = listeners.try_clone().map_err(|error| format!("its sockets: {error}"))?;

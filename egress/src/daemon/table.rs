@@ -14,7 +14,7 @@ use super::secrets::SecretStore;
 use super::world::{Key, Running, Serving, Stored, Way};
 use crate::control::handover::Passed;
 use crate::generation::Generation;
-use crate::listeners::Listeners;
+use crate::listeners::{Listeners, udp_ports};
 use crate::recorder::Recorder;
 
 #[derive(Default)]
@@ -32,6 +32,8 @@ pub(super) struct Table {
     pub(super) frozen: Option<Vec<Running>>,
     /// Sandboxes that are let out to learn what they need, and until when.
     pub(super) learning: BTreeMap<Key, Timestamp>,
+    /// Ports for datagrams that are listened on for one sandbox, at most.
+    pub(super) udp_ports: usize,
 }
 
 pub(super) struct Entry {
@@ -170,11 +172,12 @@ pub(super) fn load(table: &Table, running: &Running) -> Result<Loaded, String> {
     };
     let policy: Policy = serde_json::from_str(&stored.text)
         .map_err(|error| format!("policy {} on the engine does not load: {error}", stored.hash))?;
-    // The language has none like it: it is of another version, or nobody's whom we know.
-    let ports: usize = policy.udp_ports().iter().map(|range| range.count()).sum();
-    if running.way == Way::Proxy && ports > MOST_UDP_PORTS {
+    // Of another version, or nobody's whom we know, if it has more than the language allows.
+    let (ports, most) = (udp_ports(&policy).len(), table.udp_ports);
+    if running.way == Way::Proxy && ports > most {
+        let more = if most < MOST_UDP_PORTS { ": let the daemon open more files" } else { "" };
         return Err(format!(
-            "policy {} on the engine does not load: it has {ports} ports for datagrams, more than {MOST_UDP_PORTS}",
+            "policy {} on the engine does not load: it has {ports} ports for datagrams, more than {most}{more}",
             stored.hash
         ));
     }

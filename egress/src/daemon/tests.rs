@@ -6,7 +6,7 @@ use secrecy::ExposeSecret as _;
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 
-use schema::policy::Policy;
+use schema::policy::{MOST_UDP_PORTS, Policy};
 
 use super::attaching::TRY_AGAIN;
 use super::world::{Attached, Gate, Serving, Stored, Unattached};
@@ -57,6 +57,8 @@ struct Fake {
     peers: Mutex<BTreeMap<String, Vec<std::net::IpAddr>>>,
     /// Generations in force, by sandbox; gone with what serves it.
     generations: Mutex<BTreeMap<String, Vec<Generation>>>,
+    /// Ports for datagrams of what was served last.
+    ports: Mutex<Vec<u16>>,
 }
 
 struct Handle(Arc<Fake>);
@@ -106,9 +108,11 @@ impl Serve for Handle {
         &self,
         _: &Running,
         sandbox: Arc<Sandbox>,
-        _: Listeners,
+        listeners: Listeners,
         _: Option<crate::direct::Direct>,
     ) -> Result<Box<dyn Serving>, String> {
+        let ports = listeners.udp.iter().map(|socket| socket.local_addr().expect("bound").port());
+        *self.0.ports.lock().expect("not poisoned") = ports.collect();
         self.0.generations.lock().expect("not poisoned").insert(sandbox.name.clone(), Vec::new());
         Ok(Box::new(FakeServing { fake: Arc::clone(&self.0), sandbox }))
     }
@@ -170,6 +174,7 @@ impl Fake {
             secrets: None,
             passed,
             version: "1.2.3".into(),
+            udp_ports: MOST_UDP_PORTS,
         });
         (daemon, dir)
     }

@@ -46,6 +46,28 @@ async fn a_policy_with_more_ports_for_datagrams_than_are_listened_on_does_not_lo
     daemon.enforce("acme", "api", Some("up-to-129"), BTreeMap::new()).await.expect("nothing listens there");
 }
 
+/// What a predecessor was made to listen on by policies of before is closed.
+#[tokio::test]
+async fn sockets_for_datagrams_that_no_rule_is_about_are_not_handed_on() {
+    let fake = Arc::new(Fake::default());
+    let sockets = [0, 0].map(|port| std::net::UdpSocket::bind(("127.0.0.1", port)).expect("bound"));
+    let [named, other] = [&sockets[0], &sockets[1]].map(|socket| socket.local_addr().expect("bound").port());
+    let text = format!(
+        r#"{{"allow":[{{"host":"example.org","protocol":"udp","ports":[{{"first":{named},"last":{named}}}],"place":{{"at":"x"}}}}]}}"#
+    );
+    let stored = Stored { hash: "one".to_owned(), text, secrets: BTreeMap::new() };
+    fake.says(world(vec![running("c1", "api")], &[("api", stored)]));
+    let listeners = Listeners { udp: sockets.into(), ..Listeners::default() };
+    let passed = Passed { identity: running("c1", "api").identity, listeners };
+    let (daemon, _dir) = fake.daemon(vec![passed]);
+    daemon.enforce("acme", "api", Some("one"), BTreeMap::new()).await.expect("in force");
+    assert_eq!(*fake.ports.lock().expect("not poisoned"), [named]);
+    std::net::UdpSocket::bind(("127.0.0.1", other)).expect("nobody has it any more");
+    let (sockets, _) = daemon.freeze().expect("the first time");
+    let handed: Vec<_> = sockets.iter().map(|(_, listeners)| listeners.udp.len()).collect();
+    assert_eq!(handed, [1]);
+}
+
 #[tokio::test]
 async fn whoever_is_there_is_not_forgotten_for_being_silent() {
     let fake = Arc::new(Fake::default());
