@@ -141,8 +141,11 @@ impl Reached {
         let daemon = Place::find(&run.global, person, directories);
         let trust = TrustPlace::new(&daemon.data, config.project.as_str());
         match show(run, surroundings, config, &trust, purpose) {
-            // What is only said needs no more space on this host.
-            Err(failure) if purpose == Purpose::Plan => run.screen.warn(&failure.message, failure.help.as_deref()),
+            // What is only said needs no more space on this host. What is started has been shown these files before, or
+            // those of another version; without them the engine does not start it.
+            Err(failure) if matches!(purpose, Purpose::Plan | Purpose::Start) => {
+                run.screen.warn(&failure.message, failure.help.as_deref());
+            }
             shown => shown?,
         }
         let env = host::env(surroundings, &daemon, init, trust.shown(), lockfile::path(&run.global.file));

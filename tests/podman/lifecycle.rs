@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use crate::engine::{Engine, Kind};
 use crate::on_every_engine;
 
 on_every_engine! {
@@ -118,4 +119,22 @@ on_every_engine! {
         let mounts = engine.as_root("grep").args(["-c", "storage/graph/overlay/", "/proc/mounts"]).run();
         assert_eq!(mounts.stdout.trim(), "0");
     }
+}
+
+/// What was shown before is there; whatever else the file wants to be shown by now is not needed for a start.
+#[test]
+fn a_start_needs_no_space_on_this_host() {
+    let engine = Engine::start(Kind::Rootless4);
+    engine.configure("sandboxes: { dev: { image: host } }");
+    engine.converge();
+    engine.sbx(&["stop", "dev"]).run().expect_code(0);
+    let data = engine.home().join(".local/share/sbx");
+    engine.as_root("mount").arg("--bind").args([&data, &data]).ok();
+    engine.as_root("mount").args(["-o", "remount,bind,ro"]).arg(&data).ok();
+    engine.configure("sandboxes: { dev: { image: host, egress: { transport: socket, allow: [{ host: a.test }] } } }");
+    let started = engine.sbx(&["start", "dev"]).run().expect_code(0);
+    assert!(started.told().contains("read-only file system"), "{}", started.stderr);
+    assert_eq!(engine.containers(), [("demo_dev".into(), "running".into())].into());
+    let refused = engine.try_apply(&[]);
+    assert!(refused.code != 0 && refused.told().contains("read-only file system"), "{}", refused.stderr);
 }
