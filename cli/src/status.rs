@@ -147,7 +147,8 @@ pub fn report(
             None => ("Pending", absent(name.as_str(), plan)),
         };
         let mut conditions = vec![ready, synced(name.as_str(), plan)];
-        let egress = held(written, container, daemon);
+        let egress = held(written, container, daemon, snapshot.engine.local);
+        let enforced = |egress| enforced(egress, snapshot.engine.local);
         conditions.extend(egress.as_ref().filter(|_| phase == "Running").map(enforced));
         if !worktrees.is_empty() {
             conditions.push(worktrees_ready(&written.worktrees, snapshot));
@@ -241,11 +242,15 @@ fn synced(name: &str, plan: &Plan) -> Condition {
     Condition { kind: "Synced", status, reason: reason.to_owned(), message, last_transition: None }
 }
 
+/// Why nobody can tell what a sandbox is held to.
+const ELSEWHERE: &str = "the engine runs on another machine; whether a daemon serves it there is told there";
+
 /// What a sandbox with something to reach is held to.
 fn held(
     written: &schema::config::Sandbox,
     container: Option<&ContainerFacts>,
     daemon: Option<&egress::control::Status>,
+    local: bool,
 ) -> Option<Egress> {
     let schema::config::Egress { mode, policy, .. } = &written.egress;
     let served = daemon.and_then(|daemon| {
@@ -257,6 +262,7 @@ fn held(
     }
     let served = served.cloned();
     let problem = match (daemon, &served) {
+        (None, _) if !local => Some(String::from(ELSEWHERE)),
         (None, _) => Some(String::from("no daemon runs")),
         (Some(_), None) => Some(String::from("the daemon does not serve it")),
         (Some(_), Some(served)) => served.problem.clone(),
@@ -275,7 +281,7 @@ fn held(
     })
 }
 
-fn enforced(egress: &Egress) -> Condition {
+fn enforced(egress: &Egress, local: bool) -> Condition {
     let condition = |status, reason: &str, message: String| Condition {
         kind: "EgressEnforced",
         status,
@@ -290,6 +296,7 @@ fn enforced(egress: &Egress) -> Condition {
                 format!("LEARNING until {until}: everything but what deny rules deny is let out, and recorded");
             condition(Truth::False, "Learning", message)
         }
+        Some(problem) if !local => condition(Truth::Unknown, "Elsewhere", problem.clone()),
         Some(problem) if egress.attached => condition(Truth::False, "OlderPolicy", problem.clone()),
         Some(problem) => condition(Truth::False, "NotServed", format!("nothing leaves it: {problem}")),
         None if !egress.missing_secrets.is_empty() => {

@@ -108,7 +108,8 @@ pub(super) async fn look(engine: &Engine, config: &schema::Config, only: &[Strin
         prepared.snapshot.worktrees.extend(probes.worktrees);
     }
     let now = jiff::Timestamp::now().as_second();
-    let daemon = engine.daemon().await;
+    // Whoever serves the sandboxes of another machine does so there.
+    let daemon = if prepared.snapshot.engine.local { engine.daemon().await } else { None };
     let seen = engine.history().read().containers;
     let mut report = report(config, &prepared.snapshot, &prepared.plan, daemon.as_ref(), now, waits_at_its_gate, &seen);
     if !only.is_empty() {

@@ -145,6 +145,20 @@ fn a_volume_that_only_has_the_name_stops_nobody() {
 }
 
 #[test]
+fn what_another_machine_is_held_to_nobody_here_can_tell() {
+    let config = config("sandboxes: { api: { image: host, egress: { allow: [{ host: a.example }] } } }");
+    let mut all = snapshot(vec![container("acme_api", of("api"), "host")]);
+    let told = |all: &Snapshot| {
+        let report = report(&config, all, &sample::empty(), None, 0, |_| false, &BTreeMap::new());
+        let enforced = report.sandboxes[0].conditions.iter().find(|condition| condition.kind == "EgressEnforced");
+        enforced.map(|condition| (condition.status, condition.reason.clone())).expect("it has a policy")
+    };
+    assert_eq!(told(&all), (Truth::False, "NotServed".to_owned()));
+    all.engine.local = false;
+    assert_eq!(told(&all), (Truth::Unknown, "Elsewhere".to_owned()));
+}
+
+#[test]
 fn one_that_was_set_aside_is_no_orphan() {
     let config = config("sandboxes: { api: { image: host } }");
     let all = snapshot(vec![container("keep", of("old"), "host")]);
