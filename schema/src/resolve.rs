@@ -61,6 +61,8 @@ pub(crate) struct Resolver<'a> {
     guarded: Guarded,
     /// How many there are so far, replicas counted.
     sandboxes: u32,
+    /// Whether a sandbox was left without what it reaches, as that did not come out as it was written.
+    unsound: bool,
 }
 
 impl<'a> Resolver<'a> {
@@ -78,6 +80,7 @@ impl<'a> Resolver<'a> {
             origins: Origins::of(sources.iter().map(|source| source.name.clone()).collect()),
             guarded: Guarded::of(caller),
             sandboxes: 0,
+            unsound: false,
         }
     }
 
@@ -111,6 +114,7 @@ impl<'a> Resolver<'a> {
         let assertions = self.assertions(&refused, &sandboxes);
         image::add_built_in(&mut images, &sandboxes);
         self.warn_of_unused();
+        debug_assert!(!self.unsound || self.failed_since(0), "a policy was dropped, and nobody was told why");
         let origins = std::mem::take(&mut self.origins);
         let project = project.unwrap_or_else(stand_in);
         Config { project, quotas, images, secrets, volumes, networks, sandboxes, tests, assertions, origins }

@@ -253,6 +253,36 @@ fn allowlists_that_multiply_end() {
 }
 
 #[test]
+fn chains_that_are_too_long_are_told_in_whatever_order_they_are_written() {
+    let lists = |length: usize, deepest_first: bool| {
+        let chain = (1..length).map(|n| format!("  l{n}x: [l{}x]\n", n + 1));
+        let mut lines: Vec<String> = chain.chain([format!("  l{length}x: [{{ host: a.example }}]\n")]).collect();
+        if deepest_first {
+            lines.reverse();
+        }
+        format!(
+            "{HEAD}allowlists:\n{}sandboxes: {{ api: {{ image: host, egress: {{ allow: [l1x] }} }} }}\n",
+            lines.concat()
+        )
+    };
+    let profiles = |length: usize, deepest_first: bool| {
+        let chain = (1..length).map(|n| format!("  p{n}x: {{ extends: p{}x }}\n", n + 1));
+        let mut lines: Vec<String> = chain.chain([format!("  p{length}x: {{ workdir: /deepest }}\n")]).collect();
+        if deepest_first {
+            lines.reverse();
+        }
+        format!("{HEAD}profiles:\n{}sandboxes: {{ api: {{ image: host, extends: p1x }} }}\n", lines.concat())
+    };
+    for deepest_first in [false, true] {
+        assert_eq!(codes(&[&lists(65, deepest_first)]), ["sbx::allowlist-cycle"], "{deepest_first}");
+        assert_eq!(config(&[&lists(64, deepest_first)]).sandboxes["api"].egress.policy.allow.len(), 1);
+        assert_eq!(codes(&[&profiles(65, deepest_first)]), ["sbx::extends-cycle"], "{deepest_first}");
+        let deepest = &config(&[&profiles(64, deepest_first)]).sandboxes["api"];
+        assert_eq!(deepest.workdir, std::path::Path::new("/deepest"));
+    }
+}
+
+#[test]
 fn many_rules_and_many_users_of_them_load_quickly() {
     let mut rules = String::new();
     for n in 0..10_000 {

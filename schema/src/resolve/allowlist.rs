@@ -57,6 +57,7 @@ pub(super) struct Allowlists<'a> {
     /// Fleets use few combinations.
     made: HashMap<Made<'a>, Outcome>,
     told_of_too_many: bool,
+    told_of_too_long: bool,
     /// Whether rules of a list were used, since this was last taken, that are not all there or not as they were meant.
     pub(super) flawed: bool,
     unused_parameters: Vec<Diagnostic>,
@@ -189,18 +190,26 @@ impl<'a> Resolver<'a> {
             if being_visited || path.len() >= LONGEST_CHAIN {
                 let start = path.iter().position(|known| *known == call.name).unwrap_or_default();
                 let chain: Vec<&str> = path[start..].iter().copied().chain([call.name]).collect();
-                let message = if being_visited {
-                    format!("allowlists use each other in a circle: {}", show(&chain.join(" → ")))
+                if being_visited {
+                    let message = format!("allowlists use each other in a circle: {}", show(&chain.join(" → ")));
+                    self.problem(ALLOWLIST_CYCLE.at(call.span, message).with_help("remove one use of the circle"));
                 } else {
-                    format!("a chain of allowlists is longer than {LONGEST_CHAIN}")
-                };
-                self.problem(ALLOWLIST_CYCLE.at(call.span, message).with_help("remove one use of the circle"));
+                    self.chain_of_lists_is_too_long(call.span);
+                }
             } else {
                 self.visit_allowlist(call.name, path, state);
             }
         }
         path.pop();
         state.insert(name, true);
+    }
+
+    /// Says so once: a chain is as long from whichever of its lists it is looked at.
+    fn chain_of_lists_is_too_long(&mut self, at: Span) {
+        if !std::mem::replace(&mut self.allowlists.told_of_too_long, true) {
+            let message = format!("a chain of allowlists is longer than {LONGEST_CHAIN}");
+            self.problem(ALLOWLIST_CYCLE.at(at, message).with_help("write some of them into one"));
+        }
     }
 
     /// The rules under `allow` or `deny`.
@@ -256,8 +265,13 @@ impl<'a> Resolver<'a> {
     ) -> Rc<[Written]> {
         let outer = std::mem::replace(&mut self.allowlists.flawed, true);
         let Some(list) = self.allowlists.lists.get(call.name).cloned() else { return Rc::from([]) };
-        // Circles and endless chains are reported where they are written; here they only must not run for ever.
-        if above.len() >= LONGEST_CHAIN || above.contains(&list.name) {
+        // Circles are reported where they are written; here they only must not run for ever.
+        if above.contains(&list.name) {
+            return Rc::from([]);
+        }
+        if above.len() >= LONGEST_CHAIN {
+            // Nobody who looks at each list by itself sees it, where those that are used come first.
+            self.chain_of_lists_is_too_long(call.span);
             return Rc::from([]);
         }
         let key = (list.name, values, side);

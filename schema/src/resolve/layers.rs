@@ -22,6 +22,7 @@ pub(super) struct Layers<'a> {
     beneath: HashMap<Vec<String>, (Option<Node>, SinceMode)>,
     /// Whether something may not lie beneath a sandbox that was meant to.
     flawed: bool,
+    told_of_too_long: bool,
 }
 
 impl<'a> Layers<'a> {
@@ -32,6 +33,7 @@ impl<'a> Layers<'a> {
             profiles: profiles.iter().map(|entry| (&*entry.key, entry)).collect(),
             beneath: HashMap::new(),
             flawed: false,
+            told_of_too_long: false,
         }
     }
 }
@@ -104,11 +106,14 @@ impl<'a> Resolver<'a> {
     /// The profile and those it extends, lowest first, each once.
     fn linearize(&mut self, name: &str, above: &mut Vec<&'a str>, order: &mut Vec<&'a Entry>) {
         let Some(entry) = self.layers.profiles.get(name).copied() else { return };
-        // Circles and endless chains are reported by `find_cycles`; here they only must not run for ever.
-        if above.len() >= LONGEST_CHAIN {
+        // Circles are reported by `find_cycles`; here they only must not run for ever.
+        if above.contains(&&*entry.key) || order.iter().any(|known| known.key == entry.key) {
             return;
         }
-        if above.contains(&&*entry.key) || order.iter().any(|known| known.key == entry.key) {
+        if above.len() >= LONGEST_CHAIN {
+            // `find_cycles` does not see it where profiles that are extended come first.
+            self.layers.flawed = true;
+            self.chain_of_profiles_is_too_long(entry.key_span);
             return;
         }
         above.push(&entry.key);
@@ -144,18 +149,26 @@ impl<'a> Resolver<'a> {
             if being_visited || path.len() >= LONGEST_CHAIN {
                 let start = path.iter().position(|known| *known == name).unwrap_or_default();
                 let chain: Vec<&str> = path[start..].iter().copied().chain([name]).collect();
-                let message = if being_visited {
-                    format!("profiles extend each other in a circle: {}", show(&chain.join(" → ")))
+                if being_visited {
+                    let message = format!("profiles extend each other in a circle: {}", show(&chain.join(" → ")));
+                    self.problem(EXTENDS_CYCLE.at(span, message).with_help("remove one `extends` of the circle"));
                 } else {
-                    format!("a chain of profiles is longer than {LONGEST_CHAIN}")
-                };
-                self.problem(EXTENDS_CYCLE.at(span, message).with_help("remove one `extends` of the circle"));
+                    self.chain_of_profiles_is_too_long(span);
+                }
             } else {
                 self.visit(next, path, state);
             }
         }
         path.pop();
         state.insert(&entry.key, true);
+    }
+
+    /// Says so once: a chain is as long from whichever of its profiles it is looked at.
+    fn chain_of_profiles_is_too_long(&mut self, at: Span) {
+        if !std::mem::replace(&mut self.layers.told_of_too_long, true) {
+            let message = format!("a chain of profiles is longer than {LONGEST_CHAIN}");
+            self.problem(EXTENDS_CYCLE.at(at, message).with_help("write some of them into one"));
+        }
     }
 }
 

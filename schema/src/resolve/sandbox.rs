@@ -49,6 +49,7 @@ impl Resolver<'_> {
         let egress = self.egress(node.entry("egress"), &refused, since_mode, entry.key_span);
         let sound = beneath && structure && !self.allowlists.flawed && !self.failed_since(before);
         self.confined(&security, &networks, egress.mode, node);
+        self.unsound |= !sound;
         // Nobody judges a policy that is not what was written.
         let (networks, egress) = if sound { (networks, egress) } else { Default::default() };
         let limits = self.limits(raw.limits.unwrap_or_default(), child(node, "limits"));
