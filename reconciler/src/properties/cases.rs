@@ -411,3 +411,22 @@ fn a_replacement_behind_a_policy_is_refused_on_another_machine() {
     assert_eq!(told(&shape(1, 1)), [format!("sbx::egress-unavailable: container/api {needs}")], "its policy stays");
     assert_eq!(told(&shape(1, 2)), [format!("sbx::egress-unavailable: policy/api {needs}")], "told once");
 }
+
+#[test]
+fn of_two_values_of_a_secret_that_nobody_reads_the_one_that_is_used_counts() {
+    for value in 0..2_u8 {
+        let shape = (one(Variant { secret: true, ..plain() }).0, value);
+        let mut bench = Bench::new();
+        bench.converge(&shape);
+        // What a run that was cut short left behind.
+        let other = secret_hash("acme", "token", &[1 - value]);
+        let naming = crate::resource::Naming::new("acme");
+        let mut labels = crate::ownership::labels(&naming, "secret", "token", "uid-x".to_owned(), &other);
+        labels.insert(crate::kinds::secret::VALUE_HASH.to_owned(), other.clone());
+        bench.backend.world().secrets.insert(naming.secret("token", &other), labels);
+        let unread = HostFacts { secrets: BTreeMap::new(), unread: ["token".to_owned()].into(), ..host(&shape) };
+        let plan = bench.plan_of(&config(&shape), &unread, &PlanOptions::default());
+        let effective: Vec<_> = plan.effective().map(|change| change.resource.to_string()).collect();
+        assert_eq!(effective, [format!("secret/token@{}", crate::resource::short(&other))], "{value}: {plan:#?}");
+    }
+}
