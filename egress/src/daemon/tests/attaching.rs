@@ -35,15 +35,15 @@ async fn a_policy_with_more_ports_for_datagrams_than_are_listened_on_does_not_lo
         ),
         secrets: BTreeMap::new(),
     };
-    fake.says(world(vec![running("c1", "api")], &[("api", with(128))]));
-    daemon.enforce("acme", "api", Some("up-to-128"), BTreeMap::new()).await.expect("in force");
-    fake.says(world(vec![running("c1", "api")], &[("api", with(129))]));
-    let why = daemon.enforce("acme", "api", Some("up-to-129"), BTreeMap::new()).await.expect_err("too many");
-    assert!(why.contains("129 ports"), "{why}");
-    assert_eq!(only(&daemon).policy.as_deref(), Some("up-to-128"));
+    fake.says(world(vec![running("c1", "api")], &[("api", with(100))]));
+    daemon.enforce("acme", "api", Some("up-to-100"), BTreeMap::new()).await.expect("in force");
+    fake.says(world(vec![running("c1", "api")], &[("api", with(101))]));
+    let why = daemon.enforce("acme", "api", Some("up-to-101"), BTreeMap::new()).await.expect_err("too many");
+    assert!(why.contains("101 ports"), "{why}");
+    assert_eq!(only(&daemon).policy.as_deref(), Some("up-to-100"));
     let direct = Running { way: Way::Direct, ..running("c2", "api") };
-    fake.says(world(vec![direct], &[("api", with(129))]));
-    daemon.enforce("acme", "api", Some("up-to-129"), BTreeMap::new()).await.expect("nothing listens there");
+    fake.says(world(vec![direct], &[("api", with(101))]));
+    daemon.enforce("acme", "api", Some("up-to-101"), BTreeMap::new()).await.expect("nothing listens there");
 }
 
 /// What a predecessor was made to listen on by policies of before is closed.
