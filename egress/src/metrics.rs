@@ -201,27 +201,12 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing;
 
     #[test]
     fn records_become_numbers_and_are_forgotten() {
         let metrics = Metrics::default();
-        let record = Record {
-            time: jiff::Timestamp::UNIX_EPOCH,
-            project: "acme".into(),
-            sandbox: "api".into(),
-            generation: 1,
-            protocol: Spoken::Tls,
-            host: "example.org".into(),
-            port: 443,
-            method: None,
-            path: None,
-            allowed: true,
-            because: None,
-            rule: None,
-            sent: 10,
-            received: 20,
-            duration_ms: 5,
-        };
+        let record = Record { sent: 10, received: 20, duration_ms: 5, ..testing::record() };
         metrics.count(&record, Duration::from_micros(5_200));
         let quick = Record { protocol: Spoken::Http, sent: 0, received: 0, duration_ms: 0, ..record.clone() };
         metrics.count(&quick, Duration::from_micros(250));

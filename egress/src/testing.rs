@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use schema::policy::{HostPattern, Policy, PortRange, Protocol, Rule};
 
-use crate::audit::{Record, Sink};
+use crate::audit::{Record, Sink, Spoken};
 use crate::generation::Generation;
 use crate::limits::Limits;
 use crate::sandbox::Sandbox;
@@ -46,6 +47,27 @@ impl Records {
 
 /// A rule for `host`; ports 80 and 443 where none are given.
 pub(crate) fn rule(host: &str, ports: &[u16], protocol: Protocol) -> Rule {
+/// The record of a connection that was allowed, with nothing that a test asks for.
+pub(crate) fn record() -> Record {
+    Record {
+        time: Timestamp::UNIX_EPOCH,
+        project: "acme".into(),
+        sandbox: "api".into(),
+        generation: 1,
+        protocol: Spoken::Tls,
+        host: "example.org".into(),
+        port: 443,
+        method: None,
+        path: None,
+        allowed: true,
+        because: None,
+        rule: None,
+        sent: 0,
+        received: 0,
+        duration_ms: 0,
+    }
+}
+
     let ports = if ports.is_empty() { &[80, 443] } else { ports };
     let ports: Vec<_> = ports.iter().copied().map(PortRange::one).collect();
     let rule = serde_json::json!({ "host": host, "ports": ports, "protocol": protocol, "place": { "at": host } });

@@ -135,27 +135,15 @@ impl Newest {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audit::Spoken;
+    use crate::testing;
 
     const ALL: Budget = Budget { bytes: u64::MAX, time: Duration::from_mins(1) };
 
     fn record(second: i64) -> String {
         let record = Record {
             time: Timestamp::from_second(second).expect("a time"),
-            project: "acme".into(),
-            sandbox: "api".into(),
-            generation: 1,
-            protocol: Spoken::Tls,
             host: "x".repeat(usize::try_from(second).expect("a length") % 300 + 1),
-            port: 443,
-            method: None,
-            path: None,
-            allowed: true,
-            because: None,
-            rule: None,
-            sent: 0,
-            received: 0,
-            duration_ms: 0,
+            ..testing::record()
         };
         serde_json::to_string(&record).expect("plain data") + "\n"
     }

@@ -118,26 +118,10 @@ mod tests {
     use std::io::Write as _;
 
     use super::*;
-    use crate::audit::Spoken;
+    use crate::testing;
 
     fn record(host: &str) -> String {
-        let record = Record {
-            time: jiff::Timestamp::UNIX_EPOCH,
-            project: "acme".into(),
-            sandbox: "api".into(),
-            generation: 1,
-            protocol: Spoken::Dns,
-            host: host.into(),
-            port: 53,
-            method: None,
-            path: None,
-            allowed: true,
-            because: None,
-            rule: None,
-            sent: 0,
-            received: 0,
-            duration_ms: 0,
-        };
+        let record = Record { host: host.into(), ..testing::record() };
         serde_json::to_string(&record).expect("plain data") + "\n"
     }
 

@@ -44,6 +44,11 @@ impl Own {
         Self { interfaces, read: Mutex::default() }
     }
 
+    /// None at all: of a machine in a test.
+    pub fn nobody() -> Self {
+        Self::new(Interfaces::Fixed(Vec::new()))
+    }
+
     /// Those of the namespace we are in.
     pub(crate) fn here(&self) -> io::Result<Arc<[IpNet]>> {
         match self.fresh() {

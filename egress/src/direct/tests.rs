@@ -61,8 +61,8 @@ fn shared() -> Shared {
 async fn begin(names: &[&str], standing: Vec<Standing>) -> (Arc<Direct>, Kept) {
     let kept = Kept::default();
     let filter = Box::new(kept.clone());
-    let nobody = Own::new(Interfaces::Fixed(Vec::new()));
-    let direct = Direct::begin(filter, standing, generation(names), BTreeSet::new(), nobody, TODAY).await.unwrap();
+    let begun = Direct::begin(filter, standing, generation(names), BTreeSet::new(), Own::nobody(), TODAY);
+    let direct = begun.await.unwrap();
     (Arc::new(direct), kept)
 }
 

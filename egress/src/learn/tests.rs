@@ -1,4 +1,3 @@
-use jiff::Timestamp;
 use proptest::prelude::*;
 use schema::policy::Policy;
 
@@ -8,27 +7,20 @@ use crate::dial::may_reach;
 use crate::generation::Generation;
 use crate::judge::Wish;
 use crate::route::Route;
+use crate::testing;
 use crate::testing::rules::{With as _, policy, rule};
 use crate::verdict::{RequestVerdict, Speech};
 use crate::written;
 
 fn record(protocol: Spoken, host: &str, port: u16, request: Option<(&str, &str)>) -> Record {
     Record {
-        time: Timestamp::UNIX_EPOCH,
-        project: String::from("acme"),
-        sandbox: String::from("api"),
-        generation: 2,
         protocol,
         host: host.to_owned(),
         port,
         method: request.map(|(method, _)| method.to_owned()),
         path: request.map(|(_, path)| path.to_owned()),
-        allowed: true,
-        because: None,
         rule: Some(PLACE.to_owned()),
-        sent: 0,
-        received: 0,
-        duration_ms: 0,
+        ..testing::record()
     }
 }
 

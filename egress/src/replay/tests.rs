@@ -1,17 +1,12 @@
 //! Records judged again.
 
-use jiff::Timestamp;
-
 use super::*;
 use crate::compiled::properties::TODAY;
+use crate::testing;
 use crate::testing::rules::{With as _, fleet, policy, rule};
 
 fn record(protocol: Spoken, host: &str, port: u16, request: Option<(&str, &str)>, because: Option<&str>) -> Record {
     Record {
-        time: Timestamp::UNIX_EPOCH,
-        project: String::from("acme"),
-        sandbox: String::from("api"),
-        generation: 1,
         protocol,
         host: host.to_owned(),
         port,
@@ -19,10 +14,7 @@ fn record(protocol: Spoken, host: &str, port: u16, request: Option<(&str, &str)>
         path: request.map(|(_, path)| path.to_owned()),
         allowed: because.is_none(),
         because: because.map(str::to_owned),
-        rule: None,
-        sent: 0,
-        received: 0,
-        duration_ms: 0,
+        ..testing::record()
     }
 }
 

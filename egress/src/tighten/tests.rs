@@ -5,25 +5,17 @@ use schema::policy::Protocol;
 use super::*;
 use crate::audit::Spoken;
 use crate::compiled::properties::TODAY;
+use crate::testing;
 use crate::testing::rules::{With as _, policy, rule};
 
 fn record(protocol: Spoken, host: &str, port: u16, request: Option<(&str, &str)>) -> Record {
     Record {
-        time: Timestamp::from_second(1_000).expect("a time"),
-        project: String::from("acme"),
-        sandbox: String::from("api"),
-        generation: 1,
         protocol,
         host: host.to_owned(),
         port,
         method: request.map(|(method, _)| method.to_owned()),
         path: request.map(|(_, path)| path.to_owned()),
-        allowed: true,
-        because: None,
-        rule: None,
-        sent: 0,
-        received: 0,
-        duration_ms: 0,
+        ..testing::record()
     }
 }
 

@@ -14,7 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use egress::attach::{self, AttachError, Attached, Plan, Target};
-use egress::dial::{Interfaces, Own};
+use egress::dial::Own;
 use egress::direct::Direct;
 use egress::generation::Generation;
 use egress::listeners::Listeners;
@@ -244,15 +244,7 @@ fn direct(pid: &str, started: &str, peers: &str, policy: &str) {
         let target = Target::of(pid.parse().unwrap(), started.parse().unwrap()).map_err(|error| error.to_string())?;
         let attached = attach::attach_direct(program, &target, false).await;
         let (attached, attach::Direct { feeder, standing }) = attached.map_err(|error| format!("{error:?}"))?;
-        let direct = Direct::begin(
-            Box::new(feeder),
-            standing,
-            read(policy),
-            list(peers),
-            Own::new(Interfaces::Fixed(Vec::new())),
-            today,
-        )
-        .await?;
+        let direct = Direct::begin(Box::new(feeder), standing, read(policy), list(peers), Own::nobody(), today).await?;
         Ok::<_, String>((attached, Arc::new(direct)))
     });
     let (attached, direct) = match begun {

@@ -1,26 +1,10 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use super::*;
-use crate::audit::Spoken;
+use crate::testing;
 
 fn record(project: &str, host: &str) -> Record {
-    Record {
-        time: jiff::Timestamp::UNIX_EPOCH,
-        project: project.into(),
-        sandbox: "api".into(),
-        generation: 1,
-        protocol: Spoken::Tls,
-        host: host.into(),
-        port: 443,
-        method: None,
-        path: None,
-        allowed: false,
-        because: Some("no-rule".into()),
-        rule: None,
-        sent: 0,
-        received: 0,
-        duration_ms: 0,
-    }
+    Record { project: project.into(), host: host.into(), allowed: false, ..testing::record() }
 }
 
 #[test]

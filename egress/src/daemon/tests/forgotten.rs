@@ -1,27 +1,12 @@
 //! What is left of sandboxes that are gone.
 
 use super::*;
-use crate::audit::{Record, Sink as _, Spoken};
+use crate::audit::{Record, Sink as _};
+use crate::testing::record;
 
 /// A connection of a sandbox that was refused.
 pub fn refusal(sandbox: &str) -> Record {
-    Record {
-        time: Timestamp::UNIX_EPOCH,
-        project: "acme".into(),
-        sandbox: sandbox.into(),
-        generation: 1,
-        protocol: Spoken::Tcp,
-        host: "example.org".into(),
-        port: 22,
-        method: None,
-        path: None,
-        allowed: false,
-        because: None,
-        rule: None,
-        sent: 1,
-        received: 0,
-        duration_ms: 0,
-    }
+    Record { sandbox: sandbox.into(), allowed: false, sent: 1, ..record() }
 }
 
 /// What is remembered of it: refusals, and lines of numbers.

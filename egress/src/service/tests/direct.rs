@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::dial::{Interfaces, Own};
+use crate::dial::Own;
 use crate::direct::{Direct, Filter};
 
 /// Where somebody waits to hear of rules.
@@ -37,9 +37,8 @@ async fn a_generation_is_in_force_once_the_filter_says_so() {
     let (sandbox, _records) = testing::sandbox(Policy::default());
     let generation = Arc::clone(&sandbox.generation());
     let filter = Box::new(slow.clone());
-    let nobody = Own::new(Interfaces::Fixed(Vec::new()));
-    let beginning =
-        Direct::begin(filter, Vec::new(), generation, BTreeSet::new(), nobody, jiff::civil::date(2026, 1, 1));
+    let today = jiff::civil::date(2026, 1, 1);
+    let beginning = Direct::begin(filter, Vec::new(), generation, BTreeSet::new(), Own::nobody(), today);
     let beginning = tokio::spawn(beginning);
     while !beginning.is_finished() {
         slow.tell(&Ok(()));

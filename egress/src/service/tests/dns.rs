@@ -4,6 +4,7 @@ use schema::policy::Protocol::Auto;
 use tokio::net::UdpSocket as Udp;
 
 use super::*;
+use crate::dial::Own;
 use crate::fuzz;
 
 fn question(name: &str) -> Vec<u8> {
@@ -91,7 +92,7 @@ async fn a_question_beyond_those_that_are_looked_up_is_recorded() {
         let (sandbox, records) = testing::sandbox(example());
         let generation = Arc::new(testing::generation(1, example()));
         let today = jiff::civil::date(2026, 1, 1);
-        let nobody = crate::dial::Own::new(crate::dial::Interfaces::Fixed(Vec::new()));
+        let nobody = Own::nobody();
         let direct = Direct::begin(Box::new(Takes), Vec::new(), generation, [].into(), nobody, today).await.unwrap();
         let socket = UdpSocket::bind(here()).unwrap();
         let address = socket.local_addr().unwrap();
