@@ -37,8 +37,8 @@ const ANEW: &str = "create table inet sbx\n";
 /// Starts giving a whole table to the kernel, which takes the place of the one that is there.
 ///
 /// A sandbox that has just started has none. Then nothing has to go, and a transaction in which nothing goes takes a
-/// quarter of the time: the kernel frees nothing before every processor has passed
-/// by. So that is tried first, and is refused as a whole where there is a table.
+/// quarter of the time: the kernel frees nothing before every processor has passed by. So that is tried first, and is
+/// refused as a whole where there is a table.
 pub fn install(table: &str) -> Result<Installing, Refusal> {
     let Some(definition) = table.strip_prefix(IN_PLACE) else {
         return Ok(Installing { running: start(table)?, otherwise: None });
@@ -57,8 +57,18 @@ pub struct Installing {
 impl Installing {
     /// Waits until it is in force. As [`Running::finish`].
     pub fn finish(self, asker: BorrowedFd<'_>) -> Result<(), Refusal> {
+        self.finish_or(asker, start)
+    }
+
+    /// The same, where what is refused is followed by what `again` starts. Any other failure is the end of it: in
+    /// particular nothing is started for an asker that has gone.
+    fn finish_or(
+        self,
+        asker: BorrowedFd<'_>,
+        again: impl FnOnce(&str) -> Result<Running, Refusal>,
+    ) -> Result<(), Refusal> {
         match (self.running.finish(asker), self.otherwise) {
-            (Err(_), Some(table)) => start(&table)?.finish(asker),
+            (Err(Refusal::Rules { .. }), Some(table)) => again(&table)?.finish(asker),
             (finished, _) => finished,
         }
     }
@@ -183,4 +193,38 @@ fn set(name: &str, kind: &str, elements: &str) -> String {
 
 fn list(addresses: &BTreeSet<IpAddr>, wanted: fn(&IpAddr) -> bool) -> String {
     addresses.iter().filter(|address| wanted(address)).map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    /// A program in the place of `nft`.
+    fn running(script: &str) -> Running {
+        let program = Command::new("sh").args(["-c", script]).stdin(Stdio::null()).stderr(Stdio::piped()).spawn();
+        Running(program.expect("a shell"))
+    }
+
+    #[test]
+    fn only_a_table_that_is_refused_is_followed_by_another() {
+        let (asker, other_end) = UnixStream::pair().expect("a pair");
+        let given = Cell::new(0);
+        let finish = |script: &str| {
+            let installing = Installing { running: running(script), otherwise: Some("table".to_owned()) };
+            installing.finish_or(asker.as_fd(), |table| {
+                assert_eq!(table, "table");
+                given.set(given.get() + 1);
+                Ok(running("exit 0"))
+            })
+        };
+        assert_eq!((finish("exit 0"), given.get()), (Ok(()), 0));
+        assert_eq!((finish("echo exists >&2; exit 1"), given.get()), (Ok(()), 1));
+        drop(other_end);
+        let alone = finish("exec sleep 1000").expect_err("nobody asks any more");
+        assert!(matches!(alone, Refusal::Helper { .. }), "{alone:?}");
+        assert_eq!(given.get(), 1, "nothing more is started for nobody");
+    }
 }
