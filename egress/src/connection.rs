@@ -304,13 +304,13 @@ impl<C: Channel> Opening<C> {
 async fn dial(session: &Session) -> Result<TcpStream, NoServer> {
     let Session { sandbox, shared, host, port, flow } = session;
     let generation = Arc::clone(&sandbox.generation());
-    let dialling = shared.dialer.dial(&generation, host, *port);
+    let dialling = shared.dialer.dial(&generation, host, *port, shared.today());
     tokio::select! {
         biased;
         () = flow.cancelled() => Err(NoServer::Revoked),
         dialled = dialling => {
-            let Dialled { stream, way } = dialled.map_err(NoServer::Failed)?;
-            flow.leads_to(shared, way);
+            let Dialled { stream, endpoint } = dialled.map_err(NoServer::Failed)?;
+            flow.leads_to(shared, endpoint);
             Ok(stream)
         }
     }

@@ -70,18 +70,18 @@ impl Default for DialSettings {
 /// literals and names that the policy itself maps. The proxy's own address is configured and not judged.
 pub struct Dialer {
     settings: DialSettings,
-    here: Place,
+    here: NetworkNamespace,
     /// Other network namespaces, by path.
-    elsewhere: Mutex<BTreeMap<PathBuf, Arc<Place>>>,
+    elsewhere: Mutex<BTreeMap<PathBuf, Arc<NetworkNamespace>>>,
 }
 
 /// A network namespace that is dialled from.
-struct Place {
+struct NetworkNamespace {
     names: Names,
     own: Own,
 }
 
-impl Place {
+impl NetworkNamespace {
     fn new(settings: &DialSettings, path: Option<&Path>) -> Self {
         let names = Names::new(settings.name_servers.clone(), path.map(Arc::from));
         Self { names, own: Own::new(settings.interfaces.clone()) }
@@ -94,12 +94,12 @@ pub struct Dialled<T> {
     /// By which bytes go.
     pub stream: T,
     /// Where it leads.
-    pub way: Way,
+    pub endpoint: Endpoint,
 }
 
 /// Where something leads, and how: what of a policy it depends on beside the rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Way {
+pub struct Endpoint {
     upstream: Upstream,
     /// The address that was judged; none where an upstream proxy looks the name up.
     to: Option<Found>,
@@ -112,11 +112,11 @@ struct Found {
     range: Option<Range>,
 }
 
-impl Way {
-    /// Whether what was made for `host` could be made under `policy` as well.
-    pub(crate) fn may_stay(&self, policy: &Policy, host: &Host, port: u16, transport: Transport) -> bool {
+impl Endpoint {
+    /// Whether what was made for `host` could be made under `policy` on `today` as well.
+    pub(crate) fn may_stay(&self, policy: &Policy, host: &Host, port: u16, transport: Transport, today: Date) -> bool {
         let allowed = |found: Found| {
-            let literal = rules_about(policy, host, port, transport);
+            let literal = consenting(policy, host, port, transport, today);
             let consent = Consent { ranges: &policy.dial_allow, literal: &literal };
             judge::judge_classified(found.address, found.range, consent).is_ok()
         };
@@ -127,25 +127,31 @@ impl Way {
 impl Dialer {
     /// A dialer; looks nothing up yet.
     pub fn new(settings: DialSettings) -> Self {
-        let here = Place::new(&settings, None);
+        let here = NetworkNamespace::new(&settings, None);
         Self { settings, here, elsewhere: Mutex::default() }
     }
 
-    /// A connection to `host`, which `generation` allows.
-    pub async fn dial(&self, generation: &Generation, host: &Host, port: u16) -> Result<Dialled<TcpStream>, DialError> {
+    /// A connection to `host`, which `generation` allows on `today`.
+    pub async fn dial(
+        &self,
+        generation: &Generation,
+        host: &Host,
+        port: u16,
+        today: Date,
+    ) -> Result<Dialled<TcpStream>, DialError> {
         let policy = &generation.policy;
         let dialled = self.in_time(host, port, async {
             match &policy.upstream {
-                Upstream::Direct => self.direct(policy, host, port, None).await,
-                Upstream::Netns(path) => self.direct(policy, host, port, Some(path)).await,
-                Upstream::Http(proxy) | Upstream::Socks5(proxy) => self.through(policy, proxy, host, port).await,
+                Upstream::Direct => self.direct(policy, host, port, None, today).await,
+                Upstream::Netns(path) => self.direct(policy, host, port, Some(path), today).await,
+                Upstream::Http(proxy) | Upstream::Socks5(proxy) => self.through(policy, proxy, host, port, today).await,
             }
         });
         let (stream, to) = dialled.await?;
-        Ok(Dialled { stream, way: Way { upstream: policy.upstream.clone(), to } })
+        Ok(Dialled { stream, endpoint: Endpoint { upstream: policy.upstream.clone(), to } })
     }
 
-    /// A socket connected to `host` by which datagrams go, which `generation` allows.
+    /// A socket connected to `host` by which datagrams go, which `generation` allows on `today`.
     ///
     /// # Errors
     /// Proxies carry none.
@@ -154,6 +160,7 @@ impl Dialer {
         generation: &Generation,
         host: &Host,
         port: u16,
+        today: Date,
     ) -> Result<Dialled<UdpSocket>, DialError> {
         let policy = &generation.policy;
         let namespace = match &policy.upstream {
@@ -165,14 +172,14 @@ impl Dialer {
             }
         };
         self.in_time(host, port, async {
-            let addresses = self.addresses(policy, host, port, Transport::Udp, namespace).await?;
+            let addresses = self.addresses(policy, host, port, Transport::Udp, namespace, today).await?;
             let mut failure = None;
             for found in addresses {
                 let address = SocketAddr::new(found.address, port);
                 match udp_to(address, namespace).await {
                     Ok(stream) => {
-                        let way = Way { upstream: policy.upstream.clone(), to: Some(found) };
-                        return Ok(Dialled { stream, way });
+                        let endpoint = Endpoint { upstream: policy.upstream.clone(), to: Some(found) };
+                        return Ok(Dialled { stream, endpoint });
                     }
                     // No route to this family, mostly.
                     Err(outside) => failure = failure.or(Some((address, outside))),
@@ -205,8 +212,9 @@ impl Dialer {
         host: &Host,
         port: u16,
         namespace: Option<&Path>,
+        today: Date,
     ) -> Result<(TcpStream, Option<Found>), DialError> {
-        let found = self.addresses(policy, host, port, Transport::Tcp, namespace).await?;
+        let found = self.addresses(policy, host, port, Transport::Tcp, namespace, today).await?;
         let addresses: Vec<_> = found.iter().map(|found| SocketAddr::new(found.address, port)).collect();
         let connected = race::race(&addresses, async |address| Ok((tcp_to(address, namespace).await?, address))).await;
         let (stream, address) = connected.map_err(|failure| failed(host, namespace, failure))?;
@@ -220,12 +228,13 @@ impl Dialer {
         proxy: &str,
         host: &Host,
         port: u16,
+        today: Date,
     ) -> Result<(TcpStream, Option<Found>), DialError> {
         let fault = |source| DialError::Proxy { proxy: proxy.to_owned(), host: host.clone(), port, source };
         let to = match host {
             Host::Name(name) if !policy.hosts.contains_key(name) => None,
             Host::Name(_) | Host::Address(_) => {
-                self.addresses(policy, host, port, Transport::Tcp, None).await?.into_iter().next()
+                self.addresses(policy, host, port, Transport::Tcp, None, today).await?.into_iter().next()
             }
         };
         let target = to.map_or_else(|| host.clone(), |found| Host::Address(found.address));
@@ -248,10 +257,11 @@ impl Dialer {
         port: u16,
         transport: Transport,
         namespace: Option<&Path>,
+        today: Date,
     ) -> Result<Vec<Found>, DialError> {
         let (known, _) = self.known(policy, host, namespace).await?;
         let own = self.own_in(host, namespace).await?;
-        let literal = rules_about(policy, host, port, transport);
+        let literal = consenting(policy, host, port, transport, today);
         let mut judged = judged(host, &known, &own, Consent { ranges: &policy.dial_allow, literal: &literal })?;
         judged.truncate(race::MOST);
         Ok(judged)
@@ -262,7 +272,7 @@ impl Dialer {
         let unknown = |source| DialError::Interfaces { host: host.clone(), source };
         let here = self.here.own.here().map_err(unknown)?;
         let Some(path) = namespace else { return Ok(here) };
-        let there = self.place(path).own.within(path).await.map_err(|outside| match outside {
+        let there = self.elsewhere(path).own.within(path).await.map_err(|outside| match outside {
             Outside::Enter(source) => DialError::Namespace { path: path.to_owned(), source },
             Outside::Work(source) => unknown(source),
         })?;
@@ -297,7 +307,7 @@ impl Dialer {
         }
         let found = match namespace {
             None => self.here.names.lookup(name).await,
-            Some(path) => self.place(path).names.lookup(name).await,
+            Some(path) => self.elsewhere(path).names.lookup(name).await,
         };
         match found {
             Ok((found, ttl)) => Ok((found.iter().map(IpAddr::to_canonical).collect(), ttl)),
@@ -306,11 +316,10 @@ impl Dialer {
         }
     }
 
-    fn place(&self, path: &Path) -> Arc<Place> {
+    fn elsewhere(&self, path: &Path) -> Arc<NetworkNamespace> {
         let mut elsewhere = self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner);
-        let place =
-            elsewhere.entry(path.to_owned()).or_insert_with(|| Arc::new(Place::new(&self.settings, Some(path))));
-        Arc::clone(place)
+        let known = elsewhere.entry(path.to_owned());
+        Arc::clone(known.or_insert_with(|| Arc::new(NetworkNamespace::new(&self.settings, Some(path)))))
     }
 }
 
@@ -346,7 +355,8 @@ fn judged(host: &Host, known: &[IpAddr], own: &[IpNet], consent: Consent<'_>) ->
     }
 }
 
-/// Whether `address`, which is what `host` is or means, may be reached under `policy` where `own` are the machine's.
+/// Whether `address`, which is what `host` is or means, may be reached under `policy` on `today` where `own` are the
+/// machine's.
 pub(crate) fn may_reach(
     policy: &Policy,
     host: &Host,
@@ -354,18 +364,13 @@ pub(crate) fn may_reach(
     transport: Transport,
     address: IpAddr,
     own: &[IpNet],
+    today: Date,
 ) -> bool {
-    let literal = rules_about(policy, host, port, transport);
+    let literal = consenting(policy, host, port, transport, today);
     judge::judge(address, own, Consent { ranges: &policy.dial_allow, literal: &literal }).is_ok()
 }
 
-/// Networks of the rules that allow the address `host` at `port` now; none where it is a name.
-fn rules_about(policy: &Policy, host: &Host, port: u16, transport: Transport) -> Vec<IpNet> {
-    let today = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date();
-    consenting(policy, host, port, transport, today)
-}
-
-/// The same on `today`.
+/// Networks of the rules that allow the address `host` at `port` on `today`; none where it is a name.
 pub(crate) fn consenting(policy: &Policy, host: &Host, port: u16, transport: Transport, today: Date) -> Vec<IpNet> {
     let Host::Address(address) = host else { return Vec::new() };
     let carries = |rule: &Rule| (rule.protocol == Protocol::Udp) == (transport == Transport::Udp);

@@ -326,7 +326,7 @@ impl State {
     /// Whether `address` may be opened because `host`, a name, means it.
     fn may_mean(&self, host: &Host, address: IpAddr) -> bool {
         // No port: only rules about addresses ask for it.
-        may_reach(&self.generation.policy, host, 0, Transport::Tcp, address, &self.own)
+        may_reach(&self.generation.policy, host, 0, Transport::Tcp, address, &self.own, self.today)
     }
 
     /// The whole table, after everything that is not allowed any more was forgotten.
@@ -337,7 +337,7 @@ impl State {
         let host = |name: &DnsName| Host::Name(name.clone());
         book.judge(
             |name| openings::ports(generation, &host(name), *today),
-            |name, address| may_reach(&generation.policy, &host(name), 0, Transport::Tcp, address, own),
+            |name, address| may_reach(&generation.policy, &host(name), 0, Transport::Tcp, address, own, *today),
         );
         let mut all: BTreeMap<Ports, (Vec<Run>, Vec<Entry>)> = openings::networks(generation, own, *today)
             .into_iter()

@@ -12,7 +12,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::{Record, Spoken};
-use crate::dial::Way;
+use crate::dial::Endpoint;
 use crate::generation::Generation;
 use crate::pool::InUse;
 use crate::requests::Requests;
@@ -66,9 +66,9 @@ struct Judged {
     /// Which way it goes; `None` as long as it has not been settled.
     route: Option<Route>,
     /// Where it leads, once it was dialled.
-    dialled: Option<Way>,
+    dialled: Option<Endpoint>,
     /// Where requests on it lead, by the connection they go by.
-    asked: HashMap<u64, Way>,
+    asked: HashMap<u64, Endpoint>,
 }
 
 /// Why a flow was not opened.
@@ -152,7 +152,7 @@ impl Flows {
                 host => format!("{host}:{}", flow.port),
             };
             if flow.judge(generation, today) {
-                let requests = if flow.asks_where_it_may(generation) {
+                let requests = if flow.asks_where_it_may(generation, today) {
                     flow.requests.cut_by(generation, &flow.host, flow.port, today)
                 } else {
                     flow.requests.all()
@@ -174,7 +174,7 @@ impl Flows {
         let generation = generation.as_ref();
         let (allowed, revoked): (Vec<_>, Vec<_>) = open.flows.values().partition(|flow| flow.judge(generation, today));
         for flow in allowed {
-            if flow.asks_where_it_may(generation) {
+            if flow.asks_where_it_may(generation, today) {
                 flow.requests.judge_again(generation, &flow.host, flow.port, today);
             } else {
                 // Which request leads where is not told apart; the connection itself may stay. Those outside carry no other
@@ -212,12 +212,12 @@ impl Flow {
     }
 
     /// Whether all that requests on it lead to may still be dialled, and so.
-    fn asks_where_it_may(&self, generation: &Generation) -> bool {
-        self.judged().asked.values().all(|way| self.may_lead(generation, way))
+    fn asks_where_it_may(&self, generation: &Generation, today: Date) -> bool {
+        self.judged().asked.values().all(|endpoint| self.may_lead(generation, endpoint, today))
     }
 
-    fn may_lead(&self, generation: &Generation, way: &Way) -> bool {
-        way.may_stay(&generation.policy, &self.host, self.port, self.transport)
+    fn may_lead(&self, generation: &Generation, endpoint: &Endpoint, today: Date) -> bool {
+        endpoint.may_stay(&generation.policy, &self.host, self.port, self.transport, today)
     }
 
     /// Whether it may go on.
@@ -226,7 +226,7 @@ impl Flow {
             return false;
         };
         let judged = self.judged();
-        if judged.dialled.as_ref().is_some_and(|way| !self.may_lead(generation, way)) {
+        if judged.dialled.as_ref().is_some_and(|endpoint| !self.may_lead(generation, endpoint, today)) {
             return false;
         }
         // Not yet seen what it is: that is judged by what is then in force.
@@ -327,25 +327,25 @@ impl FlowGuard {
 
     /// Says where the flow leads. Should the policy in force not let that be dialled any more, or only another way, the flow
     /// has to end.
-    pub fn leads_to(&self, shared: &Shared, way: Way) {
+    pub fn leads_to(&self, shared: &Shared, endpoint: Endpoint) {
         // Under the lock, as in `open`.
         let _open = self.sandbox.flows.lock();
-        self.flow.judged().dialled = Some(way);
+        self.flow.judged().dialled = Some(endpoint);
         if !self.flow.judge(&self.sandbox.generation(), shared.today()) {
             self.flow.cut.cancel();
         }
     }
 
     /// Says where requests on it lead by `outside`, as long as that lives; whether they may. If not, what is under way is cut.
-    pub(crate) fn asks(&self, outside: &mut Outside, way: Way) -> bool {
+    pub(crate) fn asks(&self, shared: &Shared, outside: &mut Outside, endpoint: Endpoint) -> bool {
         let mut open = self.sandbox.flows.lock();
-        if !self.flow.may_lead(&self.sandbox.generation(), &way) {
+        if !self.flow.may_lead(&self.sandbox.generation(), &endpoint, shared.today()) {
             self.flow.requests.cut();
             return false;
         }
         let id = open.next;
         open.next += 1;
-        self.flow.judged().asked.insert(id, way);
+        self.flow.judged().asked.insert(id, endpoint);
         outside.asked_by = Some((Arc::clone(&self.flow), id));
         true
     }

@@ -225,10 +225,10 @@ impl Relay {
         let dialled = tokio::select! {
             biased;
             () = flow.cancelled() => return Err(NoServer::Revoked),
-            dialled = self.shared.dialer.dial_udp(&generation, host, self.port) => dialled,
+            dialled = self.shared.dialer.dial_udp(&generation, host, self.port, self.shared.today()) => dialled,
         };
-        let Dialled { stream, way } = dialled.map_err(NoServer::Failed)?;
-        flow.leads_to(&self.shared, way);
+        let Dialled { stream, endpoint } = dialled.map_err(NoServer::Failed)?;
+        flow.leads_to(&self.shared, endpoint);
         Ok(stream)
     }
 

@@ -14,6 +14,9 @@ use super::*;
 mod many;
 mod own;
 
+/// Long before any day on which this runs: no other clock is asked.
+const TODAY: Date = jiff::civil::date(2019, 7, 1);
+
 fn name(text: &str) -> DnsName {
     text.parse().unwrap()
 }
@@ -107,13 +110,13 @@ async fn names_of_the_policy_are_dialled_where_it_says_and_judged_all_the_same()
     let server = greeter("127.0.0.1:0", b"hello").await;
     let dialer = dialer(Vec::new());
     let closed = generation(mapped(&["127.0.0.1"]));
-    let refused = dialer.dial(&closed, &host("db.test"), server.port()).await.unwrap_err();
+    let refused = dialer.dial(&closed, &host("db.test"), server.port(), TODAY).await.unwrap_err();
     assert_eq!(
         refused.to_string(),
         "db.test leads to 127.0.0.1, which is loopback (127.0.0.0/8); `dial: { allowRanges: [127.0.0.1] }` would allow it"
     );
     let open = generation(Policy { dial_allow: loopback(), ..mapped(&["127.0.0.1"]) });
-    assert_eq!(greeting(dialer.dial(&open, &host("db.test"), server.port()).await.unwrap()).await, "hello");
+    assert_eq!(greeting(dialer.dial(&open, &host("db.test"), server.port(), TODAY).await.unwrap()).await, "hello");
 }
 
 #[tokio::test]
@@ -126,7 +129,7 @@ async fn of_several_addresses_only_those_that_pass_are_dialled() {
         dial_allow: vec!["127.0.0.1/32".parse().unwrap()],
         ..mapped(&["127.0.0.2", "169.254.169.254", "::1", "127.0.0.1"])
     };
-    let stream = dialer.dial(&generation(policy), &host("db.test"), port).await.unwrap();
+    let stream = dialer.dial(&generation(policy), &host("db.test"), port, TODAY).await.unwrap();
     assert_eq!(stream.stream.peer_addr().unwrap().ip(), IpAddr::from([127, 0, 0, 1]));
     assert_eq!(greeting(stream).await, "right");
 }
@@ -135,7 +138,7 @@ async fn of_several_addresses_only_those_that_pass_are_dialled() {
 async fn an_address_that_is_closed_is_passed_over() {
     let server = greeter("127.0.0.1:0", b"second").await;
     let policy = Policy { dial_allow: loopback(), ..mapped(&["127.0.0.9", "127.0.0.1"]) };
-    let stream = dialer(Vec::new()).dial(&generation(policy), &host("db.test"), server.port()).await.unwrap();
+    let stream = dialer(Vec::new()).dial(&generation(policy), &host("db.test"), server.port(), TODAY).await.unwrap();
     assert_eq!(greeting(stream).await, "second");
 }
 
@@ -143,7 +146,7 @@ async fn an_address_that_is_closed_is_passed_over() {
 async fn nobody_there_is_said_with_the_address() {
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
     let policy = Policy { dial_allow: loopback(), ..mapped(&["127.0.0.1"]) };
-    let error = dialer(Vec::new()).dial(&generation(policy), &host("db.test"), free).await.unwrap_err();
+    let error = dialer(Vec::new()).dial(&generation(policy), &host("db.test"), free, TODAY).await.unwrap_err();
     assert_eq!(error.to_string(), format!("no connection to db.test (127.0.0.1:{free})"));
     assert!(matches!(error, DialError::Unreachable { .. }), "{error:?}");
 }
@@ -154,11 +157,11 @@ async fn what_dns_says_is_judged_every_time() {
     let dns = Dns::start("rebind.test.", &["127.0.0.1", "127.0.0.66"], &[]).await;
     let dialer = dialer(vec![dns.address]);
     let generation = generation(Policy { dial_allow: vec!["127.0.0.1/32".parse().unwrap()], ..Policy::default() });
-    let first = dialer.dial(&generation, &host("rebind.test"), server.port()).await.unwrap();
+    let first = dialer.dial(&generation, &host("rebind.test"), server.port(), TODAY).await.unwrap();
     assert_eq!(greeting(first).await, "once");
     // One question for each family, and none for the connection itself: what was judged is what was dialled.
     assert_eq!(dns.asked.load(Ordering::SeqCst), 2);
-    let second = dialer.dial(&generation, &host("rebind.test"), server.port()).await.unwrap_err();
+    let second = dialer.dial(&generation, &host("rebind.test"), server.port(), TODAY).await.unwrap_err();
     assert!(
         matches!(&second, DialError::Refused { address, range, .. }
             if address.to_string() == "127.0.0.66" && range.kind == judge::Kind::Loopback),
@@ -170,7 +173,7 @@ async fn what_dns_says_is_judged_every_time() {
 async fn ipv6_that_stands_for_a_refused_address_is_refused() {
     let dns = Dns::start("six.test.", &[], &["64:ff9b::7f00:1"]).await;
     let error =
-        dialer(vec![dns.address]).dial(&generation(Policy::default()), &host("six.test"), 80).await.unwrap_err();
+        dialer(vec![dns.address]).dial(&generation(Policy::default()), &host("six.test"), 80, TODAY).await.unwrap_err();
     assert_eq!(
         error.to_string(),
         "six.test leads to 64:ff9b::7f00:1, which is loopback (127.0.0.1 in 127.0.0.0/8); \
@@ -182,7 +185,7 @@ async fn ipv6_that_stands_for_a_refused_address_is_refused() {
 async fn unknown_names_and_silent_servers_are_told_apart() {
     let dns = Dns::start("known.test.", &["127.0.0.1"], &[]).await;
     let generation = generation(Policy::default());
-    let error = dialer(vec![dns.address]).dial(&generation, &host("unknown.test"), 80).await.unwrap_err();
+    let error = dialer(vec![dns.address]).dial(&generation, &host("unknown.test"), 80, TODAY).await.unwrap_err();
     assert!(matches!(error, DialError::NotFound { .. }), "{error:?}");
     // Bound, and never answering.
     let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
@@ -191,7 +194,7 @@ async fn unknown_names_and_silent_servers_are_told_apart() {
         timeout: Duration::from_millis(100),
         ..DialSettings::default()
     };
-    let error = Dialer::new(settings).dial(&generation, &host("known.test"), 80).await.unwrap_err();
+    let error = Dialer::new(settings).dial(&generation, &host("known.test"), 80, TODAY).await.unwrap_err();
     assert!(matches!(error, DialError::TimedOut { .. }), "{error:?}");
 }
 
@@ -219,25 +222,49 @@ async fn literals_need_a_rule_about_them() {
         |network: &str, port: u16| Rule { ports: vec![PortRange::one(port)], ..Rule::of(network.parse().unwrap()) };
     let dial = async |rule: Rule| {
         let generation = generation(Policy { allow: vec![rule], ..Policy::default() });
-        dialer(Vec::new()).dial(&generation, &host("127.0.0.1"), server.port()).await
+        dialer(Vec::new()).dial(&generation, &host("127.0.0.1"), server.port(), TODAY).await
     };
     assert_eq!(greeting(dial(rule("127.0.0.1", server.port())).await.unwrap()).await, "literal");
     let connections = Policy { allow: vec![rule("127.0.0.1", server.port())], ..Policy::default() };
-    let datagrams = dialer(Vec::new()).dial_udp(&generation(connections), &host("127.0.0.1"), server.port()).await;
+    let datagrams =
+        dialer(Vec::new()).dial_udp(&generation(connections), &host("127.0.0.1"), server.port(), TODAY).await;
     assert!(matches!(datagrams, Err(DialError::Refused { .. })), "{datagrams:?}");
     let wide = dial(rule("0.0.0.0/0", server.port())).await.unwrap_err();
     assert!(matches!(wide, DialError::Refused { .. }), "{wide:?}");
     let other_port = dial(rule("127.0.0.1", 1)).await.unwrap_err();
     assert!(matches!(other_port, DialError::Refused { .. }), "{other_port:?}");
-    let yesterday = jiff::civil::date(2020, 1, 1);
-    let expired = dial(Rule { expires: Some(yesterday), ..rule("127.0.0.1", server.port()) }).await.unwrap_err();
+}
+
+#[tokio::test]
+async fn a_rule_about_a_literal_counts_until_the_day_on_which_it_expires() {
+    let server = greeter("127.0.0.1:0", b"literal").await;
+    let (literal, port) = (host("127.0.0.1"), server.port());
+    let rule =
+        Rule { ports: vec![PortRange::one(port)], expires: Some(TODAY), ..Rule::of("127.0.0.1".parse().unwrap()) };
+    let datagrams = Rule { protocol: Protocol::Udp, ..rule.clone() };
+    let generation = generation(Policy { allow: vec![rule, datagrams], ..Policy::default() });
+    let dialer = dialer(Vec::new());
+    let dialled = dialer.dial(&generation, &literal, port, TODAY).await.unwrap();
+    dialer.dial_udp(&generation, &literal, port, TODAY).await.unwrap();
+    let stands = |today| {
+        let stays = dialled.endpoint.may_stay(&generation.policy, &literal, port, Transport::Tcp, today);
+        let loopback = Ipv4Addr::LOCALHOST.into();
+        (stays, may_reach(&generation.policy, &literal, port, Transport::Tcp, loopback, &[], today))
+    };
+    assert_eq!(stands(TODAY), (true, true));
+
+    let tomorrow = TODAY.tomorrow().unwrap();
+    assert_eq!(stands(tomorrow), (false, false));
+    let expired = dialer.dial(&generation, &literal, port, tomorrow).await.unwrap_err();
+    assert!(matches!(expired, DialError::Refused { .. }), "{expired:?}");
+    let expired = dialer.dial_udp(&generation, &literal, port, tomorrow).await.unwrap_err();
     assert!(matches!(expired, DialError::Refused { .. }), "{expired:?}");
 }
 
 #[tokio::test]
 async fn what_leads_back_here_is_a_loop() {
     let synthetic = generation(mapped(&["198.18.0.7"]));
-    let error = dialer(Vec::new()).dial(&synthetic, &host("db.test"), 80).await.unwrap_err();
+    let error = dialer(Vec::new()).dial(&synthetic, &host("db.test"), 80, TODAY).await.unwrap_err();
     assert!(matches!(error, DialError::Loop { .. }), "{error:?}");
 }
 
@@ -246,16 +273,17 @@ async fn datagrams_go_to_judged_addresses_and_through_no_proxy() {
     let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let port = server.local_addr().unwrap().port();
     let dialer = dialer(Vec::new());
-    let refused = dialer.dial_udp(&generation(mapped(&["127.0.0.1"])), &host("db.test"), port).await.unwrap_err();
+    let refused =
+        dialer.dial_udp(&generation(mapped(&["127.0.0.1"])), &host("db.test"), port, TODAY).await.unwrap_err();
     assert!(matches!(refused, DialError::Refused { .. }), "{refused:?}");
     let open = Policy { dial_allow: loopback(), ..mapped(&["127.0.0.1"]) };
-    let socket = dialer.dial_udp(&generation(open.clone()), &host("db.test"), port).await.unwrap();
+    let socket = dialer.dial_udp(&generation(open.clone()), &host("db.test"), port, TODAY).await.unwrap();
     socket.stream.send(b"ping").await.unwrap();
     let mut buffer = [0; 8];
     assert_eq!(server.recv(&mut buffer).await.unwrap(), 4);
     for upstream in [Upstream::Http("127.0.0.1:1".into()), Upstream::Socks5("127.0.0.1:1".into())] {
         let policy = Policy { upstream, ..open.clone() };
-        let error = dialer.dial_udp(&generation(policy), &host("db.test"), port).await.unwrap_err();
+        let error = dialer.dial_udp(&generation(policy), &host("db.test"), port, TODAY).await.unwrap_err();
         assert!(matches!(error, DialError::Proxy { source: ProxyFault::Datagrams, .. }), "{error:?}");
     }
 }
@@ -290,7 +318,7 @@ async fn http_proxy(pieces: &'static [&'static str]) -> (String, tokio::task::Jo
 async fn an_http_proxy_gets_the_name_and_what_follows_its_answer_is_left() {
     let (proxy, asked) = http_proxy(&["HTTP/1.1 200 OK\r\nX: y\r\n\r", "\nfirst bytes"]).await;
     let policy = Policy { upstream: Upstream::Http(proxy), ..Policy::default() };
-    let stream = dialer(Vec::new()).dial(&generation(policy), &host("example.org"), 22).await.unwrap();
+    let stream = dialer(Vec::new()).dial(&generation(policy), &host("example.org"), 22, TODAY).await.unwrap();
     assert_eq!(greeting(stream).await, "first bytes");
     assert_eq!(asked.await.unwrap(), "CONNECT example.org:22 HTTP/1.1\r\nHost: example.org:22\r\n\r\n");
 }
@@ -301,13 +329,13 @@ async fn behind_a_proxy_literals_and_mapped_names_are_still_judged() {
     for (what, policy) in [("127.0.0.1", Policy::default()), ("db.test", mapped(&["10.0.0.1"]))] {
         let (proxy, _asked) = http_proxy(&["HTTP/1.1 200 OK\r\n\r\n"]).await;
         let policy = Policy { upstream: Upstream::Http(proxy), ..policy };
-        let error = dialer.dial(&generation(policy), &host(what), 80).await.unwrap_err();
+        let error = dialer.dial(&generation(policy), &host(what), 80, TODAY).await.unwrap_err();
         assert!(matches!(error, DialError::Refused { .. }), "{error:?}");
     }
     let (proxy, asked) = http_proxy(&["HTTP/1.1 200 OK\r\n\r\n"]).await;
     let open = vec!["10.0.0.1/32".parse().unwrap()];
     let policy = Policy { upstream: Upstream::Http(proxy), dial_allow: open, ..mapped(&["10.0.0.1"]) };
-    dialer.dial(&generation(policy), &host("db.test"), 5432).await.unwrap();
+    dialer.dial(&generation(policy), &host("db.test"), 5432, TODAY).await.unwrap();
     assert_eq!(asked.await.unwrap(), "CONNECT 10.0.0.1:5432 HTTP/1.1\r\nHost: 10.0.0.1:5432\r\n\r\n");
 }
 
@@ -326,7 +354,7 @@ async fn what_an_http_proxy_says_instead() {
     for (answer, expected) in cases {
         let (proxy, _asked) = http_proxy(answer).await;
         let policy = Policy { upstream: Upstream::Http(proxy.clone()), ..Policy::default() };
-        let error = dialer(Vec::new()).dial(&generation(policy), &host("example.org"), 443).await.unwrap_err();
+        let error = dialer(Vec::new()).dial(&generation(policy), &host("example.org"), 443, TODAY).await.unwrap_err();
         let DialError::Proxy { source, .. } = &error else { panic!("{error:?}") };
         assert_eq!(source.to_string(), expected);
         assert_eq!(error.to_string(), format!("the upstream proxy {proxy} gave no connection to example.org port 443"));
@@ -348,7 +376,7 @@ async fn a_socks_proxy_gets_the_name() {
     })
     .await;
     let policy = Policy { upstream: Upstream::Socks5(proxy), ..Policy::default() };
-    let stream = dialer(Vec::new()).dial(&generation(policy), &host("example.org"), 22).await.unwrap();
+    let stream = dialer(Vec::new()).dial(&generation(policy), &host("example.org"), 22, TODAY).await.unwrap();
     assert_eq!(greeting(stream).await, "SSH-2.0");
     assert_eq!(&asked.await.unwrap(), b"\x05\x01\x00\x03\x0bexample.org\x00\x16");
 }
@@ -369,7 +397,7 @@ async fn what_a_socks_proxy_says_instead() {
         })
         .await;
         let policy = Policy { upstream: Upstream::Socks5(proxy), ..Policy::default() };
-        let error = dialer(Vec::new()).dial(&generation(policy), &host("example.org"), 443).await.unwrap_err();
+        let error = dialer(Vec::new()).dial(&generation(policy), &host("example.org"), 443, TODAY).await.unwrap_err();
         let DialError::Proxy { source, .. } = error else { panic!("{error:?}") };
         assert_eq!(source.to_string(), expected);
     }
@@ -431,16 +459,16 @@ async fn another_namespace_is_dialled_from() {
     let open = Policy { dial_allow: loopback(), ..mapped(&["127.0.0.1"]) };
     let dialer = dialer(Vec::new());
     // Nobody listens there out here.
-    let here = dialer.dial(&generation(open.clone()), &host("db.test"), port).await.unwrap_err();
+    let here = dialer.dial(&generation(open.clone()), &host("db.test"), port, TODAY).await.unwrap_err();
     assert!(matches!(here, DialError::Unreachable { .. }), "{here:?}");
     let there = Policy { upstream: Upstream::Netns(path), ..open.clone() };
-    let stream = dialer.dial(&generation(there.clone()), &host("db.test"), port).await.unwrap();
+    let stream = dialer.dial(&generation(there.clone()), &host("db.test"), port, TODAY).await.unwrap();
     assert_eq!(greeting(stream).await, "from within");
     let judged = Policy { dial_allow: Vec::new(), ..there };
-    let refused = dialer.dial(&generation(judged), &host("db.test"), port).await.unwrap_err();
+    let refused = dialer.dial(&generation(judged), &host("db.test"), port, TODAY).await.unwrap_err();
     assert!(matches!(refused, DialError::Refused { .. }), "{refused:?}");
     let gone = Policy { upstream: Upstream::Netns("/run/netns/no-such".into()), ..open };
-    let gone = dialer.dial(&generation(gone), &host("db.test"), port).await.unwrap_err();
+    let gone = dialer.dial(&generation(gone), &host("db.test"), port, TODAY).await.unwrap_err();
     assert_eq!(gone.to_string(), "the network namespace /run/netns/no-such cannot be entered");
 }
 
@@ -458,7 +486,7 @@ async fn names_are_looked_up_in_the_namespace_they_are_dialled_from() {
     let dialer = dialer(vec![address]);
     let generation = generation(there);
     let host = host("only.test");
-    let (dialled, asked) = tokio::join!(dialer.dial(&generation, &host, 80), async {
+    let (dialled, asked) = tokio::join!(dialer.dial(&generation, &host, 80, TODAY), async {
         let mut buffer = [0; 1500];
         let mut names = Vec::new();
         for _ in 0..2 {

@@ -99,7 +99,7 @@ pub fn networks(generation: &Generation, own: &[IpNet], today: Date) -> BTreeMap
             }
             let host = Host::Address(first);
             let ports = ports_if(generation, &host, today, |port, transport| {
-                may_reach(policy, &host, port, transport, first, own)
+                may_reach(policy, &host, port, transport, first, own, today)
             });
             if ports.is_empty() {
                 continue;

@@ -194,9 +194,9 @@ impl Upstream {
         let session = &target.session;
         let (host, web) = (&session.host, &session.shared.web);
         let mut place = Outside::take(&session.sandbox, &session.shared).ok_or_else(Refusal::too_many)?;
-        let dialled = session.shared.dialer.dial(generation, host, session.port).await;
-        let Dialled { stream, way } = dialled.map_err(|error| Refusal::dial(&error))?;
-        if !session.flow.asks(&mut place, way) {
+        let dialled = session.shared.dialer.dial(generation, host, session.port, session.shared.today()).await;
+        let Dialled { stream, endpoint } = dialled.map_err(|error| Refusal::dial(&error))?;
+        if !session.flow.asks(&session.shared, &mut place, endpoint) {
             // Whoever asked is cut, and with that this ends.
             return std::future::pending().await;
         }

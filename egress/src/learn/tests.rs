@@ -119,7 +119,7 @@ fn while_somebody_learns_deny_rules_hold_and_no_inner_address_is_dialled() {
     for inside in ["10.0.0.1", "169.254.169.254", "127.0.0.1", "fd00::1"] {
         let address = inside.parse().unwrap();
         let host = Host::Address(address);
-        assert!(!may_reach(&open.policy, &host, 443, Transport::Tcp, address, &[]), "{inside}");
+        assert!(!may_reach(&open.policy, &host, 443, Transport::Tcp, address, &[], TODAY), "{inside}");
     }
 }
 
