@@ -29,9 +29,11 @@ impl Sink for Records {
 }
 
 impl Records {
-    /// All so far.
+    /// All so far; each was decided by a generation.
     pub fn all(&self) -> Vec<Record> {
-        self.0.lock().unwrap().clone()
+        let all = self.0.lock().unwrap().clone();
+        assert!(all.iter().all(|record| record.generation >= 1), "{all:?}");
+        all
     }
 
     /// The first so many, once there are as many.
@@ -45,8 +47,6 @@ impl Records {
     }
 }
 
-/// A rule for `host`; ports 80 and 443 where none are given.
-pub(crate) fn rule(host: &str, ports: &[u16], protocol: Protocol) -> Rule {
 /// The record of a connection that was allowed, with nothing that a test asks for.
 pub(crate) fn record() -> Record {
     Record {
@@ -68,6 +68,8 @@ pub(crate) fn record() -> Record {
     }
 }
 
+/// A rule for `host`; ports 80 and 443 where none are given.
+pub(crate) fn rule(host: &str, ports: &[u16], protocol: Protocol) -> Rule {
     let ports = if ports.is_empty() { &[80, 443] } else { ports };
     let ports: Vec<_> = ports.iter().copied().map(PortRange::one).collect();
     let rule = serde_json::json!({ "host": host, "ports": ports, "protocol": protocol, "place": { "at": host } });

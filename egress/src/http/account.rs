@@ -63,7 +63,6 @@ impl Drop for Account {
     fn drop(&mut self) {
         let asked = &self.request.asked;
         let record = Record {
-            generation: self.generation,
             method: Some(asked.method.as_str().to_owned()),
             path: Some(asked.path.as_str().chars().take(MAX_PATH).collect()),
             allowed: self.allowed,
@@ -71,21 +70,21 @@ impl Drop for Account {
             rule: Some(self.rule.place.to_string()),
             sent: self.request.sent.load(Ordering::Relaxed),
             received: self.request.received.load(Ordering::Relaxed),
-            ..self.target.record(self.time)
+            ..self.target.record(self.time, self.generation)
         };
         self.target.session.sandbox.sink.record_lasting(record, self.begun.elapsed());
     }
 }
 
 impl Target {
-    /// A record about this host at `time`, of something allowed, with nothing else said.
-    pub(super) fn record(&self, time: Timestamp) -> Record {
+    /// A record about this host at `time`, of something that generation `generation` allowed, with nothing else said.
+    pub(super) fn record(&self, time: Timestamp, generation: u64) -> Record {
         let session = &self.session;
         Record {
             time,
             project: session.sandbox.project.clone(),
             sandbox: session.sandbox.name.clone(),
-            generation: session.sandbox.generation().number,
+            generation,
             protocol: if self.tls { Spoken::Https } else { Spoken::Http },
             host: session.host.to_string(),
             port: session.port,

@@ -28,6 +28,7 @@ use super::payload::{Interrupted, Passing, Payload, Upload};
 use super::refusal::{Form, Refusal};
 use super::target::Target;
 use super::upstream::Unsent;
+use crate::audit::Record;
 use crate::defence::Defence;
 use crate::flows::Outside;
 use crate::generation::Generation;
@@ -119,12 +120,14 @@ fn decide(
         }
         Asked::read(parts, target.tls, bodyless).map_err(|unfit| Refusal::unfit(&unfit))
     });
-    let asked = read.map_err(|refusal| refuse(uri.path(), 0, refusal))?;
+    // By no rule, and so by none of a generation in particular: the one in force has it.
+    let in_force = || session.sandbox.generation().number;
+    let asked = read.map_err(|refusal| refuse(uri.path(), in_force(), refusal))?;
     if let Some(upgrade) = &asked.upgrade
         && upgrade.as_bytes().to_ascii_lowercase().windows(3).any(|token| token == b"h2c")
         && !Defence::H2c.is_off()
     {
-        return Err(refuse(asked.path.as_str(), 0, Refusal::h2c()));
+        return Err(refuse(asked.path.as_str(), in_force(), Refusal::h2c()));
     }
     // Registered before it is judged: a change of the policy from here on is not missed.
     let request = RequestGuard::new(session.flow.requests(), asked);
@@ -158,17 +161,15 @@ fn edits(rule: &Rule, generation: &Generation) -> Result<(Edits, Edits), EditFau
 
 /// Records what was not sent.
 fn record_refused(target: &Target, method: &str, path: &str, generation: u64, refusal: &Refusal) {
-    let mut record = target.record((target.session.shared.clock)());
-    if generation != 0 {
-        record.generation = generation;
-    }
-    // No query, and no more than a line.
-    record.path = Some(path.split('?').next().unwrap_or_default().chars().take(MAX_PATH).collect());
-    record.method = Some(method.chars().take(MAX_METHOD).collect());
-    record.allowed = false;
-    record.because = Some(refusal.because.to_owned());
-    record.rule.clone_from(&refusal.rule);
-    target.session.sandbox.sink.record(record);
+    target.session.sandbox.sink.record(Record {
+        // No query, and no more than a line.
+        path: Some(path.split('?').next().unwrap_or_default().chars().take(MAX_PATH).collect()),
+        method: Some(method.chars().take(MAX_METHOD).collect()),
+        allowed: false,
+        because: Some(refusal.because.to_owned()),
+        rule: refusal.rule.clone(),
+        ..target.record((target.session.shared.clock)(), generation)
+    });
 }
 
 impl Allowed {

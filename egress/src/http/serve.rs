@@ -23,7 +23,7 @@ use super::target::Target;
 use super::tunnel;
 use super::upstream::{CONNECTION_WINDOW, STREAM_WINDOW};
 use crate::limits::Limits;
-use crate::session::Prefixed;
+use crate::session::{Prefixed, Session};
 
 /// Streams of HTTP/2 that a client may have open at once.
 const STREAMS: u32 = 64;
@@ -51,10 +51,11 @@ impl Door for Arc<Target> {
     }
 
     fn refused(&self, refusal: &Refusal) {
-        let mut record = self.record((self.session.shared.clock)());
+        let Session { sandbox, shared, .. } = &self.session;
+        let mut record = self.record((shared.clock)(), sandbox.generation().number);
         record.allowed = false;
         record.because = Some(refusal.because.to_owned());
-        self.session.sandbox.sink.record(record);
+        sandbox.sink.record(record);
     }
 
     fn limits(&self) -> &Limits {

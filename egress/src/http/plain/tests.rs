@@ -200,8 +200,10 @@ async fn the_policy_in_force_decides_each_request() {
     world.swap(2, of(&["/two"]));
     assert_eq!(line.get("a.test", "/one").await.status, 403);
     assert_eq!(line.get("a.test", "/two").await.status, 200);
+    // Refused by no policy, and recorded with the one in force.
+    assert_eq!(line.get("b.test", "/two").await.header("sbx-refusal"), Some("host-mismatch"));
     let generations: Vec<_> = world.records.all().iter().map(|record| record.generation).collect();
-    assert_eq!(generations, [1, 2, 2]);
+    assert_eq!(generations, [1, 2, 2, 2]);
     // Connections that another policy led somewhere are not used any more.
     assert_eq!(origin.connections(), 2);
     // Not at all any more: the connection itself ends.
