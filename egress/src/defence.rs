@@ -107,12 +107,15 @@ impl Defence {
 #[repr(u8)]
 pub enum Device {
     /// A dummy device.
-    Dummy = 62,
+    Dummy,
     /// A pair of veth devices.
-    Pair = 63,
+    Pair,
 }
 
 impl Device {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Dummy, Self::Pair];
+
     /// Refuses where a test has this kernel lack it.
     ///
     /// # Errors
@@ -140,13 +143,13 @@ mod switch {
     /// The variable from which a program for tests takes the names of the defences to turn off, with commas between them.
     pub const WITHOUT: &str = "SBX_DAEMON_WITHOUT";
 
-    /// Those of this process.
+    /// Those of this process: defences from the lowest bit on, devices after them.
     static OFF: AtomicU64 = AtomicU64::new(0);
 
     impl Defence {
         /// Whether a test has turned it off.
         pub fn is_off(self) -> bool {
-            OFF.load(Ordering::Relaxed) & self.bit() != 0
+            is_off(self.bit())
         }
 
         const fn bit(self) -> u64 {
@@ -160,11 +163,19 @@ mod switch {
         /// # Errors
         /// What such a kernel says.
         pub fn possible(self) -> std::io::Result<()> {
-            if OFF.load(Ordering::Relaxed) & (1 << self as u8) != 0 {
+            if is_off(self.bit()) {
                 return Err(std::io::ErrorKind::Unsupported.into());
             }
             Ok(())
         }
+
+        const fn bit(self) -> u64 {
+            1 << (Defence::ALL.len() + self as usize)
+        }
+    }
+
+    fn is_off(bit: u64) -> bool {
+        OFF.load(Ordering::Relaxed) & bit != 0
     }
 
     /// Turns off those whose names `text` has, devices too, for the rest of this process.
@@ -173,10 +184,9 @@ mod switch {
     /// The first word that is no name of one.
     pub fn turn_off(text: &str) -> Result<(), String> {
         for word in text.split(',').filter(|word| !word.is_empty()) {
-            let named = Defence::ALL.into_iter().find(|defence| format!("{defence:?}") == word).map(Defence::bit);
-            let device = [Device::Dummy, Device::Pair].into_iter().find(|device| format!("{device:?}") == word);
-            let bit =
-                named.or(device.map(|device| 1 << device as u8)).ok_or_else(|| format!("{word:?} is no defence"))?;
+            let defence = Defence::ALL.into_iter().find(|defence| format!("{defence:?}") == word).map(Defence::bit);
+            let device = Device::ALL.into_iter().find(|device| format!("{device:?}") == word).map(Device::bit);
+            let bit = defence.or(device).ok_or_else(|| format!("{word:?} is no defence"))?;
             OFF.fetch_or(bit, Ordering::Relaxed);
         }
         Ok(())
@@ -209,10 +219,10 @@ mod switch {
 
         #[test]
         fn each_has_a_name_and_a_place_of_its_own() {
-            assert_eq!(
-                Defence::ALL.into_iter().fold(0, |all, defence| all | defence.bit()),
-                (1 << Defence::ALL.len()) - 1
-            );
+            let bits = Defence::ALL.into_iter().map(Defence::bit).chain(Device::ALL.into_iter().map(Device::bit));
+            assert_eq!(bits.clone().count(), Defence::ALL.len() + Device::ALL.len());
+            assert!(bits.clone().all(|bit| bit.count_ones() == 1));
+            assert_eq!(bits.fold(0, |all, bit| all + bit), (1 << (Defence::ALL.len() + Device::ALL.len())) - 1);
             assert!(Defence::ALL.into_iter().all(|defence| !defence.is_off()), "nothing else turns one off");
             assert_eq!(turn_off("Nothing"), Err("\"Nothing\" is no defence".to_owned()));
             turn_off("").expect("none");

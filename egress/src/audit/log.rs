@@ -276,7 +276,10 @@ impl Writer {
                 self.keep(rules);
             }
             // Once it is known of whom nothing is to be forgotten.
-            if let Some(known) = known.filter(|_| !std::mem::replace(&mut tidied, true)) {
+            if let Some(known) = known
+                && !tidied
+            {
+                tidied = true;
                 forget_all_unused(&self.root, &known, SystemTime::now());
             }
             for written in flushes {
