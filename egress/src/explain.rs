@@ -8,7 +8,7 @@ mod words;
 use ipnet::IpNet;
 use jiff::civil::Date;
 use schema::Config;
-use schema::config::{Egress, EgressMode, Sandbox, Transport as Way};
+use schema::config::{Egress, EgressMode, Sandbox, Transport};
 use schema::policy::{Host, Policy, Rule, Target};
 use serde::Serialize;
 
@@ -118,7 +118,7 @@ fn unserved(egress: &Egress, target: &Target) -> Option<Explanation> {
         let (message, notes) = (message.to_owned(), vec![note.to_owned()]);
         Some(Explanation { allowed: false, because, message, rule: None, allow: None, notes })
     };
-    if egress.transport == Way::Socket {
+    if egress.transport == Transport::Socket {
         return None;
     }
     if target.port == DNS {

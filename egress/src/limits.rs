@@ -122,7 +122,7 @@ impl Limits {
             lookups: of_sockets(default.lookups),
             udp_flows: of_sockets(default.udp_flows),
             // Of two families, and each of them twice: once for a successor.
-            udp_ports: (sockets / 4 / 4).clamp(1, default.udp_ports),
+            udp_ports: of_sockets(default.udp_ports),
             ..default
         }
     }

@@ -114,7 +114,7 @@ impl Metrics {
             let question = Question { project: project.to_owned(), sandbox: sandbox.to_owned(), allowed };
             self.questions.get_or_create(&question).clone()
         };
-        self.knows(Of { project: project.to_owned(), sandbox: sandbox.to_owned() }, None);
+        self.remember(Of { project: project.to_owned(), sandbox: sandbox.to_owned() }, None);
         Questions { answered: of(true), refused: of(false) }
     }
 
@@ -136,11 +136,11 @@ impl Metrics {
             self.durations.get_or_create(&Kind { project, sandbox, protocol }).observe(lasted.as_secs_f64());
         }
         let (project, sandbox) = of();
-        self.knows(Of { project, sandbox }, Some((protocol, allowed)));
+        self.remember(Of { project, sandbox }, Some((protocol, allowed)));
     }
 
     /// Remembers that there are numbers of a sandbox.
-    fn knows(&self, of: Of, labels: Option<(Spoken, bool)>) {
+    fn remember(&self, of: Of, labels: Option<(Spoken, bool)>) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.entry(of).or_default().extend(labels);
     }
@@ -189,7 +189,7 @@ impl Metrics {
         for ((project, sandbox), count) in flows {
             let of = Of { project: project.clone(), sandbox: sandbox.clone() };
             self.flows.get_or_create(&of).set(i64::try_from(*count).unwrap_or(i64::MAX));
-            self.knows(of, None);
+            self.remember(of, None);
         }
         self.lost.set(i64::try_from(lost).unwrap_or(i64::MAX));
         let mut text = String::new();

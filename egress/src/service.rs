@@ -17,13 +17,14 @@ use crate::dns::{self, Resolver};
 use crate::generation::Generation;
 use crate::handover::Entrance;
 use crate::listeners::Listeners;
+use crate::permit::Permit;
 use crate::refusals::Refusals;
 use crate::sandbox::{Peers, Sandbox};
 use crate::shared::Shared;
 use crate::tasks::Tasks;
 use crate::throttle::Pace;
 use crate::transparent::Transparent;
-use crate::{handover, quota, udp};
+use crate::{handover, udp};
 
 /// How long open connections have to end by themselves when the sandbox is not served any more.
 const GRACE: Duration = Duration::from_secs(1);
@@ -222,7 +223,7 @@ impl Service {
         let (clients, tasks) = (Arc::clone(&self.transparent.clients), self.serving.clone());
         let (refusals, pace) = (Arc::clone(&self.refusals), Arc::clone(&self.transparent.pace));
         self.listening.spawn(async move {
-            while let Ok(place) = Arc::clone(&clients).acquire_owned().await {
+            while let Ok(permit) = Arc::clone(&clients).acquire_owned().await {
                 pace.turn().await;
                 let Ok((stream, _)) = listener.accept().await else {
                     // Out of descriptors, mostly: those there are come first.
@@ -234,14 +235,14 @@ impl Service {
                     refusals.connection("", 0, "foreign-namespace");
                     continue;
                 }
-                let Some(place) = quota::among_all(place, &shared.sockets) else {
+                let Some(permit) = Permit::among_all(permit, &shared.sockets) else {
                     refusals.connection("", 0, "too-many-connections");
                     continue;
                 };
                 let (sandbox, shared, refusals) = (Arc::clone(&sandbox), Arc::clone(&shared), Arc::clone(&refusals));
                 tasks.spawn(async move {
                     handover::explicit(stream, Entrance::Socket, sandbox, shared, refusals).await;
-                    drop(place);
+                    drop(permit);
                 });
             }
         });

@@ -12,6 +12,7 @@ use crate::audit::Spoken;
 use crate::destination::{Destination, Meant};
 use crate::flows::{FlowGuard, Refused};
 use crate::handover::Entrance;
+use crate::permit::Permit;
 use crate::pool::InUse;
 use crate::refusals::Refusals;
 use crate::sandbox::Sandbox;
@@ -20,7 +21,7 @@ use crate::shared::Shared;
 use crate::tasks::Tasks;
 use crate::throttle::Pace;
 use crate::verdict::Transport;
-use crate::{accept, connection, handover, quota, refuse, synthetic};
+use crate::{accept, connection, handover, refuse, synthetic};
 
 /// What serves the connections of one sandbox.
 pub(crate) struct Transparent {
@@ -54,7 +55,7 @@ impl Transparent {
         let meant = match meant {
             Meant::Address(meant) => meant,
             Meant::Proxy => {
-                let Some(client) = quota::take(&self.clients, &self.shared.sockets) else {
+                let Some(client) = Permit::take(&self.clients, &self.shared.sockets) else {
                     self.refusals.connection("", 0, "too-many-connections");
                     return accept::reset(&stream);
                 };

@@ -195,8 +195,7 @@ impl Relay {
             (Host::Address(to), None)
         };
         match FlowGuard::open(&self.sandbox, &self.shared, host.clone(), self.port, Transport::Udp, name) {
-            // Nothing is looked at in datagrams.
-            // Only what is allowed is counted: what is not must not be in its way.
+            // Nothing is looked at in datagrams. Only what is allowed is counted: what is not must not be in its way.
             Ok((flow, _)) if self.bounds.pace.now() => {
                 flow.settle(&self.shared, None).ok()?;
                 Some((host, flow))

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use super::answers::Answers;
 use super::{MAX_MESSAGE, Reply, Resolver};
 use crate::defence::Defence;
-use crate::quota;
+use crate::permit::Permit;
 use crate::shared::Shared;
 use crate::tasks::Tasks;
 use crate::throttle::Pace;
@@ -106,7 +106,7 @@ impl Turn<'_> {
                 }
                 Reply::Ready => answers.keep(client),
                 Reply::Later(later) => {
-                    let Some(place) = quota::take(lookups, of_all) else {
+                    let Some(permit) = Permit::take(lookups, of_all) else {
                         resolver.refusals.name(later.name.as_str(), "too-many-questions");
                         continue;
                     };
@@ -117,7 +117,7 @@ impl Turn<'_> {
                         if lock(&resolver).finish(&later, found, &mut response) {
                             let _ = socket.try_send_to(&response, client);
                         }
-                        drop(place);
+                        drop(permit);
                     });
                 }
             }
@@ -140,15 +140,15 @@ pub(crate) async fn serve_tcp(
         pace.turn().await;
         let Some(stream) = crate::accept::next(listener).await else { return };
         // One too many is told so at once rather than left to wait.
-        let place = quota::take(clients, &shared.sockets);
-        if place.is_none() && !Defence::DnsClients.is_off() {
+        let permit = Permit::take(clients, &shared.sockets);
+        if permit.is_none() && !Defence::DnsClients.is_off() {
             lock(resolver).refusals.name("", "too-many-connections");
             crate::accept::reset(&stream);
             continue;
         }
         let (resolver, idle) = (Arc::clone(resolver), shared.limits.dns_idle);
         tasks.spawn(async move {
-            let _place = place;
+            let _permit = permit;
             let mut stream = stream;
             while let Ok(Ok(true)) = timeout(idle, exchange(&mut stream, &resolver)).await {}
         });

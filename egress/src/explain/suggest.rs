@@ -8,8 +8,8 @@ use crate::http::is_sent_on;
 use crate::judge::Wish;
 use crate::verdict::{Denial, Request, Speech, Transport};
 
-/// The narrowest rule that would allow `wish`, which was denied; `None` where no allow rule would that sees what it is. `asked_method` says that
-/// the method of the request is one that somebody named.
+/// The narrowest rule that would allow `wish`, which was denied; `None` where no allow rule would help, or the method is
+/// never sent on. `asked_method` says that the method of the request is one that somebody named.
 pub(crate) fn rule(
     compiled: &Compiled,
     wish: &Wish<'_>,
