@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::egress::{BOTH, FAR, Far, KEPT, allowing, daemon, daemon_log, does_not_reach, reaches, socket};
+use crate::egress::{
+    BOTH, Client, FAR, Far, KEPT, allowing, daemon, daemon_log, does_not_reach, listeners, reaches, socket,
+};
 use crate::engine::{Engine, Kind};
 use crate::on_every_engine;
 use crate::project::text;
@@ -81,13 +83,17 @@ on_every_engine! {
         assert!(answer.stdout.contains("may not give orders"), "{answer:?}");
     }
 
-    /// A newer program's daemon takes the place of an older one without the sandboxes losing their sockets.
+    /// A newer program's daemon takes the place of an older one without the sandboxes losing their sockets: they are the
+    /// same ones, and whoever connects meanwhile is served by the one or the other.
     fn a_newer_daemon(engine) {
-        let kept = Far::at(engine, KEPT);
+        let _kept = Far::at(engine, KEPT);
         engine.configure(&allowing("", &BOTH[..1]));
         engine.converge();
         let old = daemon(engine);
         engine.expect_nothing_to_do();
+        let listening = listeners(engine, "dev");
+        assert!(!listening.is_empty());
+        let mut client = Client::connecting(engine, "kept.test", KEPT);
         let newer = engine.sbx(&["daemon", "start"]).env("SBX_DAEMON_VERSION", "99.0.0").run().expect_code(0);
         assert!(newer.stderr.contains("99.0.0"), "{}", newer.stderr);
         let new = daemon(engine);
@@ -95,13 +101,19 @@ on_every_engine! {
         wait_for("the sandbox to be served", Duration::from_secs(2), || daemon(engine)["sandboxes"][0]["policy"].is_string().then_some(()));
         reaches(engine, "kept.test", KEPT);
         assert!(daemon_log(engine).contains("taking over"), "{}", daemon_log(engine));
+        assert_eq!(listeners(engine, "dev"), listening);
+        engine.inside("dev", &["touch", "/tmp/enough"]);
+        let lines = std::iter::repeat_with(|| client.line());
+        let said: Vec<String> = lines.take_while(|line| !["enough\n", ""].contains(&line.as_str())).collect();
+        // What is open ends; what comes meanwhile waits for whoever serves next.
+        let times = |what: &str| said.iter().filter(|line| *line == what).count();
+        assert!(times("hello\n") + times("cut\n") == said.len() && times("cut\n") <= 1, "{said:?}");
         // An older program is content with a newer daemon.
         engine.sbx(&["daemon", "start"]).run().expect_code(0);
         assert_eq!(daemon(engine)["pid"], new["pid"]);
         // Nor does it oust it.
         let refused = engine.sbx(&["daemon", "run", "--replace", "--supervised"]).run().expect_code(75);
         assert!(refused.stderr.contains("a newer daemon runs: version 99.0.0"), "{}", refused.stderr);
-        let _ = kept;
     }
 
     /// A unit's daemon takes the place of one that `sbx` started by itself, of the same version; it ends for good when

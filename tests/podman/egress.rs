@@ -1,5 +1,6 @@
 //! Policies in force, from the file to the wire: real engines, real namespaces, a server beyond the engine's uplink.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -138,6 +139,16 @@ impl<'e> Client<'e> {
         )
     }
 
+    /// One that connects again and again, and says each time how it is greeted, `cut` where it is not, or `refused`; when
+    /// there is a file `/tmp/enough`, it says `enough`.
+    pub fn connecting(engine: &'e Engine, host: &str, port: u16) -> Self {
+        let once = format!(
+            "(exec 3<>/dev/tcp/{host}/{port} || {{ echo refused; exit; }}; \
+             IFS= read -r line <&3 && echo \"$line\" || echo cut) 2>/dev/null"
+        );
+        Self::running(engine, &format!("until [ -e /tmp/enough ]; do {once}; done; echo enough"))
+    }
+
     fn running(engine: &'e Engine, script: &str) -> Self {
         let mut running = engine.sbx(&["exec", "-T", "dev", "--", "bash", "-c", script]).start();
         let lines = BufReader::new(running.child.stdout.take().expect("stdout is piped"));
@@ -151,6 +162,16 @@ impl<'e> Client<'e> {
         self.lines.read_line(&mut line).unwrap();
         line
     }
+}
+
+/// The TCP sockets that are listened at in the network of `sandbox`, by the numbers that the kernel knows them by.
+pub fn listeners(engine: &Engine, sandbox: &str) -> BTreeSet<String> {
+    const LISTEN: &str = "0A";
+    let inode = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        (fields.get(3) == Some(&LISTEN)).then(|| fields[9].to_owned())
+    };
+    engine.inside(sandbox, &["cat", "/proc/net/tcp", "/proc/net/tcp6"]).lines().filter_map(inode).collect()
 }
 
 fn volumes(engine: &Engine) -> Vec<String> {
