@@ -446,8 +446,7 @@ impl Deny {
     }
 }
 
-/// For tests elsewhere.
-#[cfg(test)]
+/// Whether a path, in its one form, is one that `pattern` is about.
 pub(crate) fn matches_path(pattern: &schema::policy::PathPattern, text: &str) -> bool {
     Glob::path(pattern).matches(text.as_bytes())
 }

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use jiff::civil::Date;
-use schema::policy::{Policy, PortRange, Rule};
+use schema::policy::{PathPattern, Policy, PortRange, Rule};
 use serde::Serialize;
 
 use crate::audit::Record;
-use crate::compiled::Compiled;
+use crate::compiled::{Compiled, matches_path};
 use crate::cover::{common, common_ports, covers_ports};
 use crate::{learn, replay};
 
@@ -33,6 +33,8 @@ pub struct Usage {
     pub ports: BTreeSet<u16>,
     /// Methods of requests, where they were seen.
     pub methods: BTreeSet<String>,
+    /// Those of its patterns that paths of requests matched.
+    pub paths: BTreeSet<String>,
     /// Whether something passed whose requests nobody saw.
     pub unseen: bool,
 }
@@ -83,9 +85,15 @@ impl Count {
             usage.uses += 1;
             usage.last = usage.last.max(Some(record.time));
             usage.ports.insert(record.port);
-            match &record.method {
-                Some(method) => drop(usage.methods.insert(method.clone())),
-                None => usage.unseen = true,
+            if let (Some(method), Some(path)) = (&record.method, &record.path) {
+                usage.methods.insert(method.clone());
+                for pattern in &rule.paths {
+                    if !usage.paths.contains(pattern.as_str()) && matches_path(pattern, path) {
+                        usage.paths.insert(pattern.as_str().to_owned());
+                    }
+                }
+            } else {
+                usage.unseen = true;
             }
         }
     }
@@ -103,10 +111,13 @@ pub enum Tighter {
         ports: Option<Vec<PortRange>>,
         /// All methods that were used, if some were not.
         methods: Option<Vec<String>>,
+        /// All patterns that paths matched, if some matched none.
+        paths: Option<Vec<PathPattern>>,
     },
 }
 
-/// What could become of `rule`, by its `usage`: one that has expired is of no use any more. `None` where it is as narrow as its use.
+/// What could become of `rule`, by its `usage`: one that has expired is of no use any more. `None` where it is as narrow as
+/// its use, as far as records tell: they have neither headers nor whether a connection was upgraded.
 pub fn tighter(rule: &Rule, usage: &Usage) -> Option<Tighter> {
     if usage.uses == 0 {
         return Some(Tighter::Remove);
@@ -117,9 +128,15 @@ pub fn tighter(rule: &Rule, usage: &Usage) -> Option<Tighter> {
     let named: usize = rule.ports.iter().map(|range| usize::from(range.last - range.first) + 1).sum();
     let ports = (named <= MOST_PORTS && usage.ports.len() < named)
         .then(|| usage.ports.iter().copied().map(PortRange::one).collect());
-    let used: Vec<String> = rule.methods.iter().filter(|method| usage.methods.contains(*method)).cloned().collect();
-    let methods = (!used.is_empty() && used.len() < rule.methods.len() && !usage.unseen).then_some(used);
-    (ports.is_some() || methods.is_some()).then_some(Tighter::Narrow { ports, methods })
+    let methods = fewer(&rule.methods, |method| usage.methods.contains(method)).filter(|_| !usage.unseen);
+    let paths = fewer(&rule.paths, |pattern| usage.paths.contains(pattern.as_str())).filter(|_| !usage.unseen);
+    (ports.is_some() || methods.is_some() || paths.is_some()).then_some(Tighter::Narrow { ports, methods, paths })
+}
+
+/// Those of `all` that were used; `None` where that is all of them, or none.
+fn fewer<T: Clone>(all: &[T], is_used: impl Fn(&T) -> bool) -> Option<Vec<T>> {
+    let used: Vec<T> = all.iter().filter(|one| is_used(one)).cloned().collect();
+    (!used.is_empty() && used.len() < all.len()).then_some(used)
 }
 
 /// The rule of `policy` that would let pass unexamined, or unchanged, what `rule` has examined or changes, were `change` made
@@ -129,10 +146,11 @@ pub fn unexamined<'a>(policy: &'a Policy, rule: &Rule, change: &Tighter) -> Opti
         return None;
     }
     let kept = change.applied(rule).map(|narrower| narrower.ports).unwrap_or_default();
-    // What other methods did by this rule would be done by the other, without what this one writes.
+    // What other methods and paths did by this rule would be done by the other, without what this one writes.
     let edits = !rule.request.is_empty() || !rule.response.is_empty();
-    let fewer_methods = edits && matches!(change, Tighter::Narrow { methods: Some(_), .. });
-    let lost = |port: PortRange| fewer_methods || !covers_ports(&kept, &[port]);
+    let fewer_requests =
+        matches!(change, Tighter::Narrow { methods, paths, .. } if methods.is_some() || paths.is_some());
+    let lost = |port: PortRange| (edits && fewer_requests) || !covers_ports(&kept, &[port]);
     policy.allow.iter().find(|other| {
         *other != rule
             && other.allows_transport(false)
@@ -146,9 +164,10 @@ impl Tighter {
     pub fn applied(&self, rule: &Rule) -> Option<Rule> {
         match self {
             Self::Remove => None,
-            Self::Narrow { ports, methods } => Some(Rule {
+            Self::Narrow { ports, methods, paths } => Some(Rule {
                 ports: ports.clone().unwrap_or_else(|| rule.ports.clone()),
                 methods: methods.clone().unwrap_or_else(|| rule.methods.clone()),
+                paths: paths.clone().unwrap_or_else(|| rule.paths.clone()),
                 ..rule.clone()
             }),
         }

@@ -106,7 +106,8 @@ fn scalar(text: &str) -> Cow<'_, str> {
     if plain { Cow::Borrowed(text) } else { Cow::Owned(quoted(text)) }
 }
 
-fn quoted(text: &str) -> String {
+/// Any text, as YAML reads it back.
+pub fn quoted(text: &str) -> String {
     let mut made = String::with_capacity(text.len() + 2);
     made.push('"');
     for c in text.chars() {

@@ -25,6 +25,7 @@ sandboxes:
           reason: mirrors
         - { host: never.example } # nobody knows why
         - { host: api.example, ports: [443], methods: [GET, POST, DELETE] }
+        - { host: docs.example, ports: [443], paths: [/v1/**, '/v2/*'] } # two versions
         - alone
         - shared
         - { host: young.example }
@@ -88,6 +89,11 @@ fn used() -> Recorded {
         1,
         "\"protocol\":\"https\",\"host\":\"api.example\",\"port\":443,\"method\":\"POST\",\"path\":\"/x\"",
     );
+    recorded.uses(
+        20,
+        1,
+        "\"protocol\":\"https\",\"host\":\"docs.example\",\"port\":443,\"method\":\"GET\",\"path\":\"/v2/x\"",
+    );
     recorded.uses(5, 1, "\"protocol\":\"tls\",\"host\":\"pair.example\",\"port\":443");
     // Allowed then, and by nothing in the file any more: no reason to leave things as they are.
     recorded.uses(3, 9, "\"protocol\":\"tls\",\"host\":\"went.example\",\"port\":443");
@@ -96,6 +102,7 @@ fn used() -> Recorded {
         ("{ host: web.example, reason: \"mirrors\" }", 40),
         ("{ host: never.example }", 30),
         ("{ host: api.example, ports: [443], methods: [GET, POST, DELETE] }", 30),
+        ("{ host: docs.example, ports: [443], paths: [\"/v1/**\", \"/v2/*\"] }", 30),
         ("{ host: alone.example }", 30),
         ("{ host: shared.example }", 30),
         ("{ host: pair.example }", 30),
@@ -144,7 +151,7 @@ fn programs_are_told_the_same() {
     let json = answer.split("--- stdout\n").nth(1).unwrap().split("--- stderr").next().unwrap();
     let told: serde_json::Value = serde_json::from_str(json).unwrap();
     assert_eq!(told["format_version"], "1.0");
-    assert_eq!(told["evidence"]["records"], 161);
+    assert_eq!(told["evidence"]["records"], 181);
     assert_eq!(told["too_little"], serde_json::Value::Null);
     let of = |host: &str| {
         let rules = told["rules"].as_array().unwrap();
@@ -154,6 +161,7 @@ fn programs_are_told_the_same() {
     assert_eq!(of("never.example")["kept"], serde_json::Value::Null);
     assert_eq!(of("web.example")["proposal"]["narrow"]["ports"][0]["first"], 443);
     assert_eq!(of("api.example")["proposal"]["narrow"]["methods"], serde_json::json!(["GET", "POST"]));
+    assert_eq!(of("docs.example")["proposal"]["narrow"]["paths"], serde_json::json!(["/v2/*"]));
     assert!(of("shared.example")["kept"].as_str().unwrap().contains("sandbox web has it too"));
     assert!(told["diff"].as_str().unwrap().contains("-        - { host: never.example } # nobody knows why"));
 }

@@ -47,18 +47,22 @@ fn a_rule_that_has_others_examined_is_told_from_one_that_has_not() {
     let narrow = |ports: &[u16]| Tighter::Narrow {
         ports: Some(ports.iter().copied().map(PortRange::one).collect()),
         methods: None,
+        paths: None,
     };
     assert_eq!(beside(rule("*.test").ports(&[443]), &narrow(&[443])), None, "it stays where the other is");
     assert_eq!(beside(rule("*.test").ports(&[443]), &narrow(&[8443])).as_deref(), Some("*.test"));
-    // What one method did would be done by the other rule, without what this one takes out.
-    let fewer = Tighter::Narrow { ports: None, methods: Some(vec!["GET".into()]) };
-    let plain = rule("api.test").ports(&[443]).methods(&["GET", "POST"]);
+    // What one method or path did would be done by the other rule, without what this one takes out.
+    let methods = Tighter::Narrow { ports: None, methods: Some(vec!["GET".into()]), paths: None };
+    let paths = Tighter::Narrow { ports: None, methods: None, paths: Some(vec!["/v1/**".parse().expect("a pattern")]) };
+    let plain = rule("api.test").ports(&[443]).methods(&["GET", "POST"]).paths(&["/v1/**", "/v2/**"]);
     let mut edits = plain.clone();
     edits.request.remove.push("authorization".into());
     for (ours, expected) in [(plain, None), (edits, Some("*.test"))] {
         let both = policy([ours, rule("*.test").ports(&[443])], []);
-        let found = unexamined(&both, &both.allow[0], &fewer).map(|rule| rule.host.to_string());
-        assert_eq!(found.as_deref(), expected);
+        for fewer in [&methods, &paths] {
+            let found = unexamined(&both, &both.allow[0], fewer).map(|rule| rule.host.to_string());
+            assert_eq!(found.as_deref(), expected);
+        }
     }
     // A rule that examines nothing can go.
     let plain = policy([rule("api.test"), rule("*.test")], []);
@@ -76,6 +80,8 @@ fn what_was_never_used_goes_and_what_was_half_used_becomes_narrower() {
             rule("range.test").every_port(),
             Rule { expires: Some(date(2020, 1, 1)), ..rule("old.test") },
             rule("ntp.test").ports(&[123]).protocol(Protocol::Udp),
+            rule("docs.test").ports(&[443]).paths(&["/v1/**", "/v1/a/*", "/v2/**"]),
+            rule("half.test").ports(&[443]).paths(&["/v1/**", "/v2/**"]),
         ],
         [],
     );
@@ -90,6 +96,9 @@ fn what_was_never_used_goes_and_what_was_half_used_becomes_narrower() {
         records.push(record(Spoken::Https, "api.test", 443, Some(("GET", "/"))));
         records.push(record(Spoken::Https, "api.test", 443, Some(("POST", "/"))));
         records.push(record(Spoken::Tls, "range.test", 443, None));
+        records.push(record(Spoken::Https, "docs.test", 443, Some(("GET", "/v1/a/b"))));
+        records.push(record(Spoken::Https, "half.test", 443, Some(("GET", "/v1/a"))));
+        records.push(record(Spoken::Https, "half.test", 443, Some(("GET", "/v2/a"))));
     }
     let count = counted(&ours, &records);
     let told: Vec<Option<Tighter>> =
@@ -98,8 +107,10 @@ fn what_was_never_used_goes_and_what_was_half_used_becomes_narrower() {
         Some(Tighter::Narrow {
             ports: ports.map(|port| vec![PortRange::one(port)]),
             methods: methods.map(|methods| methods.iter().map(|method| (*method).to_owned()).collect()),
+            paths: None,
         })
     };
+    let paths = ["/v1/**", "/v1/a/*"].map(|path| path.parse().expect(path)).to_vec();
     assert_eq!(
         told,
         [
@@ -109,11 +120,13 @@ fn what_was_never_used_goes_and_what_was_half_used_becomes_narrower() {
             None,
             None,
             Some(Tighter::Remove),
-            None
+            None,
+            Some(Tighter::Narrow { ports: None, methods: None, paths: Some(paths) }),
+            None,
         ]
     );
     assert_eq!(count.usage[1].uses, 2 * FEWEST_USES);
-    assert_eq!(count.evidence.records, 3 + 1 + 4 * FEWEST_USES);
+    assert_eq!(count.evidence.records, 3 + 1 + 7 * FEWEST_USES);
 }
 
 #[test]
@@ -145,7 +158,8 @@ fn only_what_is_allowed_now_can_be_lost() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
-    /// Taking out what nothing was decided by changes nothing that was recorded, unless it was what made requests be seen.
+    /// Taking out the rules that nothing was decided by, and the paths of others that nothing matched, changes nothing that
+    /// was recorded, unless it was what made requests be seen.
     #[test]
     fn without_unused_rules_everything_recorded_is_still_allowed(
         policy in crate::compiled::properties::policy(),
@@ -161,7 +175,11 @@ proptest! {
         let count = counted(&policy, &records);
         let mut tight = policy.clone();
         let mut usage = count.usage.iter();
-        tight.allow.retain(|_| usage.next().is_some_and(|usage| usage.uses > 0));
+        tight.allow.retain_mut(|rule| {
+            let usage = usage.next().expect("one for each");
+            rule.paths.retain(|pattern| usage.paths.contains(pattern.as_str()));
+            usage.uses > 0
+        });
         let tight = Compiled::new(&tight);
         for record in &records {
             prop_assert!(replay::allows(&tight, record, TODAY), "{:?}", record);

@@ -34,9 +34,9 @@ Examples:
   sbx egress tighten api
   sbx egress tighten api --evidence 30d --write
 
-Rules that were never used are taken out, rules of which only some ports or
-methods were used are made narrower: by what the daemon recorded, and only
-of rules that were in force for as long as --evidence says. Rules that
+Rules that were never used are taken out, rules of which only some ports,
+methods or paths were used are made narrower: by what the daemon recorded, and
+only of rules that were in force for as long as --evidence says. Rules that
 others share are named, not changed.")]
 pub struct Args {
     /// The sandbox
@@ -266,10 +266,12 @@ fn make(
     }
     let splices = match change {
         Tighter::Remove => editor.remove(&here.place.at),
-        Tighter::Narrow { ports, methods } => {
+        Tighter::Narrow { ports, methods, paths } => {
             let ports = ports.as_ref().map(|ports| ("ports", ports.iter().map(PortRange::to_string).collect()));
             let methods = methods.as_ref().map(|methods| ("methods", methods.clone()));
-            let fields: Vec<(&str, Vec<String>)> = ports.into_iter().chain(methods).collect();
+            let paths = paths.as_ref().map(|paths| paths.iter().map(|path| written::quoted(path.as_str())).collect());
+            let paths = paths.map(|paths| ("paths", paths));
+            let fields: Vec<(&str, Vec<String>)> = ports.into_iter().chain(methods).chain(paths).collect();
             fields.iter().try_fold(Vec::new(), |mut all, (field, values)| {
                 all.extend(editor.set(&here.place.at, field, &format!("[{}]", values.join(", ")))?);
                 Ok(all)
