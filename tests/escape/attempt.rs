@@ -9,8 +9,9 @@ pub struct Attempt {
     /// The sandbox it is made from.
     pub sandbox: &'static str,
     /// Python, with what `prelude.py` gives, `PROXY`, the port of the sandbox's own listener, `NEIGHBOUR`, the address of
-    /// a sandbox on no common network, `LISTENING`, the ports that the host listens at, and `T`, a token that is looked for
-    /// in the world. Refused when it raises something and the token does not arrive.
+    /// a sandbox on no common network, `BESIDE`, that of one on the engine's own, `LISTENING`, the ports that the host
+    /// listens at, and `T`, a token that is looked for in the world. Refused when it raises something and the token does not
+    /// arrive.
     pub attack: &'static str,
     /// The same with what is allowed; raises nothing.
     pub control: &'static str,
@@ -32,7 +33,16 @@ pub enum Recorded {
     /// Nothing: it never reaches the proxy.
     Never,
     /// This; `T` and `NEIGHBOUR` in the host are what they are to the attack.
-    As { host: &'static str, port: u16, because: &'static str },
+    As { host: &'static str, port: u16, because: &'static str, own: Own },
+}
+
+/// Whether an attempt has a record that no other one has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Own {
+    Yes,
+    /// What is refused before a connection is read, and names that do not exist, are recorded once a minute, and an earlier
+    /// attempt is refused the very same.
+    OnceAMinute,
 }
 
 /// What the engine does, as the reconciler asks it to.
@@ -54,6 +64,11 @@ pub const INNER: &str = "inner";
 pub const DIRECT: &str = "direct";
 /// The one with `transport: socket`.
 pub const TUNNEL: &str = "tunnel";
+
+/// One on a network that none of these is on.
+pub const NEIGHBOUR: &str = "neighbour";
+/// One on the engine's own network, as [`DIRECT`] is, under no rules.
+pub const BESIDE: &str = "beside";
 
 /// An attempt with the usual control.
 pub const fn attempt(name: &'static str, attack: &'static str, control: &'static str) -> Attempt {
@@ -79,7 +94,11 @@ impl Attempt {
     }
 
     pub const fn recorded(self, host: &'static str, port: u16, because: &'static str) -> Self {
-        Self { recorded: Recorded::As { host, port, because }, ..self }
+        Self { recorded: Recorded::As { host, port, because, own: Own::Yes }, ..self }
+    }
+
+    pub const fn recorded_once_a_minute(self, host: &'static str, port: u16, because: &'static str) -> Self {
+        Self { recorded: Recorded::As { host, port, because, own: Own::OnceAMinute }, ..self }
     }
 
     pub const fn from(self, sandbox: &'static str) -> Self {

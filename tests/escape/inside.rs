@@ -8,6 +8,7 @@ use std::process::{ChildStdout, Stdio};
 use serde::Deserialize;
 use serde_json::json;
 
+use crate::attempt::{BESIDE, NEIGHBOUR};
 use crate::engine::Engine;
 use crate::invocation::{Invocation, Running};
 
@@ -24,17 +25,24 @@ pub struct Told {
 /// One in each sandbox that attempts are made from.
 pub struct Insides<'e> {
     engine: &'e Engine,
+    start: fn(&'e Engine, &str) -> Inside<'e>,
     there: BTreeMap<&'static str, Inside<'e>>,
 }
 
 impl<'e> Insides<'e> {
     pub fn of(engine: &'e Engine) -> Self {
-        Self { engine, there: BTreeMap::new() }
+        Self { engine, start: Inside::of, there: BTreeMap::new() }
+    }
+
+    /// Those that the engine gives every capability.
+    #[cfg(feature = "failpoints")]
+    pub fn privileged(engine: &'e Engine) -> Self {
+        Self { engine, start: Inside::privileged, there: BTreeMap::new() }
     }
 
     /// The one in `sandbox`.
     pub fn at(&mut self, sandbox: &'static str) -> &mut Inside<'e> {
-        self.there.entry(sandbox).or_insert_with(|| Inside::of(self.engine, sandbox))
+        self.there.entry(sandbox).or_insert_with(|| (self.start)(self.engine, sandbox))
     }
 }
 
@@ -50,6 +58,16 @@ impl<'e> Inside<'e> {
     /// One in a sandbox.
     pub fn of(engine: &'e Engine, sandbox: &str) -> Self {
         Self::start(engine, engine.sbx(&["exec", "-T", sandbox, "--"]))
+    }
+
+    /// One that the engine gives every capability in a sandbox.
+    #[cfg(feature = "failpoints")]
+    fn privileged(engine: &'e Engine, sandbox: &str) -> Self {
+        let container = format!("demo_{sandbox}");
+        Self::start(
+            engine,
+            engine.podman_command(&["exec", "--interactive", "--privileged", "--user", "0", &container]),
+        )
     }
 
     /// One that `invocation` starts, given what to start.
@@ -86,15 +104,17 @@ impl<'e> Inside<'e> {
 
 /// What attempts may aim at, of which nothing inside tells where it is.
 fn given(engine: &Engine) -> String {
-    let neighbour = neighbour(engine).map(|address| address.to_string()).unwrap_or_default();
+    let at = |sandbox| address(engine, sandbox).map(|address| address.to_string()).unwrap_or_default();
+    let (neighbour, beside) = (at(NEIGHBOUR), at(BESIDE));
     let (proxy, ports) = (egress::attach::TCP_PORT, listening(engine));
-    format!("PROXY = {proxy}\nNEIGHBOUR = {neighbour:?}\nLISTENING = {ports:?}\n")
+    format!("PROXY = {proxy}\nNEIGHBOUR = {neighbour:?}\nBESIDE = {beside:?}\nLISTENING = {ports:?}\n")
 }
 
-/// The address of the sandbox `neighbour`, if there is one.
-pub fn neighbour(engine: &Engine) -> Option<IpAddr> {
+/// The address of a sandbox on one network, if there is such a one.
+pub fn address(engine: &Engine, sandbox: &str) -> Option<IpAddr> {
     const ADDRESS: &str = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
-    engine.podman_command(&["inspect", "--format", ADDRESS, "demo_neighbour"]).run().stdout.trim().parse().ok()
+    let container = format!("demo_{sandbox}");
+    engine.podman_command(&["inspect", "--format", ADDRESS, &container]).run().stdout.trim().parse().ok()
 }
 
 /// The TCP ports that anybody listens at on this engine's host, on whatever address.

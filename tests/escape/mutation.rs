@@ -93,10 +93,7 @@ fn without_its_defence_each_attempt_gets_through() {
     let capture = Capture::start(&engine);
     let mut lane = Lane { engine: &engine, world, number: 0, wrong: Vec::new() };
     let mut insides = Insides::of(&engine);
-    let mut privileged = Inside::start(
-        &engine,
-        engine.podman_command(&["exec", "--interactive", "--privileged", "--user", "0", "demo_inner"]),
-    );
+    let mut privileged = Insides::privileged(&engine);
 
     // One by one. Where several stand in the way, each of them is enough.
     for defence in Defence::ALL {
@@ -109,7 +106,7 @@ fn without_its_defence_each_attempt_gets_through() {
             let alone = attempt.defences.len() == 1 && attempt.by_engine.is_none();
             lane.expect(insides.at(attempt.sandbox), attempt, alone, &format!("{defence:?}"));
             if attempt.by_engine == Some(ByEngine::Confinement) {
-                lane.expect(&mut privileged, attempt, true, &format!("{defence:?} and confinement"));
+                lane.expect(privileged.at(attempt.sandbox), attempt, true, &format!("{defence:?} and confinement"));
             }
         }
     }
@@ -125,7 +122,7 @@ fn without_its_defence_each_attempt_gets_through() {
     // What the engine does.
     lane.without(&[]);
     for attempt in by_engine(ByEngine::Confinement) {
-        lane.expect(&mut privileged, attempt, attempt.defences.is_empty(), "confinement");
+        lane.expect(privileged.at(attempt.sandbox), attempt, attempt.defences.is_empty(), "confinement");
     }
     let mut loose = Inside::of(&engine, "loose");
     for attempt in by_engine(ByEngine::Networks) {

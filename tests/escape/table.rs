@@ -2,15 +2,17 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use serde_json::Value;
+use egress::audit::Record;
+use jiff::{SignedDuration, Timestamp};
 
-use crate::attempt::{Attempt, DIRECT, INNER, Recorded, TUNNEL};
+use crate::attempt::{Attempt, BESIDE, DIRECT, INNER, NEIGHBOUR, Own, Recorded, TUNNEL};
 use crate::attempts;
 use crate::capture::{Capture, Destination, TCP, UDP};
 use crate::engine::{Engine, Kind};
-use crate::inside::{Insides, neighbour};
+use crate::inside::{Insides, address};
 use crate::wait::eventually;
 use crate::world::{EVERYWHERE, FOREIGN, FOREIGN_6, PRIVATE, SERVER, SHUT, World};
 
@@ -20,9 +22,15 @@ const QUICK: f64 = 2.0;
 /// How long what an attack sent may take to arrive after it has ended.
 const LATE: Duration = Duration::from_millis(500);
 
-/// The sandboxes: the one that tries to get out, one it may talk to, one it may not.
+/// How long the record of what has ended may take to be written.
+const WRITTEN: Duration = Duration::from_secs(10);
+
+/// How often the same refusal is recorded, of those that cost whoever is refused nothing.
+const RECORDED_AGAIN: SignedDuration = SignedDuration::from_mins(1);
+
+/// The sandboxes: those that try to get out, one that the first of them may talk to, and two that nobody may.
 pub const CONFIGURATION: &str = "\
-quotas: { perOwner: 6, total: 6 }
+quotas: { perOwner: 7, total: 7 }
 networks: { backend: {}, elsewhere: {} }
 defaults: { image: host }
 sandboxes:
@@ -59,6 +67,9 @@ sandboxes:
         - { host: open.example.org, ports: [80, 443] }
         - { host: private.example.org }
   peer: { networks: [backend], command: [python3, -m, http.server, '7000', --directory, /usr/share/doc] }
+  beside:
+    egress: { mode: open }
+    command: [python3, -m, http.server, '7000', --directory, /usr/share/doc]
   neighbour:
     networks: [elsewhere]
     command:
@@ -79,11 +90,12 @@ fn failures(engine: &Engine, attempts: &[&Attempt]) -> Vec<String> {
     let capture = Capture::start(engine);
     let mut inside = Insides::of(engine);
     let mut failures = Vec::new();
+    let mut made = Vec::new();
     for (number, attempt) in attempts.iter().enumerate() {
         let name = attempt.name;
-        let (attack, control) = (format!("attack-{number}-x"), format!("control-{number}-x"));
+        let (attack, control) = (attack(number), control(number));
         let inside = inside.at(attempt.sandbox);
-        let told = inside.try_out(name, attempt.attack, &attack);
+        let (told, attacked) = timed(|| inside.try_out(name, attempt.attack, &attack));
         let mut fail = |what: String| failures.push(format!("{name}: {what}"));
         if told.said == "through" {
             fail("the attack got through".to_owned());
@@ -95,7 +107,8 @@ fn failures(engine: &Engine, attempts: &[&Attempt]) -> Vec<String> {
         if told.seconds > QUICK {
             fail(format!("refused after {:.1} s: {}", told.seconds, told.said));
         }
-        let told = inside.try_out(name, attempt.control, &control);
+        let (told, controlled) = timed(|| inside.try_out(name, attempt.control, &control));
+        made.push(Made { attacked, controlled });
         if told.said != "through" {
             fail(format!("the control failed: {}", told.said));
         }
@@ -107,8 +120,9 @@ fn failures(engine: &Engine, attempts: &[&Attempt]) -> Vec<String> {
     if let Some(late) = eventually(LATE, || Some(world.arrivals.with("attack-")).filter(|late| !late.is_empty())) {
         failures.push(format!("attacks arrived: {late:?}"));
     }
-    let neighbour = neighbour(engine).expect("it has an address");
-    let left: BTreeSet<_> = capture.of(|seen| is_foreign(seen) || seen.address == neighbour).into_iter().collect();
+    let [neighbour, beside] = [NEIGHBOUR, BESIDE].map(|it| address(engine, it).expect("it has an address"));
+    let is_forbidden = |seen: &Destination| is_foreign(seen) || [neighbour, beside].contains(&seen.address);
+    let left: BTreeSet<_> = capture.of(is_forbidden).into_iter().collect();
     if !left.is_empty() {
         failures.push(format!("packets were on the wire for what nobody allowed: {left:?}"));
     }
@@ -116,8 +130,37 @@ fn failures(engine: &Engine, attempts: &[&Attempt]) -> Vec<String> {
         failures.push("the capture saw nothing of what was allowed: it sees nothing at all".to_owned());
     }
     failures.extend(unasked(&world));
-    failures.extend(unrecorded(engine, attempts, neighbour));
+    // Flows of datagrams would rest for a minute before they are recorded.
+    drop(inside);
+    engine.sbx(&["stop", INNER]).run().expect_code(0);
+    let missing = || unrecorded(engine, attempts, &made, neighbour);
+    if eventually(WRITTEN, || missing().is_empty().then_some(())).is_none() {
+        failures.extend(missing());
+    }
     failures
+}
+
+/// When an attempt was made. One follows the other, so that nothing of another one was decided in this time.
+struct Made {
+    attacked: RangeInclusive<Timestamp>,
+    controlled: RangeInclusive<Timestamp>,
+}
+
+/// What `work` gives, and when it was done.
+fn timed<T>(work: impl FnOnce() -> T) -> (T, RangeInclusive<Timestamp>) {
+    let begun = Timestamp::now();
+    let done = work();
+    (done, begun..=Timestamp::now())
+}
+
+/// The token of an attack.
+fn attack(number: usize) -> String {
+    format!("attack-{number}-x")
+}
+
+/// The token of a control.
+fn control(number: usize) -> String {
+    format!("control-{number}-x")
 }
 
 /// Whether neither a rule nor a control leads there, so that no packet for it is to be seen. Where rules lead to the
@@ -146,33 +189,85 @@ fn unasked(world: &World) -> Vec<String> {
     names.into_iter().map(|name| format!("asked upstream although not listed: {name}")).collect()
 }
 
-/// Attempts whose refusal the audit log does not have. The same refusal is recorded once a minute, so that attempts may
-/// share a record; but none has that of an attempt that it names.
-fn unrecorded(engine: &Engine, attempts: &[&Attempt], neighbour: IpAddr) -> Vec<String> {
+/// Attempts whose refusal the audit log does not have, and controls that it does not have: each has a record of its own,
+/// decided while it was made.
+fn unrecorded(engine: &Engine, attempts: &[&Attempt], made: &[Made], neighbour: IpAddr) -> Vec<String> {
     let mut wrong = Vec::new();
     for sandbox in [INNER, DIRECT, TUNNEL] {
-        let log = engine.sbx(&["egress", "log", sandbox, "--denied", "--json"]).ok();
-        let records: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-        for (number, attempt) in attempts.iter().enumerate().filter(|(_, attempt)| attempt.sandbox == sandbox) {
-            let name = attempt.name;
-            let Recorded::As { host, port, because } = attempt.recorded else { continue };
-            let token = format!("attack-{number}-x");
-            let host = host.replace("NEIGHBOUR", &neighbour.to_string()).replace('T', &token);
-            let fits = |record: &&Value| {
-                let path = record["path"].as_str().unwrap_or_default();
-                record["host"] == host
-                    && record["port"] == port
-                    && record["because"] == because
-                    && (!path.contains("attack-") || path.contains(&token))
-            };
-            if !records.iter().any(|record| fits(&record)) {
-                let there = records.iter().filter(|record| record["host"] == host && record["port"] == port);
-                let there: BTreeSet<String> = there.map(|record| record["because"].to_string()).collect();
-                wrong.push(format!("{name}: no record of {host}:{port}, {because}, only {there:?}"));
+        let log = engine.sbx(&["egress", "log", sandbox, "--json"]).ok();
+        let records: Vec<Record> = log.lines().map(|line| serde_json::from_str(line).expect("a record")).collect();
+        wrong.extend(
+            records.iter().filter(|record| record.generation == 0).map(|record| format!("{record:?}: by no policy")),
+        );
+        for (number, (attempt, made)) in attempts.iter().zip(made).enumerate() {
+            if attempt.sandbox == sandbox {
+                wrong.extend(unrecorded_attack(attempt, &records, &made.attacked, &attack(number), neighbour));
+                wrong.extend(unrecorded_control(attempt, &records, &made.controlled, &control(number)));
             }
         }
     }
     wrong
+}
+
+fn unrecorded_attack(
+    attempt: &Attempt,
+    records: &[Record],
+    attacked: &RangeInclusive<Timestamp>,
+    token: &str,
+    neighbour: IpAddr,
+) -> Option<String> {
+    let Recorded::As { host, port, because, own } = attempt.recorded else { return None };
+    let host = host.replace("NEIGHBOUR", &neighbour.to_string()).replace('T', token);
+    let since = match own {
+        Own::Yes => *attacked.start(),
+        Own::OnceAMinute => *attacked.start() - RECORDED_AGAIN,
+    };
+    let about = || {
+        let denied =
+            records.iter().filter(|record| !record.allowed && (since..=*attacked.end()).contains(&record.time));
+        denied.filter(|record| record.host == host && record.port == port)
+    };
+    if about().any(|record| record.because.as_deref() == Some(because) && is_of(record, token)) {
+        return None;
+    }
+    let there: BTreeSet<_> = about().map(|record| record.because.as_deref()).collect();
+    Some(format!("{}: no record of {host}:{port}, {because}, only {there:?}", attempt.name))
+}
+
+/// Peers are reached without us, and so is everything that a name means in mode `direct`, once that is open.
+fn unrecorded_control(
+    attempt: &Attempt,
+    records: &[Record],
+    controlled: &RangeInclusive<Timestamp>,
+    token: &str,
+) -> Option<String> {
+    if !attempt.arrives || attempt.sandbox == DIRECT {
+        return None;
+    }
+    let mut allowed = records.iter().filter(|record| record.allowed && controlled.contains(&record.time));
+    let found = allowed.any(|record| attempt.control.contains(&record.host) && is_of(record, token));
+    (!found).then(|| format!("{}: no record of the control", attempt.name))
+}
+
+/// Whether the path of a record, if it names what was tried, names this.
+fn is_of(record: &Record, token: &str) -> bool {
+    let path = record.path.as_deref().unwrap_or_default();
+    !(path.contains("attack-") || path.contains("control-")) || path.contains(token)
+}
+
+/// A record that counts for several attempts is named as such, and is one that an earlier attempt has for itself.
+#[test]
+fn attempts_share_a_record_only_where_they_are_refused_the_same() {
+    let all: Vec<_> = attempts::all().collect();
+    for (index, attempt) in all.iter().enumerate() {
+        let Recorded::As { host, port, because, own: Own::OnceAMinute } = attempt.recorded else { continue };
+        let own = |earlier: &&Attempt| match earlier.recorded {
+            Recorded::As { host, port, because, own: Own::Yes } => Some((earlier.sandbox, host, port, because)),
+            _ => None,
+        };
+        let earlier = all.iter().take(index).filter_map(own).any(|own| own == (attempt.sandbox, host, port, because));
+        assert!(earlier, "{}: nobody was refused that before", attempt.name);
+    }
 }
 
 fn check(kind: Kind) {

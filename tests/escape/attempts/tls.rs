@@ -23,7 +23,7 @@ pub const ATTEMPTS: &[Attempt] = &[
         SECURE,
     )
     .against(&[Rules])
-    .recorded("192.0.2.7", 443, "no-rule"),
+    .recorded_once_a_minute("192.0.2.7", 443, "no-rule"),
     attempt("no-sni", "https('open.example.org', None, get('open.example.org', '/', T))", SECURE)
     .against(&[ServerName])
     .recorded("open.example.org", 443, "sni-missing"),
