@@ -124,9 +124,9 @@ pub async fn converge(
     }
     refuse(approach, &prepared.plan)?;
     if prepared.plan.is_empty() {
-        let was_here = was_here(engine, &prepared.plan);
+        let takes_the_last = takes_the_last(engine, approach, &prepared);
         remember(engine, approach, &prepared, &reconciler::outcome::Outcome::default());
-        if lock.is_some() && was_here && is_destroyed(approach, &prepared.plan) {
+        if lock.is_some() && takes_the_last {
             forget(run, engine, surroundings).await;
         }
         return finish(run, approach, &prepared.plan, &reconciler::outcome::Outcome::default(), None);
@@ -154,10 +154,10 @@ pub async fn converge(
     #[cfg(feature = "failpoints")]
     let acting = mortal(acting)?;
     let outcome = execute(&prepared.plan, &acting, &options, interrupt.stop(), &|event| progress.show(&event)).await;
-    let was_here = was_here(engine, &prepared.plan);
+    let takes_the_last = takes_the_last(engine, approach, &prepared);
     remember(engine, approach, &prepared, &outcome);
     drop(announced);
-    if outcome.is_done() && was_here && is_destroyed(approach, &prepared.plan) {
+    if outcome.is_done() && takes_the_last {
         forget(run, engine, surroundings).await;
     }
     drop(lock);
@@ -177,17 +177,16 @@ fn remember(engine: &Engine, approach: &Approach, prepared: &Prepared, outcome: 
     }
 }
 
-/// Whether `plan`, once done, leaves no sandbox of the project.
-fn is_destroyed(approach: &Approach, plan: &Plan) -> bool {
-    // One that carries our labels under another name is left alone, with what it uses.
-    let left = plan.forbidden().next().is_some() || plan.warnings.iter().any(|notice| notice.code == "sbx::stray");
-    approach.options.destroy.is_some() && approach.options.targets.is_empty() && !left
-}
-
-/// Whether the project has, or had, sandboxes on this engine. To be asked before what is there now is remembered.
-fn was_here(engine: &Engine, plan: &Plan) -> bool {
+/// Whether the plan, once done, leaves no sandbox of a project that has, or had, some on this engine. To be asked before what
+/// is there now is remembered: the plan was made with what was remembered before.
+fn takes_the_last(engine: &Engine, approach: &Approach, prepared: &Prepared) -> bool {
+    let Prepared { plan, snapshot, .. } = prepared;
     let removes = |step: &Step| matches!(step.op, Op::RemoveContainer { .. });
-    engine.history().has_sandboxes() || plan.changes.iter().flat_map(|change| &change.steps).any(removes)
+    let was_here =
+        engine.history().has_sandboxes() || plan.changes.iter().flat_map(|change| &change.steps).any(removes);
+    // One that carries our labels under another name is left alone, with what it uses.
+    let stays = plan.forbidden().next().is_some() || engine.has_strays(snapshot);
+    approach.options.destroy.is_some() && approach.options.targets.is_empty() && was_here && !stays
 }
 
 async fn forget(run: &Run<'_>, engine: &Engine, surroundings: &Surroundings) {

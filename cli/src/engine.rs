@@ -216,6 +216,12 @@ impl Engine {
         Ids { found, made }
     }
 
+    /// Whether `snapshot` has containers that may be sandboxes of the project, and are left alone.
+    pub fn has_strays(&self, snapshot: &Snapshot) -> bool {
+        let seen = self.history.read().containers;
+        !ownership::containers(snapshot, &Naming::new(&self.project), &seen).strays.is_empty()
+    }
+
     /// The containers of all projects that are there by now.
     pub async fn containers(&self) -> Result<Vec<ContainerFacts>, Failure> {
         self.reader.containers().await.map_err(|error| Failure::backend("list containers", error))
