@@ -212,10 +212,14 @@ impl Bench {
             format!("uid-{uids}")
         };
         let prepared = prepare(config, host, &self.backend, options, "2026-01-01T00:00:00Z", &mut new_uid);
-        futures_util::FutureExt::now_or_never(prepared)
+        let plan = futures_util::FutureExt::now_or_never(prepared)
             .expect("memory answers at once")
             .expect("memory does not fail to look")
-            .plan
+            .plan;
+        // Starting and stopping by name is no difference, and `diff` has nothing else to tell.
+        let untold = plan.effective().find(|change| change.because.is_empty() && change.fields.is_empty());
+        assert!(options.state_only || untold.is_none(), "nothing says why: {untold:#?}");
+        plan
     }
 
     fn execute(&self, plan: &Plan) -> Outcome {

@@ -3,9 +3,29 @@
 use std::fs;
 use std::time::Duration;
 
+use crate::engine::{Engine, Kind};
 use crate::on_every_engine;
 use crate::project::text;
 use crate::wait::wait_for;
+
+/// Nothing is left to do once the daemon has seen the sandbox, which was nobody's for it under another name.
+#[track_caller]
+fn settles(engine: &Engine) {
+    wait_for("the daemon to serve it again", Duration::from_secs(10), || {
+        (engine.sbx(&["plan", "--detailed-exitcode"]).run().code == 0).then_some(())
+    });
+}
+
+/// `diff` ends with 1, and names `resource` with what differs of it.
+#[track_caller]
+fn differs(engine: &Engine, resource: &str, what: &str) {
+    let text = engine.sbx(&["diff"]).run().expect_code(1).stdout;
+    let document = text.split_once(&format!("{resource}\t")).map(|(_, rest)| rest);
+    let document = document.unwrap_or_else(|| panic!("{what}: {text}")).lines().skip(1);
+    let mut differences =
+        document.take_while(|line| !line.starts_with("--- ")).filter(|line| !line.starts_with("+++ "));
+    assert!(differences.any(|line| line.starts_with(['-', '+'])), "{what}: {text}");
+}
 
 on_every_engine! {
     /// What happens to containers.
@@ -29,6 +49,7 @@ on_every_engine! {
         let repaired = |what: &str, action: &str| {
             let change = engine.planned_for("container/dev");
             assert_eq!((text(&change["action"]), change["drift"].as_bool()), (action, Some(true)), "{what}: {change}");
+            differs(engine, "container/dev", what);
             engine.sbx(&["plan", "--refresh-only", "--detailed-exitcode"]).run().expect_code(2);
             engine.converge();
             assert_eq!(engine.shell("dev", "cat ~/file"), "kept", "{what}");
@@ -69,10 +90,7 @@ on_every_engine! {
         engine.try_apply(&[]).expect_code(73);
         assert_eq!(engine.containers()["somebody"], "running");
         engine.podman(&["rename", "somebody", "demo_dev"]);
-        // Under the other name it was nobody's for the daemon, too.
-        wait_for("the daemon to serve it again", Duration::from_secs(10), || {
-            (engine.sbx(&["plan", "--detailed-exitcode"]).run().code == 0).then_some(())
-        });
+        settles(engine);
         engine.podman(&["network", "disconnect", "demo_inner", "demo_dev"]);
         repaired("disconnected", "update");
         engine.podman(&["network", "create", "--internal", "elsewhere"]);
@@ -87,6 +105,19 @@ on_every_engine! {
             engine.podman(&["pause", "demo_dev"]);
             repaired("paused", "update");
         }
+        // Started, though it was stopped on purpose; a stop is what it is put right by.
+        engine.sbx(&["stop", "dev"]).run().expect_code(0);
+        engine.podman(&["start", "demo_dev"]);
+        differs(engine, "container/dev", "started outside, though stopped on purpose");
+        engine.converge();
+        assert_eq!(engine.containers()["demo_dev"], "exited");
+        engine.sbx(&["start", "dev"]).run().expect_code(0);
+        // As a replacement leaves it that was cut short before its last step.
+        engine.podman(&["rename", "demo_dev", "demo_dev.next"]);
+        differs(engine, "container/dev", "a replacement was cut short");
+        engine.apply();
+        assert_eq!(engine.id("dev"), id);
+        settles(engine);
         // The file that is mounted is another one now, as an editor leaves it.
         engine.write("conf/file.new", "second");
         fs::rename(engine.project().join("conf/file.new"), engine.project().join("conf/file")).unwrap();
@@ -194,4 +225,69 @@ on_every_engine! {
         engine.podman(&["rm", "--force", "--time", "0", "experiment"]);
         engine.converge();
     }
+
+    /// What differs in no attribute differs for `diff` as well.
+    fn beyond_attributes(engine) {
+        let image = engine.import_busybox();
+        engine.bare_repository("origin.git");
+        let configure = |sandbox: &str, more: &str| {
+            engine.configure(&format!(
+                "{more}images: {{ base: {{ ref: {image}, pull: never }} }}\n\
+                 sandboxes:\n\
+                 \x20 {sandbox}: {{ image: base, home: {{ tmpfs: 8MiB }}, egress: {{ allow: [{{ host: h.test }}] }},\n\
+                 \x20   worktrees: [{{ repo: ./origin.git, branch: work, base: main, path: ./trees/work }}] }}"
+            ));
+        };
+        configure("dev", "");
+        engine.converge();
+        let tree = engine.project().join("trees/work").display().to_string();
+        let worktree = format!("worktree/{tree}");
+
+        engine.sbx(&["daemon", "stop"]).run().expect_code(0);
+        differs(engine, "policy/dev", "not in force");
+        engine.converge();
+        engine.git("trees/work", &["worktree", "unlock", &tree]);
+        differs(engine, &worktree, "not locked");
+        engine.converge();
+        let id = engine.id("dev");
+        let tar = engine.dir().join("busybox.tar").display().to_string();
+        engine.podman(&["import", "--quiet", "--change", "LABEL newer=yes", &tar, image]);
+        differs(engine, "container/dev", "image: digest moved");
+        engine.converge();
+        assert_ne!(engine.id("dev"), id);
+        configure("other", "");
+        differs(engine, &worktree, "taken over");
+        engine.converge();
+
+        // What is somebody else's is a difference too, though not one that `apply` removes.
+        engine.podman(&["network", "create", "--internal", "demo_inner"]);
+        configure("other", "networks: { inner: {} }\n");
+        differs(engine, "network/inner", "somebody else's");
+    }
+}
+
+/// What the sandboxes of a project trust goes with the last of them, and not before: one under another name may use it.
+#[test]
+fn what_a_stray_uses_stays() {
+    let engine = Engine::start(Kind::Rootless5);
+    engine.configure("sandboxes: { dev: { image: host, egress: { allow: [{ host: h.test, methods: [GET] }] } } }");
+    let data = engine.home().join(".local/share/sbx");
+    let left = || ["authority/demo.pem", "trust/demo"].map(|path| data.join(path).exists());
+    let destroy = || engine.sbx(&["destroy", "--auto-approve"]).run().expect_code(0);
+    engine.converge();
+    engine.podman(&["container", "clone", "demo_dev", "experiment"]);
+    engine.podman(&["rm", "--force", "--time", "0", "demo_dev"]);
+    let destroyed = destroy();
+    assert!(destroyed.stdout.contains("experiment carries the labels of sandbox dev"), "{}", destroyed.stdout);
+    assert_eq!(left(), [true, true]);
+    engine.podman(&["rm", "--force", "--time", "0", "experiment"]);
+    destroy();
+    assert_eq!(left(), [false, false]);
+
+    // One that was renamed, and is remembered, is the last of them.
+    engine.converge();
+    engine.podman(&["rename", "demo_dev", "elsewhere"]);
+    assert_eq!(left(), [true, true]);
+    destroy();
+    assert_eq!((engine.containers().len(), left()), (0, [false, false]));
 }

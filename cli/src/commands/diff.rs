@@ -16,6 +16,9 @@ Examples:
   sbx diff
   sbx diff --target api
 
+What differs in no attribute, as a sandbox that was stopped, has a line
+`state`, which says why.
+
 Exits with 0 when nothing differs, 1 when something does, more than 1 on an
 error.")]
 pub struct Args {
