@@ -63,11 +63,11 @@ fn finding(engine: &Engine, check: &str, code: i32) -> (String, String) {
     (text("level"), format!("{} {}", text("message"), text("remedy")))
 }
 
-/// The socket where metrics are served by default, as the documentation has it.
-fn metrics_socket(engine: &Engine) -> PathBuf {
+/// A file of the daemon's in its runtime directory, where the documentation has it.
+fn of_daemon(engine: &Engine, name: &str) -> PathBuf {
     let runtime = engine.socket().parent().unwrap().parent().unwrap().join("sbx");
     let places = std::fs::read_dir(&runtime).unwrap().flatten();
-    places.map(|place| place.path().join("metrics.sock")).find(|socket| socket.exists()).expect("it is served")
+    places.map(|place| place.path().join(name)).find(|file| file.exists()).expect("it is there")
 }
 
 /// Asks for the metrics over `stream`, as Prometheus does.
@@ -123,6 +123,19 @@ fn lines(running: &mut Running<'_>) -> mpsc::Receiver<String> {
     lines
 }
 
+/// Perl that becomes the program in its arguments, which may not enter namespaces, as where a seccomp profile forbids it.
+fn forbids_setns() -> String {
+    let (prctl, setns) = match std::env::consts::ARCH {
+        "x86_64" => (157, 308),
+        _ => (167, 268),
+    };
+    format!(
+        "my $filter = join '', map {{ pack 'SCCL', @$_ }} [0x20, 0, 0, 0], [0x15, 0, 1, {setns}], [0x06, 0, 0, 0x50001], \
+         [0x06, 0, 0, 0x7fff0000]; my $program = pack 'S x6 P', 4, $filter; \
+         syscall({prctl}, 38, 1, 0, 0, 0) and die $!; syscall({prctl}, 22, 2, $program, 0, 0) and die $!; exec @ARGV; die $!;"
+    )
+}
+
 on_every_engine! {
     /// Without `nft` nothing of a sandbox's own runs, and it is said why; once it is there, everything goes on.
     fn without_nft(engine) {
@@ -157,6 +170,65 @@ on_every_engine! {
         assert_eq!(readiness(engine), ("True".to_owned(), "Running".to_owned()));
         traffic(engine);
         assert_eq!(finding(engine, "egress policies", 0).0, "ok");
+    }
+
+    /// Where no daemon can be started nothing is made that needs one, and it is said what is in the way.
+    fn without_a_daemon(engine) {
+        let _kept = Far::at(engine, KEPT);
+        engine.configure(&configuration());
+        let refused = |words: &[&str]| {
+            let failed = engine.try_apply(&[]).expect_code(1);
+            for word in words {
+                assert!(failed.told().contains(word), "{word}: {}", failed.stderr);
+            }
+            assert!(engine.containers().is_empty(), "{:?}", engine.containers());
+        };
+        // Where its log would be there is no directory, which root cannot write to either.
+        let place = engine.home().join(".local/state/sbx/daemon");
+        engine.command("mkdir").arg("-p").arg(place.parent().unwrap()).ok();
+        engine.command("touch").arg(&place).ok();
+        refused(&["policy/dev", "the daemon cannot be started: its log", "choose another place with --state-dir"]);
+        engine.command("rm").arg(&place).ok();
+        // Its program ends at once, and what it said last is told.
+        engine.sbx(&["daemon", "start"]).run().expect_code(0);
+        engine.sbx(&["daemon", "stop"]).run().expect_code(0);
+        let lock = of_daemon(engine, "daemon.lock");
+        engine.command("rm").arg(&lock).ok();
+        engine.command("mkdir").arg(&lock).ok();
+        let said = "the daemon could not be started; nothing that needs it was changed";
+        refused(&["policy/dev", said, "daemon.lock: is a directory", "its log is", "`sbx daemon run` shows more"]);
+        engine.command("rmdir").arg(&lock).ok();
+
+        engine.converge();
+        assert_eq!(starts(engine), 1);
+        traffic(engine);
+    }
+
+    /// A daemon that may not enter namespaces lets nobody in, whoever starts the sandbox; `apply` tells.
+    fn without_a_way_into_namespaces(engine) {
+        let _kept = Far::at(engine, KEPT);
+        engine.configure(&configuration());
+        let without_setns = |words: &str| {
+            let sbx = engine.sbx_path().display().to_string();
+            let words = [vec![sbx.as_str()], words.split(' ').collect()].concat();
+            engine.command("perl").env("CONTAINER_HOST", engine.url()).args(["-e", &forbids_setns()]).args(words).run()
+        };
+        let failed = without_setns("apply --auto-approve").expect_code(1);
+        for word in ["container/dev", "namespace", "the daemon must run as the user whose engine runs the sandbox"] {
+            assert!(failed.told().contains(word), "{word}: {}", failed.stderr);
+        }
+        engine.podman(&["start", "demo_dev"]);
+        wait_for("the daemon to say so", Duration::from_secs(10), || {
+            let problem = daemon(engine)["sandboxes"][0]["problem"].as_str().map(str::to_owned);
+            problem.is_some_and(|why| why.contains("namespace")).then_some(())
+        });
+        assert_eq!(starts(engine), 0, "something of it ran");
+        assert_eq!(readiness(engine), ("False".to_owned(), "AtItsGate".to_owned()));
+
+        engine.sbx(&["daemon", "stop"]).run().expect_code(0);
+        engine.converge();
+        assert_eq!(starts(engine), 1);
+        traffic(engine);
     }
 
     /// `doctor` misses a daemon where one is needed, and only there.
@@ -248,7 +320,7 @@ on_every_engine! {
         assert!(line.contains("DENIED") && line.contains("cut.test"), "{line}");
         following.signal(Signal::INT);
         assert_eq!(following.finish().code, 130, "interrupted");
-        let socket = metrics_socket(engine);
+        let socket = of_daemon(engine, "metrics.sock");
         assert_eq!(std::fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
         has_every_metric("the socket", || scrape(UnixStream::connect(&socket).expect("metrics are served")));
     }

@@ -1,9 +1,11 @@
 //! Having a daemon run: the one there is, a newer one in its place, or a new one.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -116,14 +118,10 @@ pub async fn meet(place: &Place, deadline: Instant, wanted: impl Fn(&Hello) -> b
 }
 
 fn spawn(place: &Place) -> Result<Child, Failure> {
-    let failed = |what: &std::path::Path, error: std::io::Error| Failure::io(what.display(), &error);
-    if let Some(directory) = place.log.parent() {
-        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
-        made.map_err(|error| failed(directory, error))?;
-    }
-    let mut options = std::fs::OpenOptions::new();
-    let log = options.append(true).create(true).mode(0o600).open(&place.log);
-    let log = log.map_err(|error| failed(&place.log, error))?;
+    let log = open_log(&place.log).map_err(|error| {
+        let failure = Failure::io(format!("the daemon cannot be started: its log {}", place.log.display()), &error);
+        if failure.help.is_some() { failure } else { failure.with_help("choose another place with --state-dir") }
+    })?;
     // The file this program was started from, whatever stands at its path by now.
     let mut command = Command::new("/proc/self/exe");
     command.arg0("sbx").args(["daemon", "run", "--background", "--replace"]).arg("--state-dir").arg(&place.state);
@@ -140,6 +138,12 @@ fn spawn(place: &Place) -> Result<Child, Failure> {
         .stderr(log)
         .spawn()
         .map_err(|error| Failure::io("cannot start the daemon", &error))
+}
+
+fn open_log(path: &Path) -> std::io::Result<File> {
+    let directory = path.parent().unwrap_or(path);
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path)
 }
 
 fn environment() -> impl Iterator<Item = (OsString, OsString)> {
