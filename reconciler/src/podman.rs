@@ -39,7 +39,7 @@ mod turn;
 mod wire;
 
 pub use address::address;
-pub use connect::{Connect, Origin};
+pub use connect::{Connect, Origin, PING, ping};
 pub use exec::{ExecSession, ExecSpec, Resizer};
 pub use logs::{LogQuery, Output};
 pub use served::{Changes, RunningSandbox, Served, StoredPolicy};

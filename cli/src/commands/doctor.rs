@@ -79,7 +79,7 @@ pub fn run(_: &Args, run: &Run<'_>) -> Result<Exit, Failure> {
     if !root {
         findings.extend(rootless::check(&person, &directories));
     }
-    findings.extend(engine::check(run.global.engine_url.as_deref(), &person, &directories));
+    findings.extend(engine::check(&crate::engine::connect_options(&run.global, &person, &directories))?);
     findings.extend(daemon::check(&run.global, &person, &directories)?);
     findings.push(writable("data directory", &directories.data));
     findings.push(writable("state directory", &directories.state));

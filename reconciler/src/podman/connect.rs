@@ -17,7 +17,7 @@ use super::client::{Client, JSON, full};
 use crate::backend::{BackendError, ErrorKind};
 
 /// How long a socket may take to answer a ping before it counts as dead.
-const PING: Duration = Duration::from_secs(5);
+pub const PING: Duration = Duration::from_secs(5);
 /// How long a started service or tunnel may take until it answers.
 const START: Duration = Duration::from_secs(20);
 /// How long a started service outlives us when we could not stop it. It counts connections, and we hold one.
@@ -116,7 +116,7 @@ impl Connection {
         }
         let mut refused = None;
         for path in &options.candidates {
-            match ping(&Client::new(path)).await {
+            match ping(path, PING).await {
                 Ok(version) => return Ok(Self::local(path, version, Origin::Found(path.clone()))),
                 // A socket of somebody else, or a dead one: the next may do.
                 Err(error) if error.kind != ErrorKind::Unreachable => refused = Some(error),
@@ -143,7 +143,7 @@ impl Connection {
             if !path.is_absolute() {
                 return Err(bad_url(url, "the path after unix:// must be absolute"));
             }
-            let version = ping(&Client::new(path)).await?;
+            let version = ping(path, PING).await?;
             return Ok(Self::local(path, version, origin));
         }
         if let Some(rest) = url.strip_prefix("ssh://") {
@@ -159,26 +159,26 @@ fn bad_url(url: &str, why: &str) -> BackendError {
         .with_help("write unix:///run/podman/podman.sock or ssh://user@host/run/user/1000/podman/podman.sock")
 }
 
-/// Asks for a sign of life; the engine's version. Costs half a millisecond where `/version` costs 300: that one runs
-/// programs to learn the versions of their packages.
-async fn ping(client: &Client) -> Result<String, BackendError> {
-    let reply =
-        client.exchange(Method::GET, "/_ping", JSON, full(""), PING).await.map_err(|error| match error.kind {
-            ErrorKind::TimedOut => BackendError::new(
-                ErrorKind::Unreachable,
-                format!("the engine at {} does not answer within {} s", client.socket().display(), PING.as_secs()),
-            ),
-            // Whatever listens there hung up: it is no engine, or a dying one.
-            ErrorKind::Transient | ErrorKind::Failed => BackendError { kind: ErrorKind::Unreachable, ..error },
-            _ => error,
-        })?;
+/// Asks for a sign of life within `patience`; the engine's version. Costs half a millisecond where `/version` costs 300:
+/// that one runs programs to learn the versions of their packages.
+///
+/// # Errors
+/// Nobody listens at `socket`, or somebody who does not answer, or is not Podman.
+pub async fn ping(socket: &Path, patience: Duration) -> Result<String, BackendError> {
+    let asked = Client::new(socket).exchange(Method::GET, "/_ping", JSON, full(""), patience).await;
+    let reply = asked.map_err(|error| match error.kind {
+        ErrorKind::TimedOut => BackendError::new(
+            ErrorKind::Unreachable,
+            format!("the engine at {} does not answer within {} s", socket.display(), patience.as_secs_f32()),
+        ),
+        // Whatever listens there hung up: it is no engine, or a dying one.
+        ErrorKind::Transient | ErrorKind::Failed => BackendError { kind: ErrorKind::Unreachable, ..error },
+        _ => error,
+    })?;
     let version = reply.headers.get("libpod-api-version").and_then(|value| value.to_str().ok()).map(str::to_owned);
     version.ok_or_else(|| {
-        BackendError::new(
-            ErrorKind::Unreachable,
-            format!("what listens at {} is not Podman", client.socket().display()),
-        )
-        .with_help("name Podman's own socket; Docker's is not supported")
+        BackendError::new(ErrorKind::Unreachable, format!("what listens at {} is not Podman", socket.display()))
+            .with_help("name Podman's own socket; Docker's is not supported")
     })
 }
 
@@ -228,13 +228,12 @@ async fn start_service(program: &Path, runtime_dir: &Path) -> Result<Connection,
 
 /// Waits until `socket` answers, or says why `child` gave up.
 async fn answering(child: &mut Child, socket: &Path, what: &str) -> Result<String, BackendError> {
-    let client = Client::new(socket);
     let begun = Instant::now();
     let failure = loop {
         if let Ok(Some(status)) = child.try_wait() {
             break format!("{what} ended with {status}");
         }
-        match ping(&client).await {
+        match ping(socket, PING).await {
             Ok(version) => {
                 drain(child);
                 return Ok(version);
