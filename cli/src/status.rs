@@ -61,7 +61,7 @@ pub struct Condition {
     pub reason: String,
     /// One sentence.
     pub message: String,
-    /// When it became so, RFC 3339, where the engine knows.
+    /// When it became so, RFC 3339; null where nothing keeps that.
     pub last_transition: Option<String>,
 }
 
@@ -108,6 +108,9 @@ pub struct Egress {
     pub learning: Option<String>,
     /// What was refused last, newest last.
     pub denied: Vec<egress::audit::Record>,
+    /// Since when what is in force is, for the condition.
+    #[serde(skip)]
+    in_force_since: Option<String>,
 }
 
 /// One worktree.
@@ -199,7 +202,7 @@ fn readiness(container: &ContainerFacts, stopped: bool, waits: bool) -> (&'stati
         message,
         last_transition: at.filter(|at| *at > 0).and_then(rfc3339),
     };
-    let started = Some(container.started_at);
+    let (started, ended) = (Some(container.started_at), Some(container.exited_at));
     match container.state {
         State::Running if waits => {
             let message = "nothing runs in it: no daemon holds it to its policy yet; `sbx daemon status` tells why";
@@ -208,19 +211,27 @@ fn readiness(container: &ContainerFacts, stopped: bool, waits: bool) -> (&'stati
         State::Running => ("Running", ready(Truth::True, "Running", String::from("the main process runs"), started)),
         State::Paused => ("Stopped", ready(Truth::False, "Paused", String::from("it is paused"), None)),
         _ if stopped => {
-            ("Stopped", ready(Truth::False, "StoppedOnPurpose", String::from("stopped by `sbx stop`"), None))
+            let message = String::from("stopped by `sbx stop`");
+            ("Stopped", ready(Truth::False, "StoppedOnPurpose", message, ended))
         }
-        State::Created => ("Pending", ready(Truth::False, "NotStarted", String::from("it was never started"), None)),
+        State::Created => {
+            let message = String::from("it was never started");
+            ("Pending", ready(Truth::False, "NotStarted", message, created(container)))
+        }
         State::Exited => match container.exit_code {
             Some(code) if code != 0 => {
-                ("Failed", ready(Truth::False, "Exited", format!("the main process ended with {code}"), None))
+                ("Failed", ready(Truth::False, "Exited", format!("the main process ended with {code}"), ended))
             }
-            _ => ("Stopped", ready(Truth::False, "Exited", String::from("the main process has ended"), None)),
+            _ => ("Stopped", ready(Truth::False, "Exited", String::from("the main process has ended"), ended)),
         },
         State::Other => {
             ("Unknown", ready(Truth::Unknown, "Unknown", String::from("the engine reports no settled state"), None))
         }
     }
+}
+
+fn created(container: &ContainerFacts) -> Option<i64> {
+    container.created_at.parse().ok().map(jiff::Timestamp::as_second)
 }
 
 fn synced(name: &str, plan: &Plan) -> Condition {
@@ -278,6 +289,7 @@ fn held(
         flows: served.flows,
         learning: served.learning,
         denied: served.denied,
+        in_force_since: served.in_force_since,
     })
 }
 
@@ -287,7 +299,8 @@ fn enforced(egress: &Egress, local: bool) -> Condition {
         status,
         reason: reason.to_owned(),
         message,
-        last_transition: None,
+        // What stands in the way is tried again and again, and nobody keeps when that began.
+        last_transition: egress.in_force_since.clone().filter(|_| egress.problem.is_none()),
     };
     match &egress.problem {
         _ if egress.learning.is_some() => {

@@ -207,6 +207,9 @@ pub struct SandboxStatus {
     pub policy: Option<String>,
     /// Counts the policies that were in force since the daemon serves it.
     pub generation: u64,
+    /// Since when what it is held to is in force, RFC 3339; absent while nothing is served, and of an older daemon.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_force_since: Option<String>,
     /// What stands in the way: of serving at all, or of the newest policy.
     pub problem: Option<String>,
     /// Secrets whose values the daemon was not given: requests that need them fail.

@@ -76,8 +76,12 @@ pub struct ContainerFacts {
     pub mount_targets: Vec<String>,
     /// PID 1 on the host, 0 when not running or not local.
     pub pid: u32,
+    /// Time of its creation as the engine writes it, RFC 3339; empty when that is not known.
+    pub created_at: String,
     /// Seconds since the epoch of the last start, 0 when never.
     pub started_at: i64,
+    /// Seconds since the epoch of the end of the last run that has ended, 0 when none has.
+    pub exited_at: i64,
     /// Ceilings in force, read from the kernel; only for running containers of a local engine.
     pub limits: Observed<LimitFacts>,
     /// Bind targets whose source has been replaced by another file since the start.

@@ -130,7 +130,9 @@ impl World {
             networks: Vec::new(),
             mount_targets: Vec::new(),
             pid: 1,
+            created_at: String::new(),
             started_at: 0,
+            exited_at: 0,
             limits: Observed::Present(LimitSpec::default().into()),
             replaced_binds: Vec::new(),
         };

@@ -27,7 +27,14 @@ Examples:
   sbx status --watch
 
 Secret commands are not run: what they gave at the last apply is taken for
-their values.")]
+their values.
+
+With --json each condition has `last_transition`, when it became what it is:
+Ready since the container was created, started or ended, as the engine keeps
+it; EgressEnforced since the daemon put in force what is, or began to serve
+the sandbox. It is null where nothing keeps a time: of what is not there,
+paused or not enforced, of Synced, which compares what is with what is
+written, and of WorktreesReady, as git notes none.")]
 pub struct Args {
     /// Only these sandboxes
     #[arg(value_name = "SANDBOX", add = super::completion::sandboxes())]

@@ -38,7 +38,9 @@ fn container(name: &str, labels: Labels, image: &str) -> ContainerFacts {
         networks: Vec::new(),
         mount_targets: Vec::new(),
         pid: 1,
-        started_at: 0,
+        created_at: "1970-01-01T00:01:40.5Z".to_owned(),
+        started_at: 200,
+        exited_at: 300,
         limits: Observed::Absent,
         replaced_binds: Vec::new(),
     }
@@ -90,6 +92,63 @@ fn nothing_is_ready_that_waits_at_its_gate() {
     let report = report(&config, &snapshot, &sample::empty(), None, 0, |_| true, &BTreeMap::new());
     let ready = &report.sandboxes[0].conditions[0];
     assert_eq!((ready.kind, ready.status), ("Ready", Truth::False));
+}
+
+/// Since when it is so is told by whoever knows: of the container its engine, of its policy the daemon.
+#[test]
+fn a_condition_tells_since_when() {
+    let written = "sandboxes: { api: { image: host, egress: { allow: [{ host: example.com }] } } }";
+    let config = config(written);
+    let when = |state, stopped, problem: Option<&str>, learning| {
+        let container = ContainerFacts { state, ..container("acme_api", of("api"), "host") };
+        let served = egress::control::SandboxStatus {
+            container: container.id.clone(),
+            generation: 1,
+            in_force_since: Some("1970-01-01T00:10:00Z".to_owned()),
+            problem: problem.map(str::to_owned),
+            learning,
+            ..egress::control::SandboxStatus::default()
+        };
+        let daemon = egress::control::Status {
+            version: String::new(),
+            pid: 1,
+            since: String::new(),
+            engine: None,
+            records: String::new(),
+            lost_records: 0,
+            sandboxes: vec![served],
+        };
+        let mut all = snapshot(vec![container]);
+        let marker = labels(&Naming::new("acme"), STOP_MARKER, "api", "uid".to_owned(), "");
+        if stopped {
+            let name = Naming::new("acme").stop_marker("api");
+            all.volumes = vec![ObjectFacts { name, labels: marker, internal: false }];
+        }
+        let report = report(&config, &all, &sample::empty(), Some(&daemon), 0, |_| false, &BTreeMap::new());
+        let told = |condition: Condition| (condition.kind, condition.reason, condition.last_transition);
+        report.sandboxes[0].conditions.iter().cloned().map(told).collect::<Vec<_>>()
+    };
+    let row = |kind, reason: &str, when: Option<&str>| (kind, reason.to_owned(), when.map(str::to_owned));
+    let (started, ended) = (Some("1970-01-01T00:03:20Z"), Some("1970-01-01T00:05:00Z"));
+    let synced = row("Synced", "UpToDate", None);
+    let ready = row("Ready", "Running", started);
+    for (problem, learning, reason, at) in [
+        (None, None, "InForce", Some("1970-01-01T00:10:00Z")),
+        (None, Some("later"), "Learning", Some("1970-01-01T00:10:00Z")),
+        (Some("it does not load"), None, "OlderPolicy", None),
+    ] {
+        let told = when(State::Running, false, problem, learning.map(str::to_owned));
+        assert_eq!(told, [ready.clone(), synced.clone(), row("EgressEnforced", reason, at)]);
+    }
+    for (state, stopped, reason, at) in [
+        (State::Created, false, "NotStarted", Some("1970-01-01T00:01:40Z")),
+        (State::Exited, false, "Exited", ended),
+        (State::Exited, true, "StoppedOnPurpose", ended),
+        (State::Paused, false, "Paused", None),
+        (State::Other, false, "Unknown", None),
+    ] {
+        assert_eq!(when(state, stopped, None, None), [row("Ready", reason, at), synced.clone()]);
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::Daemon;
@@ -105,7 +106,9 @@ impl Daemon {
             loaded.generation(1),
         ));
         let serving = self.shared.serve.serve(running, sandbox, listeners, direct)?;
-        Ok(Begun { served: Served { serving, listeners: spare, hash, number: 1, missing, without_learning }, gate })
+        let since = Timestamp::now();
+        let served = Served { serving, listeners: spare, hash, number: 1, since, missing, without_learning };
+        Ok(Begun { served, gate })
     }
 
     /// Lets the main process go once what it is to be held to by then is in force.

@@ -38,6 +38,7 @@ impl Daemon {
             container: running.identity.container.clone(),
             policy: served.filter(|served| served.serving.broken().is_none()).and_then(|served| served.hash.clone()),
             generation: served.map_or(0, |served| served.number),
+            in_force_since: served.map(|served| served.since.to_string()),
             problem: match phase {
                 Phase::Failed { why, .. } => Some(why.clone()),
                 Phase::Attaching => Some("it is being attached".to_owned()),

@@ -57,9 +57,19 @@ pub(super) struct Served {
     /// Hash of the policy in force; `None` is the empty policy of a sandbox without one.
     pub(super) hash: Option<String>,
     pub(super) number: u64,
+    /// Since when that one is in force.
+    pub(super) since: Timestamp,
     pub(super) missing: Vec<String>,
     /// The policy without what learning allows, if it is in force with that.
     pub(super) without_learning: Option<Box<Strict>>,
+}
+
+impl Served {
+    /// Another generation is in force from now on.
+    fn next(&mut self) {
+        self.number += 1;
+        self.since = Timestamp::now();
+    }
 }
 
 /// A policy by itself, and its secrets.
@@ -105,7 +115,7 @@ pub(super) fn renew(served: &mut Served, running: &Running, loaded: Loaded, reco
     }
     let (hash, missing, learning) = (loaded.hash.clone(), loaded.missing.clone(), loaded.learning);
     served.without_learning = loaded.strict();
-    served.number += 1;
+    served.next();
     recorder.in_force(&running.project, &running.sandbox, &loaded.policy);
     served.serving.swap(loaded.generation(served.number));
     tracing::info!(
@@ -133,7 +143,7 @@ pub(super) fn refresh(table: &mut Table, id: &str, recorder: &Recorder) {
             *trouble = Some(why);
             if !learns && let Some(strict) = served.without_learning.take() {
                 let (policy, secrets) = *strict;
-                served.number += 1;
+                served.next();
                 served.serving.swap(Generation::new(served.number, policy, secrets));
             }
         }

@@ -451,7 +451,9 @@ fn summary(container: &ContainerFacts) -> Value {
         networks,
         mount_targets: _,
         pid: _,
+        created_at: _,
         started_at: _,
+        exited_at: _,
         limits,
         replaced_binds,
     } = container;

@@ -266,7 +266,10 @@ fn container(row: ListedContainer, local: bool, sources: &mut kernel::Sources) -
         networks,
         mount_targets,
         pid: if running { row.pid } else { 0 },
+        created_at: row.created,
+        // Engines write the year 1 for never.
         started_at: row.started_at.max(0),
+        exited_at: row.exited_at.max(0),
         limits,
         replaced_binds,
     }

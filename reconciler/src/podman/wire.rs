@@ -32,7 +32,9 @@ pub(crate) struct ListedContainer {
     #[serde(deserialize_with = "nullable")]
     pub mounts: Vec<String>,
     pub pid: u32,
+    pub created: String,
     pub started_at: i64,
+    pub exited_at: i64,
 }
 
 /// One row of `images/json`.
