@@ -10,7 +10,7 @@ use crate::kinds::{AFTER_CONTAINERS, PlanContext, REGISTRY, container, image};
 use crate::op::Op;
 use crate::options::PlanOptions;
 use crate::ownership;
-use crate::plan::{Action, Basis, Change, FORMAT_VERSION, Loss, Plan, PlanEngine, Summary};
+use crate::plan::{Action, Basis, Change, FORMAT_VERSION, Loss, Notice, Plan, PlanEngine, Summary};
 use crate::quotas::{self, Held, Wish};
 use crate::resource::{Labels, Naming, ResourceId};
 use crate::spec::{ImageSpec, NewObject};
@@ -134,6 +134,13 @@ pub fn plan(
         changes.retain(|change| change.kind == container::NOUN);
     } else if partial {
         changes = targeted(changes, &options.targets);
+        warnings.push(Notice {
+            code: "sbx::partial-plan".to_owned(),
+            severity: "warning".to_owned(),
+            message: "this plan is partial: --target leaves everything else as it is".to_owned(),
+            help: None,
+            origin: None,
+        });
     }
     if options.refresh_only {
         changes.retain(|change| change.drift || matches!(change.action, Action::Noop));

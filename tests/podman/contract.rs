@@ -84,6 +84,9 @@ on_every_engine! {
         engine.podman(&["network", "rm", "demo_inner"]);
         engine.apply();
 
+        let plan = engine.sbx(&["plan", "--json", "--target", "api"]).run().expect_code(0).json();
+        let warned = |plan: &Value| plan["warnings"].to_string().contains("sbx::partial-plan");
+        assert_eq!((&plan["partial"], warned(&plan)), (&Value::from(true), true));
         let plan = engine.sbx(&["plan", "--json"]).run().expect_code(0).json();
         for key in ["format_version", "project", "generated_at", "engine", "changes", "summary", "warnings"] {
             assert!(keys(&plan).contains(&key), "{key}");

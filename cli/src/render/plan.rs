@@ -62,10 +62,7 @@ pub fn plan(plan: &Plan, shown: Shown<'_>, look: Look) -> String {
     for notice in &plan.warnings {
         page.notice(notice);
     }
-    if plan.partial {
-        page.label("warning", yellow(), "this plan is partial: --target leaves everything else as it is");
-    }
-    if !plan.warnings.is_empty() || plan.partial {
+    if !plan.warnings.is_empty() {
         page.gap();
     }
     if let Some(told) = shown.replayed.and_then(Replayed::told) {

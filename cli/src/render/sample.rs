@@ -132,13 +132,22 @@ pub fn plan() -> Plan {
     Plan {
         changes,
         summary: Summary { create: 3, update: 1, replace: 1, delete: 1, noop: 1, forbidden: 1 },
-        warnings: vec![Notice {
-            code: String::from("sbx::missing-device"),
-            severity: String::from("warning"),
-            message: String::from("sandbox api asks for nvidia.com/gpu=all, which this host does not offer"),
-            help: Some(String::from("install the vendor's CDI specification, or remove the device")),
-            origin: Some(String::from("sandboxes.yaml:30:15")),
-        }],
+        warnings: vec![
+            Notice {
+                code: String::from("sbx::missing-device"),
+                severity: String::from("warning"),
+                message: String::from("sandbox api asks for nvidia.com/gpu=all, which this host does not offer"),
+                help: Some(String::from("install the vendor's CDI specification, or remove the device")),
+                origin: Some(String::from("sandboxes.yaml:30:15")),
+            },
+            Notice {
+                code: String::from("sbx::partial-plan"),
+                severity: String::from("warning"),
+                message: String::from("this plan is partial: --target leaves everything else as it is"),
+                help: None,
+                origin: None,
+            },
+        ],
         partial: true,
         ..empty()
     }

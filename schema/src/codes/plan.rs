@@ -142,4 +142,13 @@ pub(super) const ENTRIES: &[Code] = &[
         cure: "Remove it if nobody needs it: `podman rm NAME`.",
         example: "$ podman rename acme_api mine\n$ sbx destroy",
     },
+    Code {
+        code: "sbx::partial-plan",
+        severity: Warning,
+        summary: "the plan leaves out whatever is not a target",
+        cause: "`--target` was given. The plan holds the sandboxes that it names, and what they need; whatever else differs is \
+                neither in it nor changed.",
+        cure: "Nothing has to be done. Plan without `--target` to see everything.",
+        example: "$ sbx plan --target api",
+    },
 ];
