@@ -37,6 +37,17 @@ fn names_of_sandboxes_are_completed_from_the_file() {
     assert_eq!(candidates(&["sbx", "sta"]), "status\nstart");
 }
 
+/// The schema that the program prints, and puts beside a new file, is the one that editors are given.
+#[test]
+fn the_schema_is_the_committed_one() {
+    let committed = include_str!("../../schema/sandboxes.schema.json");
+    let place = Place::new();
+    let printed = place.command(["schema"]).output().unwrap();
+    assert!(printed.status.success() && printed.stdout == committed.as_bytes(), "run `sbx schema`, and compare");
+    assert!(place.command(["init"]).output().unwrap().status.success());
+    assert!(place.read("sandboxes.schema.json") == committed, "run `sbx init`, and compare");
+}
+
 #[test]
 fn manual_pages() {
     let place = Place::new();
