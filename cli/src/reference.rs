@@ -29,6 +29,7 @@ fn reference() -> String {
     );
     arguments(&mut text, root.get_arguments().filter(|argument| is_global(argument)));
     exits(&mut text);
+    forms(&mut text);
     for command in root.get_subcommands().filter(|command| !command.is_hide_set()) {
         one(&mut text, command.get_name(), command);
     }
@@ -50,6 +51,72 @@ fn exits(text: &mut String) {
          SIGTERM or SIGHUP cuts them short. `egress learn` takes the signal for the end of learning.\n\n\
          With `--json` a failure is a document in the place of the result: `{\"format_version\":\"1.0\",\"error\":{\"code\":…,\n\
          \"exit_code\":…,\"message\":…,\"help\":…}}`. What each code means is in [errors.md](errors.md).\n",
+    );
+}
+
+/// What `--json` makes of standard output, and the commands that do so. `tests/podman/contract.rs` holds them to it.
+const FORMS: [(&str, &[&str]); 5] = [
+    (
+        "one document",
+        &[
+            "init",
+            "validate",
+            "schema",
+            "plan",
+            "diff",
+            "status",
+            "list",
+            "explain",
+            "test",
+            "lock",
+            "egress policy",
+            "egress learn",
+            "egress tighten",
+            "daemon start",
+            "daemon status",
+            "daemon stop",
+            "daemon install",
+            "doctor",
+            "version",
+        ],
+    ),
+    ("a line with the plan, one for each event, and one with the outcome", &["apply", "destroy"]),
+    ("a line for each event, and one with the outcome", &["start", "stop", "restart"]),
+    ("a line for each line or record, with `--follow` and without", &["logs", "egress log"]),
+    (
+        "as without `--json`: what it says is a program's, a terminal's or a log",
+        &["exec", "shell", "completion", "man", "daemon run"],
+    ),
+];
+
+#[test]
+fn the_form_of_each_command_is_known() {
+    fn leaves(command: &Command, name: &str, found: &mut Vec<String>) {
+        for below in command.get_subcommands().filter(|below| !below.is_hide_set()) {
+            let name = format!("{name} {}", below.get_name()).trim_start().to_owned();
+            if below.has_subcommands() { leaves(below, &name, found) } else { found.push(name) }
+        }
+    }
+    let mut found = Vec::new();
+    leaves(&crate::args::command(), "", &mut found);
+    let mut told: Vec<&str> = FORMS.iter().flat_map(|(_, commands)| *commands).copied().collect();
+    found.sort_unstable();
+    told.sort_unstable();
+    assert_eq!(found, told);
+}
+
+fn forms(text: &mut String) {
+    text.push_str(
+        "\n## JSON\n\nWith `--json` standard output is one document, or a document on each line, written when it happens:\n\n\
+         | standard output | commands |\n|---|---|\n",
+    );
+    for (form, commands) in FORMS {
+        let commands: Vec<String> = commands.iter().map(|command| format!("`{command}`")).collect();
+        writeln!(text, "| {form} | {} |", commands.join(", ")).expect("a String takes all");
+    }
+    text.push_str(
+        "\n`status --watch` prints a document on a line whenever something has changed. Where there is nothing to tell, as\n\
+         of a log without records, there is no line. A run that fails ends with the document of its failure, on a line.\n",
     );
 }
 

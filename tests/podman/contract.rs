@@ -1,9 +1,16 @@
 //! The promises of the command line that need an engine: exit codes, and the shapes of what `--json` prints.
 
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader};
+use std::time::Duration;
+
+use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::engine::{Engine, Kind};
 use crate::on_every_engine;
 use crate::project::text;
+use crate::wait::wait_for;
 
 /// The keys of an object, in order.
 fn keys(value: &Value) -> Vec<&str> {
@@ -13,6 +20,82 @@ fn keys(value: &Value) -> Vec<&str> {
 const FILE: &str = "networks: { inner: {} }\ndefaults: { image: host }\nsandboxes:\n\
                     \x20 api: { networks: [inner], home: { tmpfs: 8MiB }, env: { A: '1' } }\n\
                     \x20 web: { networks: [inner] }";
+
+/// What `docs/cli.md` says that `--json` makes of the output of each command.
+fn documented() -> BTreeMap<&'static str, &'static str> {
+    let text = include_str!("../../docs/cli.md");
+    let section = text.split_once("## JSON\n").and_then(|(_, rest)| rest.split_once("\n## ")).expect("a section").0;
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |")?.split_once(" | `"));
+    rows.flat_map(|(form, commands)| commands.split(", ").map(move |name| (name.trim_matches('`'), form))).collect()
+}
+
+/// Each command prints one document, or lines of documents, as the documentation has it.
+#[test]
+fn json_has_the_documented_form() {
+    let engine = Engine::start(Kind::Rootless5);
+    engine.configure(
+        "tests: [{ sandbox: dev, allow: 'https://h.test/' }]\n\
+         sandboxes:\n\
+         \x20 dev: { image: host, egress: { allow: [{ host: h.test }] },\n\
+         \x20   command: [sh, -c, 'echo one; echo two; getent hosts evil.test; getent hosts worse.test; exec sleep 1000'] }",
+    );
+    engine.write("empty/file", "");
+    let mut documented = documented();
+    let mut ran = |words: &str| {
+        let mut invocation = engine.sbx(&words.split(' ').chain(["--json"]).collect::<Vec<_>>());
+        if words == "init" {
+            invocation = invocation.cwd(engine.project().join("empty"));
+        }
+        let stdout = invocation.run().expect_code(0).stdout;
+        let name = words.split(' ').take(2).collect::<Vec<_>>().join(" ");
+        let name = if documented.contains_key(&*name) { &name } else { words.split(' ').next().unwrap() };
+        let form = documented.remove(name).unwrap_or_else(|| panic!("{name} is told in no form, or was run before"));
+        let lines = || -> Vec<Value> {
+            stdout
+                .lines()
+                .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{name}: {e}: {line}")))
+                .collect()
+        };
+        let events = || -> Vec<String> { lines().iter().map(|line| text(&line["event"]).to_owned()).collect() };
+        match form {
+            "one document" => {
+                let document: Value = serde_json::from_str(&stdout).unwrap_or_else(|e| panic!("{name}: {e}: {stdout}"));
+                assert!(document.is_object() && stdout.lines().count() > 1, "{name}: {stdout}");
+            }
+            "a line with the plan, one for each event, and one with the outcome" => {
+                assert_eq!((events()[0].as_str(), events()[1].as_str()), ("plan", "started"), "{name}");
+                assert_eq!(events().last().map(String::as_str), Some("outcome"), "{name}");
+            }
+            "a line for each event, and one with the outcome" => {
+                assert_eq!(events()[0], "started", "{name}");
+                assert_eq!(events().last().map(String::as_str), Some("outcome"), "{name}");
+            }
+            _ => assert!(lines().len() > 1 && lines().iter().all(Value::is_object), "{name}: {stdout}"),
+        }
+    };
+    for words in ["init", "validate", "schema", "plan", "apply --auto-approve"] {
+        ran(words);
+    }
+    wait_for("two lines and two records", Duration::from_secs(10), || {
+        let lines = |words: &[&str]| engine.sbx(words).run().expect_code(0).stdout.lines().count();
+        (lines(&["logs", "dev"]) > 1 && lines(&["egress", "log"]) > 1).then_some(())
+    });
+    let rest = "diff, status, list, explain dev https://h.test/, test, lock, logs dev, egress log, egress policy, \
+                egress learn dev --for 1s, egress tighten dev, doctor, version, stop dev, start dev, restart dev, \
+                daemon status, daemon stop, daemon start, daemon install, destroy --auto-approve";
+    for words in rest.split(", ") {
+        ran(words);
+    }
+    let left: Vec<_> = documented.into_keys().collect();
+    assert_eq!(left, ["completion", "daemon run", "exec", "man", "shell"], "what has no JSON");
+
+    let mut watching = engine.sbx(&["status", "--watch", "--json"]).start();
+    let mut line = String::new();
+    BufReader::new(watching.child.stdout.as_mut().expect("stdout is caught")).read_line(&mut line).unwrap();
+    assert!(serde_json::from_str::<Value>(&line).is_ok_and(|status| status["sandboxes"].is_array()), "{line}");
+    watching.signal(Signal::INT);
+    watching.finish();
+}
 
 on_every_engine! {
     /// Nobody to ask, a plan that went stale, a lock that is held, a loss without consent: each has its code, and
@@ -88,6 +171,7 @@ on_every_engine! {
         let warned = |plan: &Value| plan["warnings"].to_string().contains("sbx::partial-plan");
         assert_eq!((&plan["partial"], warned(&plan)), (&Value::from(true), true));
         let plan = engine.sbx(&["plan", "--json"]).run().expect_code(0).json();
+        assert_eq!((&plan["partial"], warned(&plan)), (&Value::from(false), false));
         for key in ["format_version", "project", "generated_at", "engine", "changes", "summary", "warnings"] {
             assert!(keys(&plan).contains(&key), "{key}");
         }
