@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use reconciler::data;
 use reconciler::resource::{sha256, short};
 
 use crate::args::Global;
@@ -78,8 +79,9 @@ impl Place {
         let sockets = directories.runtime.iter().chain(&sessions).map(|runtime| runtime.join("sbx"));
         let usual = Directories::find(person, None).ok();
         let states = [Some(self.state.clone()), Some(directories.state.clone()), usual.map(|usual| usual.state)];
-        let data = [&self.data, &directories.data].into_iter().flat_map(|data| OF_DATA.map(|part| data.join(part)));
-        let all = [PathBuf::from(ROOTS)].into_iter().chain(sockets).chain(states.into_iter().flatten()).chain(data);
+        let parts = [&self.data, &directories.data].into_iter().flat_map(|data| data::OWN.map(|part| data.join(part)));
+        let all =
+            [PathBuf::from(ROOT_RUNTIME)].into_iter().chain(sockets).chain(states.into_iter().flatten()).chain(parts);
         all.collect::<BTreeSet<_>>().into_iter().collect()
     }
 
@@ -112,12 +114,8 @@ impl Place {
     }
 }
 
-/// Where the sockets of root's daemons are.
-pub const ROOTS: &str = "/run/sbx";
-
-/// What of the data directory is no sandbox's: keys, what sandboxes trust and are started by, and their sockets. Clones and
-/// worktrees are there too.
-const OF_DATA: [&str; 5] = ["authority", "trust", "init", "etc", "sockets"];
+/// What is root's own and goes when the system is started anew: a directory for each of its daemons, and its locks.
+pub const ROOT_RUNTIME: &str = "/run/sbx";
 
 /// Where sessions of `uid` have what lives as long as they do.
 fn session(uid: u32) -> PathBuf {
@@ -129,7 +127,7 @@ fn runtime(directories: &Directories, state: &Path) -> PathBuf {
     let uid = rustix::process::geteuid().as_raw();
     if uid == 0 {
         // Not that of a session: with sudo and without it is the same daemon.
-        return PathBuf::from(ROOTS);
+        return PathBuf::from(ROOT_RUNTIME);
     }
     let usual = session(uid);
     let ours = |directory: &PathBuf| directory.metadata().is_ok_and(|found| found.is_dir() && found.uid() == uid);

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use reconciler::data::SOCKETS;
 use reconciler::kinds::container::{self, etc};
 use reconciler::resource::Naming;
 use schema::Config;
@@ -31,7 +32,7 @@ pub fn place(data: &Path, config: &Config) -> Result<(), Failure> {
 
 /// Removes the directories for sockets of all sandboxes of `project`.
 pub fn remove_sockets(data: &Path, project: &str) -> Result<(), Failure> {
-    let directory = data.join("sockets");
+    let directory = data.join(SOCKETS);
     // Of no other project: names have no `_`.
     let prefix = Naming::new(project).object("");
     let own = |entry: &std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with(&prefix);

@@ -18,7 +18,7 @@ pub fn place(data: &Path) -> Result<PathBuf, Failure> {
 
 /// Where it is, or would be.
 pub fn path(data: &Path, hash: &str) -> PathBuf {
-    data.join("init").join(reconciler::resource::short(hash)).join("sbx-init")
+    data.join(reconciler::data::INIT).join(reconciler::resource::short(hash)).join("sbx-init")
 }
 
 #[cfg(test)]

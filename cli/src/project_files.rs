@@ -27,7 +27,7 @@ pub async fn remove(
 ) -> Result<(), Failure> {
     let Surroundings { person, directories } = surroundings;
     let trust = TrustPlace::new(&daemon.data, project);
-    let sockets = directories.data.join("sockets");
+    let sockets = directories.data.join(reconciler::data::SOCKETS);
     if history.is_elsewhere() || !(trust.authority().exists() || trust.shown().exists() || sockets.exists()) {
         return Ok(());
     }

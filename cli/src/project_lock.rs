@@ -47,7 +47,7 @@ impl Locks {
     pub fn of(surroundings: &Surroundings) -> Self {
         let Surroundings { person, directories } = surroundings;
         let root = rustix::process::geteuid().is_root();
-        let roots = root.then(|| PathBuf::from(daemon::ROOTS));
+        let roots = root.then(|| PathBuf::from(daemon::ROOT_RUNTIME));
         let own = (!root || directories.state_is_named).then(|| directories.state.clone());
         let directories = roots.into_iter().chain(own).map(|directory| directory.join("locks")).collect();
         Self { directories, person: person.clone() }

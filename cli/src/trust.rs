@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use egress::tls::authority::{Authority, AuthorityError};
 use egress::tls::bundle::{SYSTEM_BUNDLES, TrustFiles};
 use jiff::{SignedDuration, Timestamp};
+use reconciler::data;
 use reconciler::kinds::container::trust;
 use rustix::fs::{FlockOperation, OFlags, flock};
 use secrecy::ExposeSecret as _;
@@ -76,12 +77,12 @@ impl TrustPlace {
 
     /// The directory that its sandboxes are shown.
     pub fn shown(&self) -> PathBuf {
-        self.data.join("trust").join(&self.project)
+        self.data.join(data::TRUST).join(&self.project)
     }
 
     /// Certificate and key, which nobody is shown.
     pub fn authority(&self) -> PathBuf {
-        self.data.join("authority").join(format!("{}.pem", self.project))
+        self.data.join(data::AUTHORITY).join(format!("{}.pem", self.project))
     }
 
     /// As [`TrustPlace::ensure`], for who only needs to know that all is there; `None` when it is as it was left.

@@ -10,6 +10,7 @@
 //! executor. This crate neither prints nor reads the environment.
 
 pub mod backend;
+pub mod data;
 pub mod desired;
 pub mod diff;
 mod elsewhere;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -16,6 +16,8 @@ use egress::listeners::Listeners;
 use egress::recorder::Recorder;
 use egress::sandbox::Sandbox;
 use reconciler::backend::{BackendError, ErrorKind, SecretSource};
+use reconciler::kinds::container::{self, etc};
+use reconciler::resource::Naming;
 use rustix::fs::{FlockOperation, flock};
 use secrecy::SecretSlice;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
@@ -26,8 +28,10 @@ use super::Place;
 use super::facts::{enforce, order};
 use super::run::{Manner, take};
 use crate::args::Global;
-use crate::caller::{Directories, Person};
+use crate::caller::{Directories, Person, schema_caller};
 use crate::exit::Exit;
+use crate::placed_init;
+use crate::trust::TrustPlace;
 
 /// Longest that anything may take here.
 const LONG: Duration = Duration::from_secs(20);
@@ -301,6 +305,15 @@ async fn a_successor_has_the_lock_once_the_other_has_ended() {
     assert_eq!(within(taken).await.expect("no panic"), Ok(()));
 }
 
+/// The directory for the socket of a sandbox of `person`.
+fn sockets(person: &Person, directories: &Directories) -> PathBuf {
+    let text = "apiVersion: sbx/v1\nproject: acme\nsandboxes: { api: { image: host, egress: { transport: socket } } }";
+    let source = schema::Source { name: "sandboxes.yaml".into(), directory: "/".into(), text: text.into() };
+    let config = schema::load(&[source], &schema_caller(person, directories)).config.expect("no errors");
+    let sandbox = config.sandboxes.values().next().expect("one");
+    container::sockets(&Naming::new("acme"), &directories.data, sandbox).expect("it has one")
+}
+
 #[test]
 fn what_is_its_own_is_where_any_daemon_of_the_person_may_have_it() {
     let person = Person { name: "alice".into(), uid: 7, gid: 7, home: "/home/alice".into(), through_sudo: true };
@@ -326,6 +339,13 @@ fn what_is_its_own_is_where_any_daemon_of_the_person_may_have_it() {
         "/home/alice/.local/share/sbx/init",
     ] {
         assert!(own.iter().any(|own| own == Path::new(path)), "{path}: {own:?}");
+    }
+    // Whatever is placed for sandboxes, and not by one.
+    let data = &directories.data;
+    let trust = TrustPlace::new(data, "acme");
+    let (init, etc) = (placed_init::path(data, "sha256:0"), etc::resolv_conf().path(data));
+    for path in [trust.authority(), trust.shown(), init, etc, sockets(&person, &directories)] {
+        assert!(own.iter().any(|own| path.starts_with(own)), "{}: {own:?}", path.display());
     }
     // Clones and worktrees are sandboxes' to use.
     assert!(!own.iter().any(|own| Path::new("/home/alice/.local/share/sbx/clones").starts_with(own)), "{own:?}");

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use schema::config::{EgressMode, Sandbox};
 
+use crate::data::ETC;
 use crate::resource::{sha256, short};
 
 /// The resolver's addresses inside; whatever else a program asks, it is the one that answers.
@@ -23,7 +24,7 @@ impl EtcFile {
     /// Where it is, or has to be, in the directory where `sbx` keeps its data.
     pub fn path(&self, data: &Path) -> PathBuf {
         let name = self.target.trim_start_matches("/etc/");
-        data.join("etc").join(short(&sha256(self.text.as_bytes()))).join(name)
+        data.join(ETC).join(short(&sha256(self.text.as_bytes()))).join(name)
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use schema::config::{EgressMode, Home, Image, Mode, MountSource, Relabel, Sandbox, Transport};
 
 use super::{etc, trust};
+use crate::data::SOCKETS;
 use crate::desired::DesireContext;
 use crate::host_facts::PathKind;
 use crate::kinds::{image, worktree};
@@ -302,7 +303,7 @@ impl<'a> Mounts<'a> {
 /// comes by another way. A directory, as a mount would show a socket that is there no more for ever.
 pub fn sockets(naming: &Naming, data: &Path, sandbox: &Sandbox) -> Option<PathBuf> {
     let wanted = sandbox.egress.mode == EgressMode::Allowlist && sandbox.egress.transport == Transport::Socket;
-    wanted.then(|| data.join("sockets").join(naming.object(sandbox.name.as_str())))
+    wanted.then(|| data.join(SOCKETS).join(naming.object(sandbox.name.as_str())))
 }
 
 fn bind(source: PathBuf, target: PathBuf, read_only: bool) -> MountSpec {
