@@ -14,7 +14,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::project_lock::{Locks, acquire, failed, key, open};
+use crate::lock_file::{self, Locks};
 
 /// The turn to count what there is, and to say what is about to be created. One process at a time has it.
 #[derive(Debug)]
@@ -36,12 +36,12 @@ impl Counting {
     ///
     /// Whoever has it asks the engine for one list, and waits for nobody; it can be asked for with a project's lock held.
     pub fn begin(locks: &Locks, engine: &str, patience: Duration) -> Result<Self, Failure> {
-        let (begun, key) = (Instant::now(), key(engine));
+        let (begun, key) = (Instant::now(), lock_file::key(engine));
         let mut turn = Vec::new();
         // No project can be called like this.
         for (path, file) in locks.open(&format!("{key}.counting"))? {
             let left = patience.saturating_sub(begun.elapsed());
-            if !acquire(&file, left).map_err(|error| failed(&path, &error))? {
+            if !lock_file::acquire(&path, &file, left)? {
                 let message = "another sbx has been counting the sandboxes of this engine for long";
                 return Err(Failure::new(Exit::TryAgain, "sbx::lock-held", message)
                     .with_help("wait until it is done; whether the engine answers, `sbx doctor` tells"));
@@ -66,13 +66,14 @@ impl Counting {
         let text = crate::render::json::line(&owners);
         let mut files = Vec::new();
         for (path, mut file) in self.locks.open(&format!("{}/{project}", self.announced))? {
+            // Nobody else takes it for long: the lock of the project is the caller's.
+            lock_file::acquire(&path, &file, Duration::ZERO)?;
             let written = (|| {
-                acquire(&file, Duration::ZERO)?;
                 file.set_len(0)?;
                 file.rewind()?;
                 file.write_all(text.as_bytes())
             })();
-            written.map_err(|error| failed(&path, &error))?;
+            written.map_err(|error| lock_file::failed("write", &path, &error))?;
             files.push(file);
         }
         Ok(Announced { _files: files })
@@ -81,24 +82,25 @@ impl Counting {
 
 /// Adds to `held` what is said in `directory`.
 fn others_in(directory: &Path, project: &str, held: &mut Held) -> Result<(), Failure> {
-    let failed = |error: std::io::Error| failed(directory, &error);
+    let unlisted = |error: std::io::Error| lock_file::failed("list", directory, &error);
     let files = match std::fs::read_dir(directory) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        files => files.map_err(failed)?,
+        files => files.map_err(unlisted)?,
     };
     for file in files {
-        let file = file.map_err(failed)?;
+        let file = file.map_err(unlisted)?;
         let Ok(other) = file.file_name().into_string() else { continue };
         if other == project {
             continue;
         }
-        let mut file = open(&file.path())?;
+        let path = file.path();
+        let mut file = lock_file::open(&path)?;
         if flock(&file, FlockOperation::NonBlockingLockShared).is_ok() {
             // Whoever said this has ended.
             continue;
         }
         let mut text = String::new();
-        file.read_to_string(&mut text).map_err(failed)?;
+        file.read_to_string(&mut text).map_err(|error| lock_file::failed("read", &path, &error))?;
         let owners: BTreeMap<String, String> = serde_json::from_str(&text).unwrap_or_default();
         held.extend(owners.into_iter().map(|(name, owner)| ((other.clone(), name), owner)));
     }
@@ -108,7 +110,7 @@ fn others_in(directory: &Path, project: &str, held: &mut Held) -> Result<(), Fai
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::project_lock::tests::locks;
+    use crate::lock_file::tests::locks;
 
     fn held(project: &str, sandboxes: &[(&str, &str)]) -> Held {
         let one = |(name, owner): &(&str, &str)| ((project.to_owned(), (*name).to_owned()), (*owner).to_owned());

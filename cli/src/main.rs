@@ -18,6 +18,7 @@ mod history;
 mod host;
 mod input;
 mod interrupt;
+mod lock_file;
 mod lockfile;
 mod patch;
 mod placed;
