@@ -208,11 +208,8 @@ impl Engine {
         let owned = ownership::containers(snapshot, &naming, &self.history.read().containers);
         let found =
             owned.current.into_iter().map(|(name, container)| (name.to_owned(), container.id.clone())).collect();
-        let name = |object: &str| {
-            let name = object.strip_prefix(&naming.object(""))?;
-            Some(name.strip_suffix(".next").unwrap_or(name).to_owned())
-        };
-        let made = self.reader.made().into_iter().filter_map(|(object, id)| Some((name(&object)?, id))).collect();
+        let made = self.reader.made().into_iter();
+        let made = made.filter_map(|(object, id)| Some((naming.sandbox_of(&object)?.to_owned(), id))).collect();
         Ids { found, made }
     }
 

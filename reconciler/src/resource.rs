@@ -80,6 +80,9 @@ pub mod label {
     pub const OWNER: &str = "sbx.owner";
 }
 
+/// What the name of a container ends with that is to take the place of another.
+const NEXT: &str = ".next";
+
 /// How the objects of one project are called on the engine.
 ///
 /// Names of the language have no `_` and no `.`, so `project_name` can be read back in one way only.
@@ -106,7 +109,15 @@ impl Naming {
 
     /// A container that is to take the place of another.
     pub fn successor(&self, name: &str) -> String {
-        format!("{}_{name}.next", self.project)
+        format!("{}_{name}{NEXT}", self.project)
+    }
+
+    /// The sandbox whose container, or successor of it, is called `object`; `None` where no sandbox's is.
+    pub fn sandbox_of<'a>(&self, object: &'a str) -> Option<&'a str> {
+        let name = object.strip_prefix(&self.project)?.strip_prefix('_')?;
+        let name = name.strip_suffix(NEXT).unwrap_or(name);
+        // What else has a name of this form has a dot in it.
+        (!name.is_empty() && !name.contains('.')).then_some(name)
     }
 
     /// The volume whose existence records that `name` was stopped on purpose. Engines offer no label that can be
@@ -186,6 +197,22 @@ mod tests {
         ] {
             let text = serde_json::to_string(&id).expect("ids serialize");
             assert_eq!(serde_json::from_str::<ResourceId>(&text).expect("and back"), id);
+        }
+    }
+
+    #[test]
+    fn names_of_containers_lead_back_to_their_sandboxes() {
+        let naming = Naming::new("acme");
+        for sandbox in ["api", "api-1", "next"] {
+            for object in [naming.object(sandbox), naming.successor(sandbox)] {
+                assert_eq!(naming.sandbox_of(&object), Some(sandbox), "{object}");
+            }
+        }
+        let builder = naming.object(&crate::ownership::builder("localhost/sbx/acme/base:0"));
+        let others =
+            [naming.object(""), naming.successor(""), naming.stop_marker("api"), naming.policy("api", "0"), builder];
+        for other in others.iter().map(String::as_str).chain(["acme", "acme2_api", "other_api", "api"]) {
+            assert_eq!(naming.sandbox_of(other), None, "{other}");
         }
     }
 
