@@ -112,6 +112,7 @@ impl Reached {
         let Surroundings { person, directories } = surroundings;
         let options = connect_options(&run.global, person, directories);
         let reader = Reader::connect(&options).await.map_err(unreachable)?;
+        crate::runtime::settles(reader.clone());
         let address = reader.address().to_owned();
         tracing::debug!(address, version = reader.facts().version, "connected");
         Ok(Self { reader, address })
@@ -228,7 +229,6 @@ impl Engine {
     pub fn acting<'a>(&'a self, config: &Config) -> Acting<'a> {
         let secrets = Arc::new(host::Secrets::new(config, &self.env));
         let podman = self.reader.clone().into_podman(Arc::clone(&secrets) as Arc<dyn SecretSource>);
-        crate::runtime::settles(podman.clone());
         Acting { engine: self, podman, secrets, daemon: tokio::sync::Mutex::new(()) }
     }
 

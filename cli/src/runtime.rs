@@ -4,8 +4,7 @@ use std::future::Future;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use reconciler::backend::Perform as _;
-use reconciler::podman::Podman;
+use reconciler::podman::Reader;
 
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -18,14 +17,14 @@ const SETTLE: Duration = Duration::from_millis(1500);
 const LINGER: Duration = Duration::from_millis(300);
 
 /// The engines of this run, which may have to remove something when it is cut short.
-static ENGINES: Mutex<Vec<Podman>> = Mutex::new(Vec::new());
+static ENGINES: Mutex<Vec<Reader>> = Mutex::new(Vec::new());
 
-/// Has what `podman` leaves behind removed, should this run be cut short.
-pub fn settles(podman: Podman) {
-    engines().push(podman);
+/// Has what is left behind by way of a connection that was just opened removed, should this run be cut short.
+pub fn settles(engine: Reader) {
+    engines().push(engine);
 }
 
-fn engines() -> std::sync::MutexGuard<'static, Vec<Podman>> {
+fn engines() -> std::sync::MutexGuard<'static, Vec<Reader>> {
     ENGINES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -54,8 +53,8 @@ pub fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T
     let Some(result) = result else {
         // The runtime drops what it still runs when it is shut down.
         let settle = async {
-            for podman in &engines {
-                podman.settle().await;
+            for engine in &engines {
+                engine.settle().await;
             }
         };
         let _ = runtime.block_on(async { tokio::time::timeout(SETTLE, settle).await });

@@ -118,6 +118,16 @@ impl Reader {
         self.shared.notes.all()
     }
 
+    /// Waits until what operations left that were given up is removed.
+    pub async fn settle(&self) {
+        let mut tidying = std::mem::take(&mut *self.tidying());
+        while tidying.join_next().await.is_some() {}
+    }
+
+    fn tidying(&self) -> MutexGuard<'_, JoinSet<()>> {
+        self.shared.tidying.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn client(&self) -> &Client {
         &self.shared.connection.client
     }
@@ -167,7 +177,7 @@ impl Podman {
     }
 
     fn tidying(&self) -> MutexGuard<'_, JoinSet<()>> {
-        self.reader.shared.tidying.lock().unwrap_or_else(PoisonError::into_inner)
+        self.reader.tidying()
     }
 
     fn secret_source(&self) -> &dyn SecretSource {
@@ -292,8 +302,7 @@ impl Perform for Podman {
     }
 
     async fn settle(&self) {
-        let mut tidying = std::mem::take(&mut *self.tidying());
-        while tidying.join_next().await.is_some() {}
+        self.reader.settle().await;
     }
 }
 
