@@ -10,6 +10,7 @@ use reconciler::facts::{ContainerFacts, ObjectFacts, Observed, ProbeQuery, Probe
 use reconciler::git::{Git, GitOptions};
 use reconciler::host::{Depth, HostEnv};
 use reconciler::host_facts::HostFacts;
+use reconciler::kinds::policy;
 use reconciler::op::Op;
 use reconciler::ownership;
 use reconciler::podman::{Connect, Podman, Reader};
@@ -440,7 +441,7 @@ impl Observe for Engine {
             Snapshot { repositories: git.repositories, worktrees: git.worktrees, checkouts: git.checkouts, ..engine? };
         let policy = |volume: &ObjectFacts| {
             let labelled = |key, value: &str| volume.labels.get(key).is_some_and(|label| label == value);
-            labelled(label::KIND, "policy") && labelled(label::PROJECT, &query.project)
+            labelled(label::KIND, policy::NOUN) && labelled(label::PROJECT, &query.project)
         };
         if !query.policies && !snapshot.volumes.iter().any(policy) {
             // Nobody has to serve anything: the daemon is not asked.

@@ -7,6 +7,7 @@ use egress::audit::log::{directory, of_sandbox};
 use egress::audit::newest::{Budget, Newest};
 use egress::replay::{Replay, replay};
 use jiff::{SignedDuration, Timestamp};
+use reconciler::kinds::policy;
 use reconciler::plan::Plan;
 use schema::Config;
 use serde::Serialize;
@@ -18,8 +19,6 @@ use crate::engine::Engine;
 const DAYS: i64 = 7;
 /// Most that is read and judged, of all sandboxes together: nobody waits long for a plan because of what happened before it.
 const BUDGET: Budget = Budget { bytes: 16 << 20, time: Duration::from_millis(700) };
-/// What a plan says of policies.
-const POLICY: &str = "policy";
 
 /// Recorded requests under the new policies.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -40,7 +39,7 @@ pub struct Replayed {
 pub async fn replayed(engine: &Engine, config: &Config, plan: &Plan) -> Option<Replayed> {
     let changed: BTreeSet<&str> = plan
         .effective()
-        .filter(|change| change.kind == POLICY && !change.fields.is_empty())
+        .filter(|change| change.kind == policy::NOUN && !change.fields.is_empty())
         .filter_map(|change| change.sandbox.as_deref())
         .collect();
     if changed.is_empty() {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use reconciler::facts::{ContainerFacts, Observed, Snapshot, State, WorktreePlace};
+use reconciler::kinds::container;
 use reconciler::ownership;
 use reconciler::plan::{Action, Plan};
 use reconciler::resource::{Naming, ResourceId, label};
@@ -185,7 +186,7 @@ pub fn report(
 
 /// How ready a sandbox is that is not there. What has its name may be somebody else's.
 fn absent(name: &str, plan: &Plan) -> Condition {
-    let forbidden = plan.forbidden().find(|change| change.resource == ResourceId::new("container", name));
+    let forbidden = plan.forbidden().find(|change| change.resource == ResourceId::new(container::NOUN, name));
     let message = match forbidden {
         Some(change) => format!("it is not there, and cannot be created: {}", change.because.join("; ")),
         None => String::from("it is not there; `sbx apply` creates it"),
@@ -236,7 +237,7 @@ fn created(container: &ContainerFacts) -> Option<i64> {
 
 fn synced(name: &str, plan: &Plan) -> Condition {
     let own = |change: &&reconciler::plan::Change| {
-        change.sandbox.as_deref() == Some(name) || change.resource == ResourceId::new("container", name)
+        change.sandbox.as_deref() == Some(name) || change.resource == ResourceId::new(container::NOUN, name)
     };
     let pending: Vec<String> = plan
         .changes

@@ -1,5 +1,6 @@
 //! Desired state: one resource per thing the configuration asks for.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -30,6 +31,19 @@ pub struct Desired {
     pub text: String,
     /// Hash of the part of the specification that cannot change in place.
     pub hash: String,
+    /// What is wished of it beside its specification, as an object's labels are.
+    pub beside: Option<String>,
+}
+
+impl Desired {
+    /// Hash of all that is wished of it.
+    pub fn wish(&self) -> String {
+        let text = match &self.beside {
+            Some(beside) => Cow::Owned(format!("{beside}\n{}", self.text)),
+            None => Cow::Borrowed(&self.text),
+        };
+        sha256(text.as_bytes())
+    }
 }
 
 /// Everything desired, and what stands in the way.

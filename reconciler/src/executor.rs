@@ -8,7 +8,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
 
 use crate::backend::{BackendError, ErrorKind, Perform};
-use crate::op::Op;
+use crate::op::{Op, Pace};
 use crate::outcome::{Ending, Event, Outcome, Result as ChangeResult};
 use crate::plan::{Action, Change, Plan};
 use crate::resource::ResourceId;
@@ -25,11 +25,11 @@ pub struct ExecuteOptions {
     pub attempts: u32,
     /// Pause before the second attempt; doubled for each further one.
     pub backoff: Duration,
-    /// Deadline of a step that makes a sandbox ready.
+    /// Deadline of [`Pace::Ready`].
     pub ready_timeout: Duration,
-    /// Deadline of any other step that does not move images and is not git's.
+    /// Deadline of [`Pace::Step`].
     pub step_timeout: Duration,
-    /// Deadline of a step that moves images, or that is git's; backends also watch for silence.
+    /// Deadline of [`Pace::Transfer`]; backends also watch for silence.
     pub transfer_timeout: Duration,
 }
 
@@ -197,15 +197,10 @@ impl Run<'_> {
     }
 
     fn deadline(&self, op: &Op) -> Duration {
-        match op {
-            // Whoever works in a clone may have to wait for another that makes it.
-            Op::CreateImage { .. }
-            | Op::CloneRepository { .. }
-            | Op::AddWorktree { .. }
-            | Op::LockWorktree { .. }
-            | Op::RemoveWorktree { .. } => self.options.transfer_timeout,
-            Op::AwaitReady { .. } => self.options.ready_timeout,
-            _ => self.options.step_timeout,
+        match op.pace() {
+            Pace::Step => self.options.step_timeout,
+            Pace::Transfer => self.options.transfer_timeout,
+            Pace::Ready => self.options.ready_timeout,
         }
     }
 }

@@ -1,6 +1,5 @@
 //! The kinds of resources. A new kind is one file here and one line in [`REGISTRY`].
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
@@ -41,6 +40,11 @@ pub static AFTER_CONTAINERS: std::sync::LazyLock<Vec<ResourceId>> =
 pub trait Kind: Sync {
     /// Noun, first half of the resource's id.
     fn noun(&self) -> &'static str;
+
+    /// Whether the labels of a resource `name` lead to an object that is called `object`.
+    fn leads_to(&self, naming: &Naming, name: &str, object: &str) -> bool {
+        object == naming.object(name)
+    }
 
     /// Adds what the configuration asks for.
     fn desire(&self, context: &DesireContext<'_>, state: &mut DesiredState);
@@ -97,17 +101,10 @@ impl<'a> PlanContext<'a> {
             id.clone(),
             Basis {
                 resource: id.clone(),
-                desired: desired.map(|desired| self.wish(desired)),
+                desired: desired.map(Desired::wish),
                 observed: observed.map(|value| spec_hash(&value)),
             },
         );
-    }
-
-    /// Hash of all that is wished of a resource: its specification, and whose it is.
-    pub fn wish(&self, desired: &Desired) -> String {
-        let owner = self.desired.owners.get(&desired.id.name).filter(|_| desired.id.kind == container::NOUN);
-        let text = owner.map_or(Cow::Borrowed(&desired.text), |owner| Cow::Owned(format!("{owner}\n{}", desired.text)));
-        sha256(text.as_bytes())
     }
 
     /// Whether the user named `consent`.
@@ -199,5 +196,6 @@ pub(crate) fn fixed<T: serde::Serialize>(
         hash: sha256(text.as_bytes()),
         spec,
         text,
+        beside: None,
     }
 }

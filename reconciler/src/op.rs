@@ -185,6 +185,48 @@ pub enum Op {
     },
 }
 
+/// What an operation takes its time for, which says how long it may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// A request to the engine.
+    Step,
+    /// Moves images, or is git's: whoever works in a clone may have to wait for another that makes it.
+    Transfer,
+    /// A sandbox that becomes ready.
+    Ready,
+}
+
+impl Op {
+    /// Its pace.
+    pub fn pace(&self) -> Pace {
+        match self {
+            Op::CreateImage { .. }
+            | Op::CloneRepository { .. }
+            | Op::AddWorktree { .. }
+            | Op::LockWorktree { .. }
+            | Op::RemoveWorktree { .. } => Pace::Transfer,
+            Op::AwaitReady { .. } => Pace::Ready,
+            Op::RemoveImage { .. }
+            | Op::CreateVolume { .. }
+            | Op::RemoveVolume { .. }
+            | Op::EnsureDaemon
+            | Op::EnforcePolicy { .. }
+            | Op::CreateNetwork { .. }
+            | Op::RemoveNetwork { .. }
+            | Op::CreateSecret { .. }
+            | Op::RemoveSecret { .. }
+            | Op::CreateContainer { .. }
+            | Op::StartContainer { .. }
+            | Op::StopContainer { .. }
+            | Op::RemoveContainer { .. }
+            | Op::RenameContainer { .. }
+            | Op::UpdateContainer { .. }
+            | Op::ConnectNetwork { .. }
+            | Op::DisconnectNetwork { .. } => Pace::Step,
+        }
+    }
+}
+
 /// A mount as a container has to see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {

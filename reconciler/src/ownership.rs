@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::facts::{ContainerFacts, ImageFacts, ObjectFacts, Snapshot};
-use crate::kinds::image;
+use crate::kinds::{Kind, container, image};
 use crate::resource::{Labels, Naming, is_short, label, sha256, short};
 
 /// Containers of one project that `sbx` made, by sandbox.
@@ -42,7 +42,7 @@ pub fn is_labelled(snapshot: &Snapshot, container: &ContainerFacts) -> bool {
 /// container that has the proper name. What is to be changed or removed has the name that its labels lead to, or had it
 /// once: an engine gives an id to one container, which keeps it when it is renamed.
 pub fn containers<'a>(snapshot: &'a Snapshot, naming: &Naming, seen: &BTreeMap<String, String>) -> OwnedContainers<'a> {
-    let markers = snapshot.volumes.iter().filter(|volume| is_ours(volume, naming, STOP_MARKER));
+    let markers = snapshot.volumes.iter().filter(|volume| is_stop_marker(volume, naming));
     let mut owned = OwnedContainers {
         stopped: markers.filter_map(|volume| volume.labels.get(label::NAME)).map(String::as_str).collect(),
         ..OwnedContainers::default()
@@ -57,13 +57,13 @@ pub fn containers<'a>(snapshot: &'a Snapshot, naming: &Naming, seen: &BTreeMap<S
         let Some(name) = container.labels.get(label::NAME) else { continue };
         match container.labels.get(label::KIND).map(String::as_str) {
             Some(BUILDER) if is_builder(container, naming, name) => owned.builders.push(container),
-            Some("container") if container.name == naming.object(name) => {
+            Some(container::NOUN) if container.name == naming.object(name) => {
                 owned.current.insert(name, container);
             }
-            Some("container") if container.name == naming.successor(name) => {
+            Some(container::NOUN) if container.name == naming.successor(name) => {
                 owned.successor.insert(name, container);
             }
-            Some("container") => strays.push((name, container)),
+            Some(container::NOUN) => strays.push((name, container)),
             _ => {}
         }
     }
@@ -96,20 +96,23 @@ pub fn builder(tag: &str) -> String {
     format!("{BUILDER}.{}", short(&sha256(tag.as_bytes())))
 }
 
-/// Whether a volume, network or secret is ours: project, kind, a uid, and the name that these labels lead to.
-pub fn is_ours(object: &ObjectFacts, naming: &Naming, kind: &str) -> bool {
-    let get = |key| object.labels.get(key).map(String::as_str);
-    let Some(name) = get(label::NAME) else { return false };
-    let expected = match kind {
-        "secret" => object.name.starts_with(&format!("{}.", naming.object(name))),
-        "policy" => object.name.starts_with(&format!("{}.policy.", naming.object(name))),
-        STOP_MARKER => object.name == naming.stop_marker(name),
-        _ => object.name == naming.object(name),
-    };
-    get(label::PROJECT) == Some(naming.project())
-        && get(label::KIND) == Some(kind)
-        && get(label::UID).is_some()
-        && expected
+/// Whether a volume, network or secret is one of ours: project, kind, a uid, and the name that these labels lead to.
+pub fn is_ours(object: &ObjectFacts, naming: &Naming, kind: &dyn Kind) -> bool {
+    let leads_here = |name: &str| kind.leads_to(naming, name, &object.name);
+    labelled_name(&object.labels, naming, kind.noun()).is_some_and(leads_here)
+}
+
+/// Whether a volume records that a sandbox of ours is stopped on purpose.
+pub fn is_stop_marker(volume: &ObjectFacts, naming: &Naming) -> bool {
+    let leads_here = |name: &str| volume.name == naming.stop_marker(name);
+    labelled_name(&volume.labels, naming, STOP_MARKER).is_some_and(leads_here)
+}
+
+/// The name in `labels` that say project, kind and a uid.
+fn labelled_name<'a>(labels: &'a Labels, naming: &Naming, kind: &str) -> Option<&'a str> {
+    let get = |key| labels.get(key).map(String::as_str);
+    let is_ours = get(label::PROJECT) == Some(naming.project()) && get(label::KIND) == Some(kind);
+    get(label::NAME).filter(|_| is_ours && get(label::UID).is_some())
 }
 
 /// Whether `tag` of `image` is one that `sbx` gave it, rather than somebody who keeps a copy of ours, or of a sandbox.

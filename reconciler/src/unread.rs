@@ -26,7 +26,7 @@ pub fn assume<'a>(host: &'a HostFacts, project: &str, snapshot: &Snapshot) -> Co
 
 /// Hash of the value that sandboxes are given. Of an older value an object may be left too: it is no sandbox's.
 fn given(naming: &Naming, name: &str, snapshot: &Snapshot) -> Option<String> {
-    let ours = snapshot.secrets.iter().filter(|object| ownership::is_ours(object, naming, secret::NOUN));
+    let ours = snapshot.secrets.iter().filter(|object| ownership::is_ours(object, naming, &secret::Secrets));
     let ours = ours.filter(|object| object.labels.get(label::NAME).is_some_and(|label| label == name));
     let ours: Vec<&ObjectFacts> = ours.collect();
     let object = match ours[..] {
@@ -54,7 +54,7 @@ fn used(naming: &Naming, snapshot: &Snapshot) -> BTreeSet<String> {
 /// Hash of the value that the newest policy with this secret writes into requests.
 fn written(naming: &Naming, name: &str, snapshot: &Snapshot) -> Option<String> {
     let mut ours: Vec<_> =
-        snapshot.volumes.iter().filter(|volume| ownership::is_ours(volume, naming, policy::NOUN)).collect();
+        snapshot.volumes.iter().filter(|volume| ownership::is_ours(volume, naming, &policy::Policies)).collect();
     ours.sort_by_key(|volume| std::cmp::Reverse(policy::serial(volume)));
     ours.into_iter().find_map(|volume| policy::stored(volume).secrets.remove(name))
 }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use reconciler::kinds::{container, image, repository, worktree};
 use reconciler::plan::{Action, Change, FieldChange};
 use serde_json::{Value, json};
 
@@ -19,10 +20,10 @@ pub fn telling(change: &Change) -> (Vec<FieldChange>, usize) {
     let mut hidden = 0;
     for field in &change.fields {
         let goes_without_saying = match change.kind.as_str() {
-            "container" => is_usual(&field.path, &field.after, &change.fields),
-            "image" => is_inside_image(&field.path),
+            container::NOUN => is_usual(&field.path, &field.after, &change.fields),
+            image::NOUN => is_inside_image(&field.path),
             // They are the name of the resource, and of the one it belongs to.
-            "repository" | "worktree" => matches!(field.path.as_str(), "path" | "clone"),
+            repository::NOUN | worktree::NOUN => matches!(field.path.as_str(), "path" | "clone"),
             _ => false,
         };
         if goes_without_saying {

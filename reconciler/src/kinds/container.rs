@@ -73,6 +73,7 @@ impl Kind for Containers {
                 hash: spec_hash(&live::frozen(&spec)),
                 spec,
                 text,
+                beside: Some(sandbox.owner.clone()),
             });
         }
     }
@@ -166,7 +167,7 @@ impl<'a> Comparison<'a> {
         let change = match (self.current, self.successor) {
             (None, Some(successor))
                 if successor.labels.get(label::HASH) == Some(&self.desired.hash)
-                    && successor.labels.get(label::OWNER) == context.desired.owners.get(self.name) =>
+                    && successor.labels.get(label::OWNER) == self.desired.beside.as_ref() =>
             {
                 // A replacement was cut short between removing the old one and renaming the new one.
                 let change = Change::of(self.desired, Action::Update).because("a replacement was cut short").step(
@@ -261,8 +262,7 @@ impl<'a> Comparison<'a> {
     fn labels(&self, context: &mut PlanContext<'_>) -> Labels {
         let mut labels = ownership::labels(context.naming, NOUN, self.name, (context.new_uid)(), &self.desired.hash);
         labels.insert(label::SPEC.to_owned(), self.desired.text.clone());
-        let owner = context.desired.owners.get(self.name).cloned().unwrap_or_default();
-        labels.extend([build::owner_label(&owner)]);
+        labels.extend([build::owner_label(self.desired.beside.as_deref().unwrap_or_default())]);
         labels
     }
 

@@ -45,7 +45,7 @@ impl Kind for Networks {
         let mut leftovers = Vec::new();
         for network in &context.snapshot.networks {
             let Some(name) = network.labels.get(label::NAME) else { continue };
-            if names.contains(name.as_str()) || !ownership::is_ours(network, context.naming, NOUN) {
+            if names.contains(name.as_str()) || !ownership::is_ours(network, context.naming, &Networks) {
                 continue;
             }
             let id = ResourceId::new(NOUN, name);
@@ -84,7 +84,7 @@ fn missing(context: &mut PlanContext<'_>, desired: &Desired, object: String) -> 
 }
 
 fn existing(context: &mut PlanContext<'_>, desired: &Desired, network: &ObjectFacts) -> Change {
-    if !ownership::is_ours(network, context.naming, NOUN) {
+    if !ownership::is_ours(network, context.naming, &Networks) {
         return Change::of(desired, Action::Forbidden)
             .because(format!("network {} carries labels that do not belong to it", network.name));
     }

@@ -76,6 +76,11 @@ impl Kind for Policies {
         NOUN
     }
 
+    /// Whatever it says.
+    fn leads_to(&self, naming: &Naming, name: &str, object: &str) -> bool {
+        object.starts_with(&naming.policy(name, ""))
+    }
+
     /// One for each sandbox that has something to reach, or is on a network where it must reach nothing but its peers.
     /// Any other needs nobody to serve it, unless its container already waits to be let in at every start.
     fn desire(&self, context: &DesireContext<'_>, state: &mut DesiredState) {
@@ -122,6 +127,7 @@ impl Kind for Policies {
                 hash: spec_hash(&policy.canonical()),
                 text: spec.to_string(),
                 spec,
+                beside: None,
             });
         }
     }
@@ -168,7 +174,7 @@ fn gated<'a>(context: &DesireContext<'a>) -> BTreeSet<&'a str> {
 /// The objects that hold policies, by sandbox, the newest last.
 fn by_sandbox<'a>(volumes: &'a [ObjectFacts], naming: &Naming) -> BTreeMap<&'a str, Vec<&'a ObjectFacts>> {
     let mut found: BTreeMap<&str, Vec<&ObjectFacts>> = BTreeMap::new();
-    for volume in volumes.iter().filter(|volume| ownership::is_ours(volume, naming, NOUN)) {
+    for volume in volumes.iter().filter(|volume| ownership::is_ours(volume, naming, &Policies)) {
         if let Some(name) = volume.labels.get(label::NAME) {
             found.entry(name).or_default().push(volume);
         }

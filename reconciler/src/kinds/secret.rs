@@ -10,7 +10,7 @@ use crate::diff;
 use crate::op::Op;
 use crate::ownership;
 use crate::plan::Action;
-use crate::resource::{ResourceId, label, short};
+use crate::resource::{Naming, ResourceId, label, short};
 use crate::spec::NewObject;
 
 /// The kind.
@@ -25,6 +25,11 @@ pub(crate) const VALUE_HASH: &str = "sbx.value-hash";
 impl Kind for Secrets {
     fn noun(&self) -> &'static str {
         NOUN
+    }
+
+    /// Whatever its value.
+    fn leads_to(&self, naming: &Naming, name: &str, object: &str) -> bool {
+        object.starts_with(&naming.secret(name, ""))
     }
 
     /// Only secrets that a sandbox is given: those that are written into requests stay outside.
@@ -66,10 +71,10 @@ impl Kind for Secrets {
             let older = context.snapshot.secrets.iter().find(|secret| {
                 secret.name != object
                     && secret.labels.get(label::NAME) == Some(name)
-                    && ownership::is_ours(secret, context.naming, NOUN)
+                    && ownership::is_ours(secret, context.naming, &Secrets)
             });
             changes.push(match found {
-                Some(secret) if ownership::is_ours(secret, context.naming, NOUN) => {
+                Some(secret) if ownership::is_ours(secret, context.naming, &Secrets) => {
                     let mut change = Change::of(desired, Action::Noop);
                     change.unchanged = 1;
                     change
@@ -111,7 +116,7 @@ fn leftovers(context: &mut PlanContext<'_>, current: &BTreeSet<String>) -> Vec<C
     let names = context.desired_names(NOUN);
     let mut changes = Vec::new();
     for secret in &context.snapshot.secrets {
-        if current.contains(&secret.name) || !ownership::is_ours(secret, context.naming, NOUN) {
+        if current.contains(&secret.name) || !ownership::is_ours(secret, context.naming, &Secrets) {
             continue;
         }
         let name = secret.labels.get(label::NAME).cloned().unwrap_or_default();

@@ -37,7 +37,7 @@ impl Kind for Volumes {
             let found = context.snapshot.volumes.iter().find(|volume| volume.name == object);
             context.rests_on(&desired.id, Some(desired), found.map(to_spec));
             changes.push(match found {
-                Some(volume) if ownership::is_ours(volume, context.naming, NOUN) => {
+                Some(volume) if ownership::is_ours(volume, context.naming, &Volumes) => {
                     let mut change = Change::of(desired, Action::Noop);
                     change.unchanged = 1;
                     change
@@ -71,7 +71,7 @@ fn leftovers(context: &mut PlanContext<'_>) -> Vec<Change> {
     let mut changes = Vec::new();
     for volume in &context.snapshot.volumes {
         let Some(name) = volume.labels.get(label::NAME) else { continue };
-        if desired.contains(name.as_str()) || !ownership::is_ours(volume, context.naming, NOUN) {
+        if desired.contains(name.as_str()) || !ownership::is_ours(volume, context.naming, &Volumes) {
             continue;
         }
         let id = ResourceId::new(NOUN, name);

@@ -53,6 +53,7 @@ impl Kind for Worktrees {
                     hash: sha256(text.as_bytes()),
                     spec,
                     text,
+                    beside: None,
                 });
             }
         }

@@ -14,7 +14,7 @@ use super::{Reader, patiently};
 use crate::backend::{BackendError, ErrorKind};
 use crate::facts::ObjectFacts;
 use crate::kinds::container::{DEFAULT_NETWORK, SOCKET};
-use crate::kinds::policy::{NOUN, serial};
+use crate::kinds::policy::{Policies, serial};
 use crate::ownership::{BUILDER, is_ours};
 use crate::resource::{Labels, Naming, label};
 use crate::spec::{MountOrigin, MountSpec, Way};
@@ -173,7 +173,7 @@ fn served(rows: Vec<ListedContainer>, images: &[ListedImage], volumes: &[ObjectF
         let (Some(project), Some(name)) = (volume.labels.get(label::PROJECT), volume.labels.get(label::NAME)) else {
             continue;
         };
-        if !is_ours(volume, &Naming::new(project.as_str()), NOUN) {
+        if !is_ours(volume, &Naming::new(project.as_str()), &Policies) {
             continue;
         }
         let place = newest.entry((project, name)).or_insert(volume);

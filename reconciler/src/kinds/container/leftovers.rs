@@ -44,7 +44,7 @@ pub(super) fn leftovers(context: &mut PlanContext<'_>) -> Vec<Change> {
     }
     for volume in &context.snapshot.volumes {
         let Some(name) = volume.labels.get(label::NAME) else { continue };
-        if names.contains(name.as_str()) || !ownership::is_ours(volume, context.naming, ownership::STOP_MARKER) {
+        if names.contains(name.as_str()) || !ownership::is_stop_marker(volume, context.naming) {
             continue;
         }
         let op = Op::RemoveVolume { volume: volume.name.clone() };

@@ -35,7 +35,7 @@ impl Comparison<'_> {
             fields.retain(|field| !field.path.starts_with("image."));
         }
         // A label, which quotas count by, and which no engine lets be changed.
-        let (before, after) = (current.labels.get(label::OWNER), context.desired.owners.get(self.name));
+        let (before, after) = (current.labels.get(label::OWNER), self.desired.beside.as_ref());
         if before != after {
             let path = "owner".to_owned();
             fields.push(FieldChange { path, before: json!(before), after: json!(after), forces_replacement: true });
