@@ -29,8 +29,8 @@ mod fake;
 mod image;
 mod kernel;
 mod logs;
-mod note;
 mod object;
+mod pid_file;
 mod probe;
 mod remains;
 mod served;
@@ -69,8 +69,10 @@ struct Shared {
     ahead: std::sync::Mutex<Option<snapshot::Ahead>>,
     /// Numbers of first processes of containers that were just started, for whoever waits for them next.
     entered: std::sync::Mutex<HashMap<String, u32>>,
-    /// Where first processes are noted.
-    notes: note::Notes,
+    /// Where numbers of first processes are read.
+    pid_files: pid_file::PidFiles,
+    /// See [`Reader::made`].
+    made: std::sync::Mutex<HashMap<String, String>>,
     /// Removes what operations left that were given up.
     tidying: std::sync::Mutex<JoinSet<()>>,
 }
@@ -92,10 +94,20 @@ impl Reader {
         let api = podman_api::Podman::unix(connection.client.socket());
         let address = connection.origin.address(&options.own);
         let keep_id = Turn::before(&address, &options.runtime_dir);
-        let (load, ahead, entered, notes, tidying) = Default::default();
-        Ok(Self {
-            shared: Arc::new(Shared { connection, address, api, facts, keep_id, load, ahead, entered, notes, tidying }),
-        })
+        let shared = Shared {
+            connection,
+            address,
+            api,
+            facts,
+            keep_id,
+            load: tokio::sync::Mutex::default(),
+            ahead: std::sync::Mutex::default(),
+            entered: std::sync::Mutex::default(),
+            pid_files: pid_file::PidFiles::default(),
+            made: std::sync::Mutex::default(),
+            tidying: std::sync::Mutex::default(),
+        };
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     /// What is known of the engine itself.
@@ -113,9 +125,18 @@ impl Reader {
         Podman { reader: self, secrets, patience: Duration::MAX }
     }
 
-    /// Ids of the containers that were made by way of this value or its clones, by the name they were made with.
+    /// Ids of the containers that were made by way of this value or its clones, by the name they were made with, whatever
+    /// became of them.
     pub fn made(&self) -> HashMap<String, String> {
-        self.shared.notes.all()
+        self.shared.made.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn made_as(&self, name: &str, id: &str) {
+        if !id.is_empty() {
+            let mut made = self.shared.made.lock().unwrap_or_else(PoisonError::into_inner);
+            made.insert(name.to_owned(), id.to_owned());
+            self.shared.pid_files.made(name, id);
+        }
     }
 
     /// Waits until what operations left that were given up is removed.

@@ -59,7 +59,7 @@ impl Podman {
             Ok(answer) => {
                 let made: Made =
                     serde_json::from_slice(&answer).map_err(|error| error::malformed("containers/create", &error))?;
-                self.reader().shared.notes.made(name, &made.id);
+                self.reader().made_as(name, &made.id);
                 Ok(())
             }
             Err(failure) => {
@@ -210,7 +210,7 @@ impl Podman {
     /// Removes a stopped container, and with it the anonymous volumes it may have; named ones stay. With `uid`, only
     /// the container that carries it.
     pub(crate) async fn remove_container(&self, container: &str, uid: Option<&str>) -> Result<(), BackendError> {
-        self.reader().shared.notes.gone(container);
+        self.reader().shared.pid_files.gone(container);
         let found;
         let container = match uid {
             None => container,
@@ -233,7 +233,7 @@ impl Podman {
 
     pub(crate) async fn rename_container(&self, container: &str, to: &str) -> Result<(), BackendError> {
         for name in [container, to] {
-            self.reader().shared.notes.gone(name);
+            self.reader().shared.pid_files.gone(name);
         }
         // By id: after a rename whose answer was lost, the name leads nowhere.
         let id = self.reader().inspect(container).await?.id;

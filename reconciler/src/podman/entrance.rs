@@ -85,14 +85,14 @@ impl Podman {
         {
             return Err(failure.clone());
         }
-        let notes = &self.reader().shared.notes;
+        let pid_files = &self.reader().shared.pid_files;
         if made.is_ok()
-            && let Some(pid) = notes.first_process(container)
+            && let Some(pid) = pid_files.first_process(container)
         {
             return Ok(Some(pid));
         }
         let InspectedContainer { id, state, pid_file, .. } = self.reader().inspect(container).await?;
-        notes.learn(&id, &pid_file);
+        pid_files.learn(&id, &pid_file);
         match made {
             _ if state.status == INITIALIZED => Ok(Some(state.pid)),
             _ if state.running || state.is_paused() => Ok(None),
