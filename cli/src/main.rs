@@ -12,6 +12,8 @@ mod counting;
 mod daemon;
 mod engine;
 mod engine_address;
+#[cfg(test)]
+mod example;
 mod exit;
 mod failure;
 mod history;

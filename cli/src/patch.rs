@@ -207,6 +207,7 @@ fn sort(policy: &mut Policy) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::example::config;
 
     fn file(text: &str) -> (tempfile::TempDir, Source) {
         let dir = tempfile::tempdir().expect("a directory");
@@ -221,21 +222,10 @@ mod tests {
     fn assertions_are_the_same_when_they_say_the_same() {
         let assertions = |reaches: &str, space: &str| {
             let text = format!(
-                "apiVersion: sbx/v1\nproject: acme\n{space}sandboxes: {{ api: {{ image: host }} }}\n\
+                "{space}sandboxes: {{ api: {{ image: host }} }}\n\
                  assert: [{{ never: {{ sandbox: api, reaches: [{reaches}] }} }}]\n"
             );
-            let source = Source { name: "sandboxes.yaml".into(), directory: "/".into(), text };
-            let caller = Caller {
-                env: BTreeMap::new(),
-                home: "/home/alice".into(),
-                user: "alice".into(),
-                uid: 1000,
-                gid: 1000,
-                data_dir: "/data".into(),
-                engine_sockets: Vec::new(),
-                today: jiff::civil::date(2026, 11, 25),
-            };
-            schema::load(&[source], &caller).config.expect("no errors").assertions
+            config(&text).assertions
         };
         let one = assertions("'**'", "");
         assert!(same_but_for_places(&one, &assertions("'**'", "\n\n")), "elsewhere in the file");

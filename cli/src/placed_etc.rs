@@ -49,22 +49,10 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+    use crate::example;
 
     fn config(egress: &str) -> Config {
-        let text =
-            format!("apiVersion: sbx/v1\nproject: acme\nsandboxes:\n  api: {{ image: host, egress: {egress} }}\n");
-        let source = schema::Source { name: "sandboxes.yaml".into(), directory: "/".into(), text };
-        let caller = schema::Caller {
-            env: std::collections::BTreeMap::new(),
-            home: "/home/alice".into(),
-            user: "alice".into(),
-            uid: 1000,
-            gid: 1000,
-            data_dir: "/data".into(),
-            engine_sockets: Vec::new(),
-            today: jiff::civil::date(2026, 11, 25),
-        };
-        schema::load(&[source], &caller).config.expect("no errors")
+        example::config(&format!("sandboxes:\n  api: {{ image: host, egress: {egress} }}\n"))
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! P4, P11 and P12: sandboxes behind policies on a real engine, with the daemon that serves them.
 
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -221,7 +221,7 @@ struct Far {
 
 impl Far {
     fn at(engine: &Engine, port: u16) -> Self {
-        let listener = engine.namespaces().outside(|| TcpListener::bind((FAR, port))).expect("the far end is ours");
+        let listener = engine.listen_outside(FAR, port);
         let far = Self { streams: Arc::default(), open: Arc::default() };
         let (streams, open) = (Arc::clone(&far.streams), Arc::clone(&far.open));
         std::thread::spawn(move || {

@@ -2,7 +2,6 @@
 //! the same daemon with all it may.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpListener;
 use std::process::{ChildStdout, Stdio};
 use std::time::Duration;
 
@@ -124,7 +123,7 @@ impl<'e> Inside<'e> {
 /// In turns: alone, and beside the hostile one.
 pub fn hostile(scale: &Scale, report: &mut Report) {
     let engine = Engine::start(Kind::Rootful4);
-    let listener = engine.namespaces().outside(|| TcpListener::bind((SERVER, PORT))).expect("the far end is ours");
+    let listener = engine.listen_outside(SERVER, PORT);
     std::thread::spawn(move || {
         for mut stream in listener.incoming().map_while(Result::ok) {
             std::thread::spawn(move || {

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -58,7 +57,7 @@ struct Echo {
 
 impl Echo {
     fn at(engine: &Engine, port: u16) -> Self {
-        let listener = engine.namespaces().outside(|| TcpListener::bind((SERVER, port))).expect("a port");
+        let listener = engine.listen_outside(&SERVER.to_string(), port);
         let echo = Self::default();
         let shared = echo.clone();
         std::thread::spawn(move || {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -30,7 +30,7 @@ pub struct Far {
 
 impl Far {
     pub fn at(engine: &Engine, port: u16) -> Self {
-        let listener = engine.namespaces().outside(|| TcpListener::bind((FAR, port))).expect("the far end is ours");
+        let listener = engine.listen_outside(FAR, port);
         let far = Self { streams: Arc::default(), accepted: Arc::default(), ended: Arc::default() };
         let (streams, accepted, ended) = (Arc::clone(&far.streams), Arc::clone(&far.accepted), Arc::clone(&far.ended));
         std::thread::spawn(move || {

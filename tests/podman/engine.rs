@@ -10,6 +10,7 @@
 use std::cell::RefCell;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
@@ -147,6 +148,12 @@ impl Engine {
 
     pub(crate) fn namespaces(&self) -> &Namespaces {
         &self.namespaces
+    }
+
+    /// Listens at the far end of the uplink: on another machine, to the engine. `address` has to be one that is there.
+    #[track_caller]
+    pub fn listen_outside(&self, address: &str, port: u16) -> TcpListener {
+        self.namespaces.outside(|| TcpListener::bind((address, port))).expect("the far end is ours")
     }
 
     /// Any program, as the engine's user, in the project directory.

@@ -1,7 +1,6 @@
 //! `transport: socket`: no network at all, and a proxy at a unix socket inside.
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
 use std::time::Duration;
 
 use crate::egress::{FAR, Far, KEPT, daemon, does_not_reach};
@@ -15,7 +14,7 @@ const SOCKET: &str = "/run/sbx/egress/egress.sock";
 
 /// Says what an HTTP server says to everybody.
 fn web(engine: &Engine) {
-    let listener = engine.namespaces().outside(|| TcpListener::bind((FAR, WEB))).expect("the far end is ours");
+    let listener = engine.listen_outside(FAR, WEB);
     std::thread::spawn(move || {
         while let Ok((mut stream, _)) = listener.accept() {
             let mut head = [0; 4096];

@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -44,7 +43,7 @@ impl Upstream {
     /// Serves on port 443 of the far end. `good` names have certificates by [`Upstream::authority`], those in `stranger` by
     /// somebody nobody knows, and those in `other` one for another name.
     pub fn start(engine: &Engine, good: &[&str], stranger: &[&str], other: &[&str]) -> Self {
-        let listener = engine.namespaces().outside(|| TcpListener::bind((FAR, 443))).expect("the far end is ours");
+        let listener = engine.listen_outside(FAR, 443);
         listener.set_nonblocking(true).unwrap();
         let (known, unknown) = (Signer::new(), Signer::new());
         let mut certificates = HashMap::new();

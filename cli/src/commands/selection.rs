@@ -70,26 +70,13 @@ pub fn known(config: &Config, name: &str) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
+    use crate::example::config;
     use crate::render::sample;
 
     #[test]
     fn what_is_destroyed_is_in_the_file_or_on_the_engine() {
-        let text = "apiVersion: sbx/v1\nproject: acme\nsandboxes:\n  api: { image: host }\n  web: { image: host }\n";
-        let source = schema::Source { name: "sandboxes.yaml".into(), directory: "/".into(), text: text.into() };
-        let caller = schema::Caller {
-            env: BTreeMap::new(),
-            home: "/root".into(),
-            user: "root".into(),
-            uid: 0,
-            gid: 0,
-            today: jiff::civil::date(2026, 1, 1),
-            data_dir: "/data".into(),
-            engine_sockets: Vec::new(),
-        };
-        let config = schema::load(&[source], &caller).config.expect("no errors");
+        let config = config("sandboxes:\n  api: { image: host }\n  web: { image: host }\n");
         let mut plan = sample::plan();
         plan.changes.truncate(1);
         plan.changes[0].sandbox = Some("gone".into());

@@ -3,23 +3,8 @@ use reconciler::ownership::{STOP_MARKER, labels};
 use reconciler::resource::Labels;
 
 use super::*;
+use crate::example::config;
 use crate::render::sample;
-
-fn config(body: &str) -> Config {
-    let text = format!("apiVersion: sbx/v1\nproject: acme\n{body}");
-    let source = schema::Source { name: "sandboxes.yaml".into(), directory: "/project".into(), text };
-    let caller = schema::Caller {
-        env: BTreeMap::new(),
-        home: "/home/alice".into(),
-        user: "alice".into(),
-        uid: 1000,
-        gid: 1000,
-        today: jiff::civil::Date::MIN,
-        data_dir: "/data".into(),
-        engine_sockets: Vec::new(),
-    };
-    schema::load(&[source], &caller).config.expect("a configuration without errors")
-}
 
 /// Labels of the container of a sandbox.
 fn of(sandbox: &str) -> Labels {
@@ -148,6 +133,24 @@ fn a_condition_tells_since_when() {
         (State::Other, false, "Unknown", None),
     ] {
         assert_eq!(when(state, stopped, None, None), [row("Ready", reason, at), synced.clone()]);
+    }
+}
+
+/// Nothing but the age depends on the time.
+#[test]
+fn a_clock_that_was_set_changes_an_age_and_nothing_else() {
+    const YEARS: i64 = 10 * 365 * 86_400;
+    let config = config("sandboxes: { api: { image: host } }");
+    let started = 1_800_000_000;
+    let mut api = container("acme_api", of("api"), "host");
+    api.started_at = started;
+    let snapshot = snapshot(vec![api]);
+    for (now, age) in [(started + 60, "60s"), (started - YEARS, "0s"), (started + YEARS, "3650d"), (i64::MIN, "0s")] {
+        let report = report(&config, &snapshot, &sample::empty(), None, now, |_| false, &BTreeMap::new());
+        let api = &report.sandboxes[0];
+        assert_eq!(api.age.as_deref(), Some(age), "{now}");
+        assert_eq!((api.phase, api.conditions[0].reason.as_str()), ("Running", "Running"), "{now}");
+        assert_eq!(api.conditions[0].last_transition.as_deref(), Some("2027-01-15T08:00:00Z"), "{now}");
     }
 }
 
