@@ -108,7 +108,7 @@ ln -s /proc/self/fd fd && ln -s pts/ptmx ptmx
 cd .. && mount --move own-dev /dev
 ";
 
-/// The GPU's nodes and devices by path, of which nodes that discard everything have the part here: without them the plan
+/// The GPU's nodes, a sound card's, and a device by path, of which nodes that discard everything have the part here: without them the plan
 /// says so at their lines; with them they are in the sandbox that asks, and can be opened, and in no other.
 #[test]
 fn nodes_of_the_host() {
@@ -121,22 +121,29 @@ fn nodes_of_the_host() {
              \x20 dev:\n\
              \x20   image: host\n\
              \x20   gui: { dri: true }\n\
-             \x20   devices: [/dev/acme]\n\
+             \x20   devices: [/dev/acme, /dev/snd]\n\
              \x20 other: { image: host }",
         );
         let gpu = "sandboxes.yaml:6:12: device /dev/dri is not there";
         let device = "sandboxes.yaml:7:15: device /dev/acme is not there";
-        expect_missing(engine.try_apply(&[]), &[gpu, device]);
+        let sound = "sandboxes.yaml:7:26: device /dev/snd is not there";
+        expect_missing(engine.try_apply(&[]), &[gpu, device, sound]);
         let make = |node: &str| engine.as_root("mknod").args(["-m", "666", node, "c", "1", "3"]).ok();
         make("/dev/acme");
-        expect_missing(engine.try_apply(&[]), &[gpu]);
+        expect_missing(engine.try_apply(&[]), &[gpu, sound]);
         assert!(engine.containers().is_empty());
 
-        engine.as_root("mkdir").arg("/dev/dri").ok();
-        make("/dev/dri/renderD128");
+        engine.as_root("mkdir").args(["/dev/dri", "/dev/snd"]).ok();
+        for node in ["/dev/dri/renderD128", "/dev/snd/controlC0", "/dev/snd/pcmC0D0p"] {
+            make(node);
+        }
         engine.converge();
-        let script = "for node in /dev/dri/* /dev/acme; do [ -c $node ] && echo frame >$node && echo $node; done; true";
-        assert_eq!(engine.shell("dev", script), "/dev/dri/renderD128\n/dev/acme", "{kind:?}");
+        let script = "for node in /dev/dri/* /dev/acme /dev/snd/*; do [ -c $node ] && echo frame >$node && echo $node; done; true";
+        assert_eq!(
+            engine.shell("dev", script),
+            "/dev/dri/renderD128\n/dev/acme\n/dev/snd/controlC0\n/dev/snd/pcmC0D0p",
+            "{kind:?}"
+        );
         assert_eq!(engine.shell("other", script), "", "{kind:?}");
     }
 }
