@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::engine::{Engine, Kind};
+use crate::image::Archive;
 use crate::on_every_engine;
 
 const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples");
@@ -22,11 +23,19 @@ fn copy(engine: &Engine, from: &Path, to: &str) {
     }
 }
 
+/// The same, and what everybody has to supply themselves.
+fn supplied(engine: &Engine) {
+    copy(engine, Path::new(EXAMPLES), "examples");
+    engine.archive(Archive::Docker, "examples/saved.tar", false);
+    let (from, to) = (engine.rootfs("unpacked"), engine.project().join("examples/rootfs"));
+    engine.as_root("cp").arg("-a").args([from, to]).ok();
+}
+
 /// Every one of them is right, and plans.
 #[test]
 fn every_example_plans() {
     let engine = Engine::start(Kind::Rootless4);
-    copy(&engine, Path::new(EXAMPLES), "examples");
+    supplied(&engine);
     let files = fs::read_dir(EXAMPLES).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let files: Vec<_> = files.filter(|name| Path::new(name).extension().is_some_and(|end| end == "yaml")).collect();
     assert!(files.len() >= 4, "{files:?}");
@@ -38,6 +47,18 @@ fn every_example_plans() {
         assert_ne!(plan["summary"]["create"], 0, "{file}");
     }
     assert!(engine.containers().is_empty());
+}
+
+/// Root filesystems that come from this machine.
+#[test]
+fn images_that_need_no_registry_run() {
+    let engine = Engine::start(Kind::Rootless4);
+    supplied(&engine);
+    let sbx = |args: &[&str]| engine.sbx(&["-f", "examples/images.yaml"]).args(args).run().expect_code(0);
+    sbx(&["apply", "--auto-approve", "--target", "on-tools", "--target", "on-saved", "--target", "on-unpacked"]);
+    for sandbox in ["on-tools", "on-saved", "on-unpacked"] {
+        assert_eq!(sbx(&["exec", "-T", sandbox, "--", "sh", "-c", "echo here"]).stdout, "here\n");
+    }
 }
 
 on_every_engine! {
