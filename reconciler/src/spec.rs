@@ -138,6 +138,9 @@ pub enum MountOrigin {
         size: u64,
         /// Permission bits, octal: 0o1777 for `/tmp`, 0o700 for a home.
         mode: u32,
+        /// Whether what the image has there is in it at every start.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        copied: bool,
     },
 }
 

@@ -345,7 +345,8 @@ pub struct Lifecycle {
 /// Hardening.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Security {
-    /// Read-only root filesystem, with tmpfs on `/tmp` (512 MiB), `/run`, and the home where nothing else is there.
+    /// Read-only root filesystem, with tmpfs on `/tmp` and `/var/tmp` (512 MiB each), `/run`, and, where nothing else is
+    /// there, the home directory (1 GiB) and `workdir` (512 MiB).
     pub read_only: bool,
     /// `no_new_privs`. Default true.
     pub no_new_privileges: bool,

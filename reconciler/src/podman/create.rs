@@ -282,7 +282,7 @@ impl CreateBody {
         let taken = |target: &str| mounts.iter().any(|mount| mount.target == Path::new(target));
         if *read_only && !taken("/run") {
             // The engine puts secrets and its own marks there.
-            all_mounts.push(mount::tmpfs("/run".to_owned(), &["size=16m", "mode=0755"]));
+            all_mounts.push(mount::tmpfs("/run".to_owned(), &["notmpcopyup", "size=16m", "mode=0755"]));
         }
         Self {
             name: name.to_owned(),

@@ -11,7 +11,8 @@ use crate::config;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-meant" = {"cap_drop": "capDrop", "cap_add": "capAdd", "userns_mode": "userns", "privileged": "capAdd"}))]
 pub(crate) struct Security {
-    /// Read-only root filesystem, with tmpfs on `/tmp`, `/run` and, where nothing else is there, the home directory.
+    /// Read-only root filesystem, with tmpfs on `/tmp` and `/var/tmp` (512 MiB each), `/run`, and, where nothing else is
+    /// there, the home directory (1 GiB) and `workdir` (512 MiB).
     #[schemars(extend("default" = false, "examples" = [true]))]
     pub read_only: Option<bool>,
 

@@ -22,6 +22,7 @@ pub const SOCKET: &str = "/run/sbx/egress";
 const MIB: u64 = 1 << 20;
 const TMP_BYTES: u64 = 512 * MIB;
 const HOME_BYTES: u64 = 1024 * MIB;
+const WORK_BYTES: u64 = 512 * MIB;
 const RUN_BYTES: u64 = 64 * MIB;
 
 /// Mounts, notices and environment gathered for one sandbox.
@@ -50,6 +51,7 @@ impl<'a> Mounts<'a> {
         all.configured();
         all.worktrees();
         all.desktop();
+        all.work();
         all.overlay();
         if let Some(directory) = sockets(context.naming, &context.host.data, sandbox) {
             all.add(bind(directory, SOCKET.into(), true));
@@ -277,6 +279,17 @@ impl<'a> Mounts<'a> {
         }
     }
 
+    /// Below a read-only root, space to work in where nothing else is. What the image has there stays in sight.
+    fn work(&mut self) {
+        let directory = &self.sandbox.workdir;
+        let covered = self.specs.iter().any(|mount| directory.starts_with(&mount.target));
+        let fixed = directory == Path::new("/") || schema::KERNELS.iter().any(|kernel| directory.starts_with(kernel));
+        if self.sandbox.security.read_only && !covered && !fixed {
+            let source = MountOrigin::Tmpfs { size: WORK_BYTES, mode: 0o755, copied: true };
+            self.add(MountSpec { source, target: directory.clone(), read_only: false, relabel: None });
+        }
+    }
+
     /// File by file, so that directories keep what the overlay does not name. `home/user` stands for the real home.
     fn overlay(&mut self) {
         let Some(tree) = &self.sandbox.overlay else { return };
@@ -311,11 +324,13 @@ fn bind(source: PathBuf, target: PathBuf, read_only: bool) -> MountSpec {
 }
 
 fn tmpfs(target: PathBuf, size: u64, mode: u32) -> MountSpec {
-    MountSpec { source: MountOrigin::Tmpfs { size, mode }, target, read_only: false, relabel: None }
+    MountSpec { source: MountOrigin::Tmpfs { size, mode, copied: false }, target, read_only: false, relabel: None }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use crate::host_facts::{HostFacts, PathKind};
     use crate::testing::{config, desired};
 
@@ -352,5 +367,47 @@ mod tests {
         let refused = state.notices.iter().filter(|notice| notice.code == "sbx::own-files");
         let refused: Vec<&str> = refused.filter_map(|notice| notice.message.split(' ').next()).collect();
         assert_eq!(refused, &paths[..8]);
+    }
+
+    /// Memory below a read-only root: where nothing else is, and nowhere else.
+    #[tokio::test]
+    async fn a_read_only_root_comes_with_space_to_work_in() {
+        let memory = async |body: &str| {
+            let paths =
+                ["/project/here", "/usr", "/lib", "/lib64"].map(|path| (path.into(), PathKind::Directory)).into();
+            let host = HostFacts { paths, ..HostFacts::default() };
+            let text = format!("volumes: {{ data: {{}} }}\nsandboxes: {{ one: {{ image: host, {body} }} }}\n");
+            let state = desired(&config(&text), &host).await;
+            let spec = state.resources.iter().find(|resource| resource.id.kind == crate::kinds::container::NOUN);
+            let mounts = spec.expect("a container").spec["mounts"].as_array().expect("a list").clone();
+            let memory = mounts.into_iter().filter(|mount| mount["type"] == "tmpfs");
+            memory.map(|mount| (mount["target"].as_str().expect("a path").to_owned(), mount["size"].as_u64())).collect()
+        };
+        let sized = |rows: &[(&str, u64)]| -> BTreeMap<String, Option<u64>> {
+            rows.iter().map(|(target, mib)| ((*target).to_owned(), Some(mib << 20))).collect()
+        };
+        let usual = [("/tmp", 512), ("/run", 64), ("/var/tmp", 512)];
+        let home = ("/home/alice", 1024);
+        let read_only = "security: { readOnly: true }";
+        let cases: [(&str, &[(&str, u64)]); 9] = [
+            ("", &[home]),
+            ("workdir: /home/alice/src", &[home]),
+            ("workdir: /tmp/work", &[home]),
+            ("workdir: /", &[home]),
+            ("workdir: /proc/sys", &[home]),
+            ("workdir: /work, mounts: [{ source: ./here, target: /work/here }]", &[home, ("/work", 512)]),
+            ("workdir: /work/here, mounts: [{ source: ./here, target: /work }]", &[home]),
+            ("workdir: /work, home: { volume: data }", &[("/work", 512)]),
+            ("workdir: /usr/src", &[home]),
+        ];
+        for (body, more) in cases {
+            let comma = if body.is_empty() { "" } else { ", " };
+            let got: BTreeMap<_, _> = memory(&format!("{body}{comma}{read_only}")).await;
+            assert_eq!(got, sized(&[&usual[..], more].concat()), "{body}");
+        }
+        let got: BTreeMap<_, _> = memory("workdir: /work, security: { readOnly: true, tmpfs: { /work: 1MiB } }").await;
+        assert_eq!(got, sized(&[&usual[..], &[home, ("/work", 1)]].concat()));
+        let got: BTreeMap<_, _> = memory("workdir: /work").await;
+        assert_eq!(got, BTreeMap::new(), "nothing is read-only there");
     }
 }

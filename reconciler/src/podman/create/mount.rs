@@ -48,11 +48,12 @@ pub(super) fn place(mount: &MountSpec, engine: &EngineFacts, mounts: &mut Vec<Mo
             options.extend(relabel.clone());
             volumes.push(NamedVolume { name: volume.clone(), dest: destination, options });
         }
-        MountOrigin::Tmpfs { size, mode } => {
+        MountOrigin::Tmpfs { size, mode, copied } => {
             let (size, bits) = (format!("size={size}"), format!("mode={mode:04o}"));
             // The user's, also where all may write: runc gives it the mode that its place had in the image, and a place that
             // it had to make itself for an earlier start is root's alone.
-            let mut made = tmpfs(destination, &[&size, &bits, "U"]);
+            let copy = if *copied { "tmpcopyup" } else { "notmpcopyup" };
+            let mut made = tmpfs(destination, &[copy, &size, &bits, "U"]);
             if *read_only {
                 made.options.push("ro".to_owned());
             }
@@ -62,7 +63,7 @@ pub(super) fn place(mount: &MountSpec, engine: &EngineFacts, mounts: &mut Vec<Mo
 }
 
 pub(super) fn tmpfs(destination: String, options: &[&str]) -> Mount {
-    let fixed = ["nosuid", "nodev", "notmpcopyup"];
+    let fixed = ["nosuid", "nodev"];
     let options = fixed.iter().chain(options).map(|option| (*option).to_owned()).collect();
     Mount { destination, kind: "tmpfs", source: "tmpfs".to_owned(), options }
 }
