@@ -36,6 +36,7 @@ mod namespaces;
 #[cfg(feature = "failpoints")]
 mod operations;
 mod picture;
+mod planted;
 mod project;
 mod quotas;
 mod readback;

@@ -7,11 +7,13 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io::Read as _;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat2};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::facts::{LimitFacts, Observed};
@@ -192,7 +194,6 @@ pub(crate) fn replaced_binds<'a>(
     binds: impl Iterator<Item = (&'a Path, &'a Path)>,
     sources: &mut Sources,
 ) -> Vec<PathBuf> {
-    use rustix::fs::{Mode, OFlags, open};
     let root = PathBuf::from(format!("/proc/{pid}/root"));
     let Ok(root) = open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) else {
         return Vec::new();
@@ -209,18 +210,16 @@ pub(crate) fn replaced_binds<'a>(
 
 /// Device and inode of what the container sees at `target`. Links on the way are made by the sandbox and would be
 /// followed on the host: they are followed within its root only.
-pub(crate) fn inside(root: &OwnedFd, target: &Path) -> Result<(u64, u64), rustix::io::Errno> {
-    use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
-    let relative = target.strip_prefix("/").unwrap_or(target);
-    let file = openat2(
-        root,
-        relative,
-        OFlags::PATH | OFlags::CLOEXEC,
-        Mode::empty(),
-        ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
-    )?;
-    let stat = rustix::fs::fstat(file)?;
+pub(crate) fn inside(root: &OwnedFd, target: &Path) -> Result<(u64, u64), Errno> {
+    let stat = rustix::fs::fstat(open_inside(root, target)?)?;
     Ok((stat.st_dev, stat.st_ino))
+}
+
+/// What is at `target` below `root`, however links lead there: none of them leads out.
+fn open_inside(root: &OwnedFd, target: &Path) -> Result<OwnedFd, Errno> {
+    let relative = target.strip_prefix("/").unwrap_or(target);
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    openat2(root, relative, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)
 }
 
 /// The name PID 1 gave itself.
@@ -232,11 +231,13 @@ pub(crate) fn comm(pid: u32) -> Option<String> {
 pub(crate) fn usage(pid: u32, target: &Path) -> std::io::Result<(u64, u64)> {
     /// What nobody waits for to be counted exactly.
     const MANY: u64 = 100_000;
-    let root = PathBuf::from(format!("/proc/{pid}/root")).join(target.strip_prefix("/").unwrap_or(target));
-    let device = fs::symlink_metadata(&root)?.dev();
+    let root = open(format!("/proc/{pid}/root"), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let target = open_inside(&root, target)?;
+    let device = rustix::fs::fstat(&target)?.st_dev;
+    let path = format!("/proc/self/fd/{}", target.as_raw_fd());
     let (mut files, mut bytes) = (0, 0);
     // Links are not followed and other mounts not entered: what a sandbox made must not lead outside.
-    for entry in walkdir::WalkDir::new(&root).min_depth(1).same_file_system(true).follow_links(false) {
+    for entry in walkdir::WalkDir::new(path).min_depth(1).same_file_system(true).follow_links(false) {
         let entry = entry.map_err(std::io::Error::from)?;
         let metadata = entry.metadata().map_err(std::io::Error::from)?;
         if metadata.is_dir() || metadata.dev() != device {
