@@ -12,7 +12,7 @@ use crate::attempts;
 use crate::capture::{Capture, TCP, UDP};
 use crate::engine::{Engine, Kind};
 use crate::inside::{Inside, Insides};
-use crate::table::{CONFIGURATION, is_foreign};
+use crate::table::{configure, is_foreign};
 use crate::wait::{eventually, wait_for};
 use crate::world::{FOREIGN, METADATA, PRIVATE, World};
 
@@ -88,7 +88,7 @@ fn without_its_defence_each_attempt_gets_through() {
     let engine = Engine::start(Kind::Rootful4);
     let world = World::start(&engine);
     engine.write("world.pem", &world.authority);
-    engine.configure(&format!("{CONFIGURATION}{LOOSE}"));
+    configure(&engine, LOOSE);
     engine.apply();
     let capture = Capture::start(&engine);
     let mut lane = Lane { engine: &engine, world, number: 0, wrong: Vec::new() };

@@ -88,6 +88,11 @@ def writable(path):
     subprocess.run(["mount", "-o", "remount,bind,rw", path], stderr=subprocess.DEVNULL)
 
 
+def usable(path):
+    """Mounts what is there anew, with devices, if that can be done."""
+    subprocess.run(["mount", "-o", "remount,bind,dev", path], stderr=subprocess.DEVNULL)
+
+
 def get(host, path="/", token="-", more="", method="GET"):
     # Records have the path: by that they name the attempt.
     path += token if path.endswith("/") and token != "-" else ""

@@ -29,13 +29,14 @@ const WRITTEN: Duration = Duration::from_secs(10);
 const RECORDED_AGAIN: SignedDuration = SignedDuration::from_mins(1);
 
 /// The sandboxes: those that try to get out, one that the first of them may talk to, and two that nobody may.
-pub const CONFIGURATION: &str = "\
+const CONFIGURATION: &str = "\
 quotas: { perOwner: 7, total: 7 }
 networks: { backend: {}, elsewhere: {} }
 defaults: { image: host }
 sandboxes:
   inner:
     networks: [backend]
+    mounts: [{ source: ./shared, target: /srv/shared, mode: rw }]
     egress:
       allow:
         - { host: open.example.org, ports: [80, 443, 9999] }
@@ -81,11 +82,18 @@ sandboxes:
         while True: s.sendto(*s.recvfrom(99))\"
 ";
 
+/// Writes [`CONFIGURATION`] and what follows, and what lies where it is shared.
+pub fn configure(engine: &Engine, more: &str) {
+    engine.write("shared/file", "text");
+    engine.as_root("mknod").args(["-m", "666", "shared/zero", "c", "1", "5"]).ok();
+    engine.configure(&format!("{CONFIGURATION}{more}"));
+}
+
 /// Everything that is wrong with how `attempts` went on `engine`, a line each.
 fn failures(engine: &Engine, attempts: &[&Attempt]) -> Vec<String> {
     let world = World::start(engine);
     let trust = engine.write("world.pem", &world.authority);
-    engine.configure(CONFIGURATION);
+    configure(engine, "");
     engine.sbx(&["apply", "--auto-approve"]).env("SSL_CERT_FILE", &trust).run().expect_code(0);
     let capture = Capture::start(engine);
     let mut inside = Insides::of(engine);

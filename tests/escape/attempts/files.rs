@@ -25,6 +25,14 @@ pub const ATTEMPTS: &[Attempt] = &[
         .stays_inside()
         .unaudited(),
     attempt(
+        "planted-device",
+        "usable('/srv/shared'); open('/srv/shared/zero', 'rb').read(1)",
+        "open('/dev/zero', 'rb').read(1); open('/srv/shared/file').read(1)",
+    )
+    .against_engine(ByEngine::Confinement)
+    .stays_inside()
+    .unaudited(),
+    attempt(
         "resolv-conf",
         "writable('/etc/resolv.conf'); open('/etc/resolv.conf', 'a').write('x')",
         "open('/etc/resolv.conf').read(1)",
