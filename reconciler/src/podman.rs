@@ -329,7 +329,7 @@ impl Perform for Podman {
 
 #[cfg(test)]
 mod tests {
-    use super::fake::{Fake, failed};
+    use super::fake::{CUT, Fake, failed};
     use super::*;
 
     #[tokio::test]
@@ -355,6 +355,45 @@ mod tests {
         })
         .await;
         assert!(fake.podman.reader().containers().await.expect("looks").is_empty());
+    }
+
+    /// As an engine that ends meanwhile leaves it: an answer that is whole for HTTP, and one that is not.
+    #[tokio::test]
+    async fn half_an_answer_is_asked_for_again_and_told_if_it_stays_one() {
+        for half in ["[{\"Id\":".to_owned(), format!("[{{\"Id\":{CUT}")] {
+            let (mut seen, first) = (BTreeSet::new(), half.clone());
+            let fake = Fake::start(move |asked| match seen.insert(asked.to_owned()) {
+                true => Some((200, first.clone())),
+                false => Some((200, "[]".to_owned())),
+            })
+            .await;
+            let query = Query { project: "acme".to_owned(), ..Query::default() };
+            let snapshot = fake.podman.reader().snapshot(&query).await.expect("looks again");
+            assert_eq!(snapshot.containers.len() + snapshot.volumes.len() + snapshot.networks.len(), 0);
+
+            let told = half.trim_end_matches(CUT) == half;
+            let fake = Fake::start(move |_| Some((200, half.clone()))).await;
+            let cut = fake.podman.reader().snapshot(&query).await.expect_err("never whole");
+            assert_eq!(cut.kind, ErrorKind::Transient, "{cut}");
+            let why = if told { "cannot be read: EOF" } else { "the exchange with the engine broke off" };
+            assert!(cut.message.contains(why), "{cut}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_hangs_is_given_up() {
+        let fake = Fake::start(|_| {
+            loop {
+                std::thread::park();
+            }
+        })
+        .await;
+        // Nobody waits for real: what there is to wait for is the deadline.
+        tokio::time::pause();
+        let query = Query { project: "acme".to_owned(), ..Query::default() };
+        let hangs = fake.podman.reader().snapshot(&query).await.expect_err("no answer");
+        assert_eq!(hangs.kind, ErrorKind::TimedOut, "{hangs}");
+        assert!(hangs.message.contains("no answer from the engine for 30 s"), "{hangs}");
     }
 
     #[tokio::test]

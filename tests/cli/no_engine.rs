@@ -1,5 +1,8 @@
-use std::io::Read as _;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use insta::assert_snapshot;
 
@@ -79,6 +82,65 @@ fn something_that_hangs_up() {
     let shown = place.run(&format!("--engine-url unix://{} plan", socket.display()));
     assert!(shown.starts_with("exit: 69\n"), "{shown}");
     closing.join().unwrap();
+}
+
+/// Listens at `socket`, and hangs: takes requests, of which it tells the first lines, and answers none but, if `alive`,
+/// the one for a sign of life.
+fn hang(socket: &Path, alive: bool) -> Arc<Mutex<Vec<String>>> {
+    let listener = UnixListener::bind(socket).unwrap();
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&asked);
+    std::thread::spawn(move || {
+        let mut held = Vec::new();
+        for mut stream in listener.incoming().flatten() {
+            let mut line = String::new();
+            let _ = BufReader::new(&stream).read_line(&mut line);
+            if alive && line.contains("/_ping") {
+                let answer = "HTTP/1.1 200 OK\r\nLibpod-API-Version: 5.4.2\r\nContent-Length: 0\r\n\r\n";
+                let _ = stream.write_all(answer.as_bytes());
+            }
+            heard.lock().unwrap().push(line);
+            held.push(stream);
+        }
+    });
+    asked
+}
+
+#[test]
+fn something_that_takes_requests_and_never_answers() {
+    let place = Place::with(GOOD);
+    let socket = place.work().join("s");
+    let asked = hang(&socket, false);
+    let begun = Instant::now();
+    std::thread::scope(|scope| {
+        for line in ["plan", "apply --auto-approve", "status"] {
+            let (place, socket) = (&place, &socket);
+            scope.spawn(move || {
+                let shown = place.run(&format!("--engine-url unix://{} {line}", socket.display()));
+                assert!(shown.starts_with("exit: 69\n"), "{line}: {shown}");
+                assert!(shown.contains("does not answer within 5 s"), "{line}: {shown}");
+            });
+        }
+    });
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    // Each asked for a sign of life, and nobody for anything else.
+    let asked = asked.lock().unwrap();
+    assert_eq!(asked.len(), 3, "{asked:?}");
+    assert!(asked.iter().all(|line| line.starts_with("GET ") && line.contains("/_ping")), "{asked:?}");
+}
+
+#[test]
+fn something_that_hangs_once_it_has_answered() {
+    let place = Place::with(GOOD);
+    let socket = place.work().join("s");
+    let asked = hang(&socket, true);
+    let begun = Instant::now();
+    let shown = place.run(&format!("--engine-url unix://{} apply --auto-approve --timeout 1s", socket.display()));
+    assert!(shown.starts_with("exit: 124\n") && shown.contains("nothing was changed"), "{shown}");
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    let asked = asked.lock().unwrap();
+    assert!(asked.iter().any(|line| line.contains("/containers/json")), "{asked:?}");
+    assert!(asked.iter().all(|line| line.is_empty() || line.starts_with("GET ")), "{asked:?}");
 }
 
 #[test]

@@ -11,6 +11,9 @@ use crate::backend::{BackendError, SecretSource};
 /// Status and body for a request such as `POST /containers/c/stop`; `None` hangs up instead.
 pub(super) type Answer = Option<(u16, String)>;
 
+/// At the end of a body: it is announced, and never comes.
+pub(super) const CUT: char = '\0';
+
 /// See the module.
 pub(super) struct Fake {
     pub podman: Podman,
@@ -57,10 +60,10 @@ impl Fake {
                 let given = if path == "/_ping" { Some((200, String::new())) } else { answer(&request) };
                 heard.lock().expect("whole").push(request);
                 let Some((status, body)) = given else { continue };
-                let length = body.len();
+                let (length, sent) = (body.len(), body.trim_end_matches(CUT));
                 let _ = write!(
                     &stream,
-                    "HTTP/1.1 {status} x\r\nLibpod-API-Version: 4.3.1\r\nContent-Length: {length}\r\n\r\n{body}"
+                    "HTTP/1.1 {status} x\r\nLibpod-API-Version: 4.3.1\r\nContent-Length: {length}\r\n\r\n{sent}"
                 );
             }
         });

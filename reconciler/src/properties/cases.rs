@@ -430,3 +430,23 @@ fn of_two_values_of_a_secret_that_nobody_reads_the_one_that_is_used_counts() {
         assert_eq!(effective, [format!("secret/token@{}", crate::resource::short(&other))], "{value}: {plan:#?}");
     }
 }
+
+/// Neither what is there nor what a plan rests on depends on the time.
+#[test]
+fn a_clock_that_was_set_asks_for_nothing() {
+    const YEARS: i64 = 10 * 365 * 86_400;
+    let mut bench = Bench::new();
+    let shape = one(Variant { home: 1, networked: true, policy: 1, ..plain() });
+    bench.converge(&shape);
+    let before = bench.plan(&shape, &PlanOptions::default()).basis;
+    for years in [YEARS, -YEARS] {
+        for container in bench.backend.world().containers.values_mut() {
+            container.facts.started_at += years;
+        }
+        let plan = bench.plan(&shape, &PlanOptions::default());
+        assert_eq!(plan.effective().count(), 0, "{plan:#?}");
+        assert_eq!(plan.basis, before, "a saved plan is no older for that");
+        bench.apply(&shape, &PlanOptions { restart: ["api".to_owned()].into(), ..PlanOptions::default() });
+        bench.settled(&shape);
+    }
+}
