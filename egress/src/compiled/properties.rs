@@ -270,7 +270,9 @@ proptest! {
         let compiled = Compiled::new(&policy);
         let host = Host::Name(name.clone());
         // Beside every end of a range that rules here have.
-        let ends = [1, 2, 21, 22, 23, 79, 80, 81, 399, 400, 442, 443, 444, 8442, 8443, 8444, 9000, 9001, 65534, 65535];
+        let ends = [
+            1, 2, 21, 22, 23, 52, 53, 54, 79, 80, 81, 399, 400, 442, 443, 444, 8442, 8443, 8444, 9000, 9001, 65534, 65535,
+        ];
         let reached = ends.into_iter().any(|port| {
             [Transport::Tcp, Transport::Udp].into_iter().any(|transport| {
                 matches!(compiled.connect(Question { host: &host, port, transport }, TODAY), ConnectVerdict::Allow { .. })
