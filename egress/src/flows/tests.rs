@@ -161,11 +161,11 @@ async fn where_requests_lead_is_remembered_no_longer_than_what_they_go_by() {
     let shared = testing::shared(Limits::default());
     let (flow, _) = open(&sandbox, &shared, "a.example", port).unwrap();
     let generation = Arc::clone(&sandbox.generation());
-    let way = shared.dialer.dial(&generation, &host("a.example"), port).await.unwrap().way;
+    let endpoint = shared.dialer.dial(&generation, &host("a.example"), port, shared.today()).await.unwrap().endpoint;
     let known = || flow.flow.judged().asked.len();
     let asks = || {
         let mut outside = Outside::take(&sandbox, &shared).unwrap();
-        flow.asks(&mut outside, way.clone()).then_some(outside)
+        flow.asks(&shared, &mut outside, endpoint.clone()).then_some(outside)
     };
     let both = [asks().unwrap(), asks().unwrap()];
     assert!(known() == 2 && both.iter().all(Outside::may_be_asked));
@@ -174,7 +174,7 @@ async fn where_requests_lead_is_remembered_no_longer_than_what_they_go_by() {
 
     // On another day, say: the policy is the same, and so is its number.
     let kept = asks().unwrap();
-    sandbox.flows.judge_again(&closed(1), shared.today());
+    sandbox.flows.judge_again(|| (Arc::new(closed(1)), shared.today()));
     assert!(!kept.may_be_asked(), "nothing goes by it any more");
     assert_eq!(known(), 0);
     assert!(asks().unwrap().may_be_asked(), "but by another");

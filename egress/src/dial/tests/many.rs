@@ -41,7 +41,8 @@ async fn a_dial_has_few_sockets_at_once_however_many_addresses_there_are() {
     let _first = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
     let addresses = ["127.0.1.1", "127.0.1.2", "127.0.1.3", "127.0.1.4", "127.0.1.5"];
     let open = generation(Policy { dial_allow: loopback(), ..mapped(&addresses) });
-    let dialling = tokio::spawn(async move { dialer(Vec::new()).dial(&open, &host("db.test"), port).await.map(drop) });
+    let dialling =
+        tokio::spawn(async move { dialer(Vec::new()).dial(&open, &host("db.test"), port, TODAY).await.map(drop) });
     let last = format!("0501007F:{port:04X}");
     let at_last = until(|| {
         let now = under_way(port);
@@ -59,7 +60,7 @@ async fn no_more_addresses_are_tried_than_there_is_time_for() {
     let texts: Vec<String> = (1..=60).map(|last| format!("192.0.2.{last}")).collect();
     let many = mapped(&texts.iter().map(String::as_str).collect::<Vec<_>>());
     let dialer = dialer(Vec::new());
-    let tried = dialer.addresses(&many, &host("db.test"), 22, Transport::Tcp, None).await.unwrap();
+    let tried = dialer.addresses(&many, &host("db.test"), 22, Transport::Tcp, None, TODAY).await.unwrap();
     assert_eq!(tried.len(), race::MOST);
     assert_eq!(tried[0].address, IpAddr::from([192, 0, 2, 1]));
 }

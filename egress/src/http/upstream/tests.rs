@@ -232,14 +232,14 @@ async fn what_may_not_be_asked_any_more_is_not_used_again() {
         let rules = || vec![rule("a.test", port, &json!({ "paths": ["/**"] }))];
         let world = World::with(rules(), &[], Limits::default(), trusting(&authority));
         let mut sender = world.multiplexed("a.test", port).await;
-        let closed = generation(1, Policy { dial_allow: Vec::new(), ..policy(rules()) });
+        let closed = Arc::new(generation(1, Policy { dial_allow: Vec::new(), ..policy(rules()) }));
         for connections in [1, 2] {
             for _ in 0..2 {
                 let answer = sender.send_request(get(&format!("https://a.test:{port}/x"))).await.unwrap();
                 assert_eq!(text(answer).await, (200, "here".to_owned()));
             }
             assert_eq!(origin.connections(), connections, "{protocols:?}");
-            world.sandbox.flows.judge_again(&closed, world.shared.today());
+            world.sandbox.flows.judge_again(|| (Arc::clone(&closed), world.shared.today()));
         }
     }
 }
