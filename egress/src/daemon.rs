@@ -367,11 +367,10 @@ impl Daemon {
     pub fn thaw(&self, sockets: Vec<(Identity, Listeners)>) {
         let mut table = self.table();
         let Some(before) = table.frozen.take() else { return };
-        table.passed = sockets.into_iter().map(|(identity, listeners)| Passed { identity, listeners }).collect();
+        table.passed.extend(sockets.into_iter().map(|(identity, listeners)| Passed { identity, listeners }));
         for running in before {
             self.begin(&mut table, running);
         }
-        table.passed.clear();
         drop(table);
         self.change();
     }

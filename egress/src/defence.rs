@@ -221,8 +221,8 @@ mod switch {
         fn each_has_a_name_and_a_place_of_its_own() {
             let bits = Defence::ALL.into_iter().map(Defence::bit).chain(Device::ALL.into_iter().map(Device::bit));
             assert_eq!(bits.clone().count(), Defence::ALL.len() + Device::ALL.len());
-            assert!(bits.clone().all(|bit| bit.count_ones() == 1));
-            assert_eq!(bits.fold(0, |all, bit| all + bit), (1 << (Defence::ALL.len() + Device::ALL.len())) - 1);
+            assert!(bits.clone().all(u64::is_power_of_two));
+            assert_eq!(bits.sum::<u64>(), (1 << (Defence::ALL.len() + Device::ALL.len())) - 1);
             assert!(Defence::ALL.into_iter().all(|defence| !defence.is_off()), "nothing else turns one off");
             assert_eq!(turn_off("Nothing"), Err("\"Nothing\" is no defence".to_owned()));
             turn_off("").expect("none");

@@ -282,7 +282,7 @@ mod tests {
     fn who_takes_nothing_is_not_waited_for_again_for_each_sandbox() {
         let (mut here, _there) = UnixStream::pair().expect("a pair");
         here.set_write_timeout(Some(std::time::Duration::from_millis(10))).expect("set");
-        let sandboxes: Vec<_> = (0..10_000)
+        let sandboxes: Vec<_> = (0..1000)
             .map(|pid| (Identity { container: "abc".into(), pid, started_at: 42 }, Listeners::default()))
             .collect();
         let late = send_all(&mut here, &sandboxes).expect_err("nobody takes them");
