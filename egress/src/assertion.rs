@@ -12,7 +12,7 @@ use std::fmt;
 use jiff::civil::Date;
 use schema::codes::ASSERTION_FAILED;
 use schema::config::{Assertion, EgressMode, Location, Reach, Sandbox};
-use schema::policy::{DnsName, Host, HostPattern, Policy, Protocol, Rule};
+use schema::policy::{DnsName, Host, HostPattern, Inbound, Policy, Protocol, Rule};
 use schema::{Config, Diagnostic, Name, Sources};
 use serde::Serialize;
 
@@ -195,11 +195,18 @@ impl<'a> Fleet<'a> {
                 next.push_back(sandbox);
             }
         }
-        let mut passed: HashSet<&Name> = HashSet::new();
+        // Networks all of whose members were met, and those of whose members those were that let anybody in.
+        let (mut passed, mut half_passed): (HashSet<&Name>, HashSet<&Name>) = Default::default();
         while let Some(sandbox) = next.pop_front() {
-            for network in sandbox.networks.iter().filter(|network| passed.insert(network)) {
+            for network in &sandbox.networks {
+                let is_shut = self.is_shut(&sandbox.name, network);
+                let news = if is_shut { half_passed.insert(network) } else { passed.insert(network) };
+                if !news || is_shut && passed.contains(network) {
+                    continue;
+                }
                 for peer in self.members.get(network).into_iter().flatten() {
-                    if !steps.contains_key(peer) {
+                    // It takes only one of them to let the other in.
+                    if !steps.contains_key(peer) && !(is_shut && self.is_shut(peer, network)) {
                         steps.insert(peer, Step::Hop { network, sandbox: &sandbox.name });
                         next.extend(self.config.sandboxes.get(*peer));
                     }
@@ -207,6 +214,12 @@ impl<'a> Fleet<'a> {
             }
         }
         Routes { reach, steps, itself }
+    }
+
+    /// Whether `sandbox` lets nobody in on `network`.
+    fn is_shut(&self, sandbox: &Name, network: &Name) -> bool {
+        let sandbox = self.config.sandboxes.get(sandbox);
+        sandbox.and_then(|sandbox| sandbox.egress.policy.inbound.get(network)).is_some_and(Inbound::is_empty)
     }
 
     /// How `sandbox` reaches it by itself.

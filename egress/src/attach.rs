@@ -12,18 +12,19 @@
 //! # Guarantees
 //! - Rules come before sockets, sockets before the gate: whatever fails, and wherever the child is killed, nothing opens.
 //! - The rules are one transaction, the same for every policy: TCP goes to [`TCP_PORT`] and DNS to [`DNS_PORT`] of the
-//!   namespace's own loopback, datagrams to synthetic addresses stay local, declared peers are reached directly, and
-//!   everything else is refused at once. They accept no flow for having begun earlier.
+//!   namespace's own loopback, datagrams to synthetic addresses stay local, peers are reached directly and come in at
+//!   declared ports, and everything else is refused at once. They accept no flow for having begun earlier.
 //! - A process number that was given away meanwhile is not entered, nor is the network namespace that we run in.
 //! - Attaching again replaces the rules as a whole. Sockets of an earlier daemon must be closed by then.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, UdpSocket};
+use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::listeners::Listeners;
+use crate::networks::Networks;
 
 mod adapter;
 mod channel;
@@ -63,8 +64,8 @@ pub const DNS_PORT: u16 = 64053;
 pub struct Plan {
     /// UDP ports of the policy: a socket each that takes what is sent there at any synthetic address.
     pub udp: BTreeSet<u16>,
-    /// Addresses of members of its internal networks. The bridge's own address is none of them.
-    pub peers: BTreeSet<IpAddr>,
+    /// Its internal networks.
+    pub networks: Networks,
     /// Whether its PID 1 was told to wait (`sbx-init --gate`).
     pub gate: bool,
 }
@@ -104,8 +105,8 @@ pub fn nft() -> Option<PathBuf> {
 /// # Errors
 /// See [`AttachError`]. What was done inside stays: rules without anybody behind them refuse everything.
 pub async fn attach(program: &Path, target: &Target, plan: &Plan) -> Result<Attached, AttachError> {
-    let Plan { udp, peers, gate } = plan.clone();
-    let answer = conversation::hold(program, target, Task::Attach { udp, peers, gate }).await?;
+    let Plan { udp, networks, gate } = plan.clone();
+    let answer = conversation::hold(program, target, Task::Attach { udp, networks, gate }).await?;
     let Some(report) = answer.report else { return Err(AttachError::Helper("did not say what it did".to_owned())) };
     Ok(Attached { listeners: answer.listeners, gate: answer.gate, report })
 }
@@ -115,8 +116,8 @@ pub async fn attach(program: &Path, target: &Target, plan: &Plan) -> Result<Atta
 /// # Errors
 /// See [`attach`].
 pub async fn attach_closed(program: &Path, target: &Target, plan: &Plan) -> Result<Attached, AttachError> {
-    let Plan { udp: _, peers, gate } = plan.clone();
-    let answer = conversation::hold(program, target, Task::Closed { peers, gate }).await?;
+    let Plan { udp: _, networks, gate } = plan.clone();
+    let answer = conversation::hold(program, target, Task::Closed { networks, gate }).await?;
     let Some(report) = answer.report else { return Err(AttachError::Helper("did not say what it did".to_owned())) };
     Ok(Attached { listeners: answer.listeners, gate: answer.gate, report })
 }
@@ -129,8 +130,11 @@ pub async fn add_udp(program: &Path, target: &Target, ports: &BTreeSet<u16>) -> 
     Ok(answer.listeners.udp)
 }
 
-/// Replaces the peers of an attached sandbox, in one step. Connections to those that are gone end at their next packet.
-pub async fn update_peers(program: &Path, target: &Target, peers: &BTreeSet<IpAddr>) -> Result<(), AttachError> {
-    conversation::hold(program, target, Task::Peers { peers: peers.clone() }).await?;
+/// Replaces what an attached sandbox holds to on its networks, in one step: connections to peers that are gone, and from peers
+/// to ports that are not declared any more, end at their next packet.
+///
+/// The table is replaced as a whole: a predecessor's may have been another one.
+pub async fn update_networks(program: &Path, target: &Target, networks: &Networks) -> Result<(), AttachError> {
+    conversation::hold(program, target, Task::Networks { networks: networks.clone() }).await?;
     Ok(())
 }

@@ -203,7 +203,7 @@ impl Daemon {
                 Some(Phase::Attaching | Phase::Failed { .. }) => {
                     // Told to what serves it once something does.
                     if let Some(entry) = table.entries.get_mut(&id) {
-                        entry.running.peers = running.peers;
+                        entry.running.network_as(&running);
                     }
                 }
             }

@@ -15,6 +15,8 @@ pub enum Defence {
     Filter,
     /// The same holds for IPv6.
     Ipv6,
+    /// Peers come in at the ports that are declared, and no others.
+    Inbound,
     /// PID 1 waits until its policy is in force.
     Gate,
     /// Names that the policy does not allow do not exist.
@@ -65,10 +67,11 @@ pub enum Defence {
 
 impl Defence {
     /// All of them.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::Redirect,
         Self::Filter,
         Self::Ipv6,
+        Self::Inbound,
         Self::Gate,
         Self::Names,
         Self::RecordTypes,

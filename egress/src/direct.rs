@@ -7,7 +7,7 @@
 //! Weaker than a proxy: what is open are addresses, which names share, and nothing looks at what is said. What there is to
 //! decide is decided by the same evaluator and the same judge of addresses.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -22,6 +22,7 @@ use self::openings::{Ports, Run};
 use crate::attach::Standing;
 use crate::dial::{DialError, Own, may_reach};
 use crate::generation::Generation;
+use crate::networks::{Addresses, Networks};
 use crate::nft::{self, Entry, Group};
 use crate::shared::Shared;
 use crate::verdict::{ConnectVerdict, Question, Transport};
@@ -62,7 +63,8 @@ pub struct Direct {
 struct State {
     generation: Arc<Generation>,
     today: Date,
-    peers: BTreeSet<IpAddr>,
+    /// On its internal networks.
+    addresses: Addresses,
     /// Addresses of this machine.
     own: Arc<[IpNet]>,
     /// Whether they are others than those by which the filter's table was made.
@@ -107,7 +109,7 @@ impl Direct {
         filter: Box<dyn Filter>,
         standing: Vec<Standing>,
         generation: Arc<Generation>,
-        peers: BTreeSet<IpAddr>,
+        addresses: Addresses,
         interfaces: Own,
         today: Date,
     ) -> Result<Self, String> {
@@ -116,7 +118,8 @@ impl Direct {
             Ok(own) => own,
             Err(error) => {
                 // Nobody can judge what is open; whether that is shut, the other error says less of.
-                let _ = filter.give(nft::direct(&peers, &[])).await;
+                let networks = Networks::new(&addresses, &generation.policy);
+                let _ = filter.give(nft::direct(&networks, &[])).await;
                 return Err(format!("this machine's addresses cannot be told: {error}"));
             }
         };
@@ -126,7 +129,7 @@ impl Direct {
                 book.inherit(name, address, left, now);
             }
         }
-        let state = State { generation, today, peers, own, own_changed: false, book, groups: Vec::new() };
+        let state = State { generation, today, addresses, own, own_changed: false, book, groups: Vec::new() };
         let direct = Self { filter, interfaces, state: Mutex::new(state), broken: Mutex::default() };
         let given = direct.filter.give(direct.state().table(now));
         direct.taken(given).await.map(|()| direct)
@@ -172,12 +175,12 @@ impl Direct {
         self.change(|state| (state.generation, state.today) = newest())
     }
 
-    /// Says who else is on its internal networks. As [`Direct::enforce`].
+    /// Says who else is on its internal networks, and where it is itself. As [`Direct::enforce`].
     pub fn set_peers(
         self: &Arc<Self>,
-        peers: BTreeSet<IpAddr>,
+        addresses: Addresses,
     ) -> impl Future<Output = Result<(), String>> + Send + 'static {
-        self.change(move |state| state.peers = peers)
+        self.change(move |state| state.addresses = addresses)
     }
 
     fn change(
@@ -331,7 +334,7 @@ impl State {
 
     /// The whole table, after everything that is not allowed any more was forgotten.
     fn table(&mut self, now: Instant) -> String {
-        let Self { generation, today, peers, own, own_changed, book, groups } = self;
+        let Self { generation, today, addresses, own, own_changed, book, groups } = self;
         *own_changed = false;
         book.forget(now);
         let host = |name: &DnsName| Host::Name(name.clone());
@@ -351,7 +354,7 @@ impl State {
         *groups = all.keys().cloned().collect();
         let rows: Vec<Group<'_>> =
             all.iter().map(|(ports, (networks, entries))| Group { ports, networks, entries }).collect();
-        nft::direct(peers, &rows)
+        nft::direct(&Networks::new(addresses, &generation.policy), &rows)
     }
 
     /// The addresses of `name` with how long they have to be open: as long as for any name that shares their set.

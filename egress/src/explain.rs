@@ -27,7 +27,8 @@ pub use words::{Refused, refusal_json, refusal_text};
 pub struct Explanation {
     /// Whether it is allowed.
     pub allowed: bool,
-    /// `rule`, `mode`, `network`, `resolver`, `datagrams`, `address-refused`, or why it is denied as [`Denial::because`] says.
+    /// `rule`, `mode`, `network`, `peer-port`, `resolver`, `datagrams`, `address-refused`, or why it is denied as
+    /// [`Denial::because`] says.
     /// Kebab case, stable.
     pub because: &'static str,
     /// The same as a fragment of a sentence.
@@ -71,15 +72,8 @@ pub fn explain(
     today: Date,
 ) -> Option<Explanation> {
     let sandbox = config.sandboxes.get(sandbox)?;
-    if let Some(network) = shared_network(config, sandbox, &target.host) {
-        return Some(Explanation {
-            allowed: true,
-            because: "network",
-            message: format!("it is a sandbox on the same network, {network}"),
-            rule: None,
-            allow: None,
-            notes: Vec::new(),
-        });
+    if let Some(peer) = peer(config, sandbox, target) {
+        return Some(peer);
     }
     Some(by_egress(&sandbox.egress, target, method, headers, own, today))
 }
@@ -133,11 +127,30 @@ fn unserved(egress: &Egress, target: &Target) -> Option<Explanation> {
     None
 }
 
-/// The network through which `sandbox` reaches another one of the name `host`.
-fn shared_network<'a>(config: &'a Config, sandbox: &'a Sandbox, host: &Host) -> Option<&'a schema::Name> {
-    let Host::Name(name) = host else { return None };
+/// What `sandbox` may do with another one on its networks, if that is the target.
+fn peer(config: &Config, sandbox: &Sandbox, target: &Target) -> Option<Explanation> {
+    let Host::Name(name) = &target.host else { return None };
     let peer = config.sandboxes.get(name.as_str()).filter(|peer| peer.name != sandbox.name)?;
-    sandbox.networks.iter().find(|network| peer.networks.contains(network))
+    let declared = |network: &&schema::Name| peer.egress.policy.inbound.get(*network);
+    let lets_in = |network: &&schema::Name| {
+        declared(network).is_none_or(|ports| ports.has_port(target.port, target.scheme == "udp"))
+    };
+    let shared: Vec<_> = sandbox.networks.iter().filter(|network| peer.networks.contains(network)).collect();
+    let (allowed, because) = match shared.iter().copied().find(lets_in) {
+        Some(_) => (true, "network"),
+        None => (false, "peer-port"),
+    };
+    let network = shared.iter().copied().find(lets_in).or_else(|| shared.first().copied())?;
+    let at = declared(&network).filter(|_| !allowed).map(|ports| format!(", and lets others in at {ports}"));
+    let note = format!("`networks` of `{}` says at which ports: add this one there", peer.name);
+    Some(Explanation {
+        allowed,
+        because,
+        message: format!("it is a sandbox on the same network, {network}{}", at.unwrap_or_default()),
+        rule: None,
+        allow: None,
+        notes: (!allowed).then_some(note).into_iter().collect(),
+    })
 }
 
 /// Explains what a policy says of a target.

@@ -45,6 +45,7 @@ pub mod limits;
 pub mod lint;
 pub mod listeners;
 pub mod metrics;
+pub mod networks;
 mod nft;
 mod permit;
 mod place;

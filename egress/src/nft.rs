@@ -1,7 +1,7 @@
 //! The rules inside a sandbox's network namespace, and the program that gives them to the kernel.
 //!
-//! One table, `inet sbx`, whatever the policy: policy is data elsewhere. Only the set of peers changes, and in mode
-//! `direct` what is open.
+//! One table, `inet sbx`, whatever the policy: policy is data elsewhere. Only sets change: who the peers are and where they come
+//! in, and in mode `direct` what is open.
 
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
@@ -16,6 +16,7 @@ use crate::attach::Refusal;
 
 mod allowlist;
 mod direct;
+mod peers;
 
 pub use allowlist::allowlist;
 pub use direct::{Entry, Group, direct, entries, standing};
@@ -148,17 +149,6 @@ pub fn listed() -> Option<String> {
     listed.status.success().then(|| String::from_utf8_lossy(&listed.stdout).into_owned())
 }
 
-/// Replaces the peers of a table that is there.
-pub fn peers(peers: &BTreeSet<IpAddr>) -> String {
-    let mut text = String::from("flush set inet sbx peers4\nflush set inet sbx peers6\n");
-    for (set, elements) in [("peers4", list(peers, IpAddr::is_ipv4)), ("peers6", list(peers, IpAddr::is_ipv6))] {
-        if !elements.is_empty() {
-            text.push_str(&format!("add element inet sbx {set} {{ {elements} }}\n"));
-        }
-    }
-    text
-}
-
 /// The rules without the defences that a test has turned off.
 fn as_tested(rules: String) -> String {
     #[cfg(feature = "failpoints")]
@@ -172,6 +162,11 @@ fn weakened(mut rules: String) -> String {
 
     if Defence::Ipv6.is_off() {
         rules = rules.replace("policy drop;", "policy drop; meta nfproto ipv6 accept");
+    }
+    if Defence::Inbound.is_off() {
+        for chain in ["chain to_peers {", "chain from_peers {"] {
+            rules = rules.replace(chain, &format!("{chain}\n    accept"));
+        }
     }
     if Defence::Filter.is_off() {
         rules = rules.replace("policy drop;", "policy accept;");

@@ -1,7 +1,8 @@
 //! Serving one sandbox.
 
+use std::collections::BTreeMap;
 use std::io;
-use std::net::{TcpListener, UdpSocket};
+use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -17,6 +18,7 @@ use crate::dns::{self, Resolver};
 use crate::generation::Generation;
 use crate::handover::Entrance;
 use crate::listeners::Listeners;
+use crate::networks::Addresses;
 use crate::permit::Permit;
 use crate::refusals::Refusals;
 use crate::sandbox::{Peers, Sandbox};
@@ -290,10 +292,10 @@ impl Service {
         }
     }
 
-    /// Says where the peers on internal networks are.
-    pub fn set_peers(&self, peers: Peers) {
+    /// Says where the peers on internal networks are, and where the sandbox itself is.
+    pub fn set_peers(&self, peers: Peers, own: BTreeMap<String, Vec<IpAddr>>) {
         if let Some(direct) = &self.direct {
-            let enforced = direct.set_peers(peers.values().flatten().copied().collect());
+            let enforced = direct.set_peers(Addresses { own, peers: peers.values().flatten().copied().collect() });
             self.serving.spawn(async move { drop(enforced.await) });
         }
         self.sandbox.set_peers(peers);

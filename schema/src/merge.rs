@@ -4,8 +4,8 @@
 //! - Scalars are replaced. So is anything by something of another kind.
 //! - Lists are appended; an item that is there already is not added again. So `allow` and `deny` of egress, and the rules
 //!   of an allowlist, only ever grow.
-//! - `mounts` (by `target`, else `source`) and `worktrees` (by `path`) hold one item per key: the later one takes the
-//!   place of the earlier one.
+//! - `mounts` (by `target`, else `source`), `worktrees` (by `path`) and `networks` (by `name`, or the name alone) hold one
+//!   item per key: the later one takes the place of the earlier one.
 //! - Commands (`command` of a sandbox or a secret, `setup.run` of an image) are replaced, for half of two is neither; and so
 //!   are the addresses of a name in `egress.hosts`.
 //! - Alternatives exclude each other: `home: {tmpfs: …}` over `home: {volume: …}` leaves only the tmpfs. The same for the
@@ -45,7 +45,7 @@ enum Shape {
     Secrets,
     Secret,
     Home,
-    /// A list with one item per value of these fields, the first present one counts.
+    /// A list with one item per value of these fields, the first present one counts; text stands for itself.
     Keyed(&'static [&'static str]),
     /// Replaced as a whole.
     Whole,
@@ -68,6 +68,7 @@ impl Shape {
             (Self::Egress, "hosts") => Self::Hosts,
             (Self::Sandbox, "mounts") => Self::Keyed(&["target", "source"]),
             (Self::Sandbox, "worktrees") => Self::Keyed(&["path"]),
+            (Self::Sandbox, "networks") => Self::Keyed(&["name"]),
             (Self::Sandbox | Self::Secret, "command") | (Self::Setup, "run") | (Self::Hosts, _) => Self::Whole,
             _ => Self::Other,
         }
@@ -172,7 +173,7 @@ fn merge_entries(shape: Shape, ours: &[Entry], theirs: &[Entry]) -> Vec<Entry> {
 
 fn merge_keyed(fields: &[&str], ours: &[Node], theirs: &[Node]) -> Vec<Node> {
     fn key<'n>(fields: &[&str], item: &'n Node) -> Option<&'n str> {
-        fields.iter().find_map(|field| item.get(field)?.as_str())
+        item.as_str().or_else(|| fields.iter().find_map(|field| item.get(field)?.as_str()))
     }
     let places = Index::of(ours.iter().map(|item| key(fields, item)), ours.len());
     let mut items = Vec::with_capacity(ours.len() + theirs.len());
@@ -268,6 +269,12 @@ mod tests {
                 "defaults: {mounts: [{source: ~/.cargo}, {source: ./a, target: /a}, {source: ./b, target: /b}]}",
                 "defaults: {mounts: [{source: ./c, target: /a}, {source: ~/.cargo, mode: rw}, {source: /d}]}",
                 "defaults: {mounts: [{source: ~/.cargo, mode: rw}, {source: ./c, target: /a}, {source: ./b, target: /b}, {source: /d}]}",
+            ),
+            (
+                "networks by name",
+                "defaults: {networks: [a, b, {name: c, ports: [1]}]}",
+                "defaults: {networks: [{name: b, ports: [2]}, c, {name: d}, a]}",
+                "defaults: {networks: [a, {name: b, ports: [2]}, c, {name: d}]}",
             ),
             (
                 "worktrees by path",

@@ -14,5 +14,5 @@ pub use host::{DnsName, Host, HostError, HostPattern};
 pub use http::{HeaderEdits, HeaderMatch, HeaderValue};
 pub use path::{PathError, PathPattern};
 pub use reading::decode_fully;
-pub use rule::{MOST_UDP_PORTS, Place, Policy, PortRange, Protocol, Rule, Upstream};
+pub use rule::{Inbound, MOST_UDP_PORTS, Place, Policy, PortRange, Protocol, Rule, Upstream};
 pub use url::{RequestPath, Target, TargetError};

@@ -67,7 +67,16 @@ sandboxes:
       allow:
         - { host: open.example.org, ports: [80, 443] }
         - { host: private.example.org }
-  peer: { networks: [backend], command: [python3, -m, http.server, '7000', --directory, /usr/share/doc] }
+  peer:
+    networks: [{ name: backend, ports: [7000] }]
+    command:
+      - sh
+      - -c
+      - |
+        python3 -m http.server 7000 --directory /usr/share/doc &
+        python3 -m http.server 7001 --directory /usr/share/doc &
+        exec python3 -c \"import socket; s = socket.socket(type=socket.SOCK_DGRAM); s.bind(('', 7000))
+        while True: s.sendto(*s.recvfrom(99))\"
   beside:
     egress: { mode: open }
     command: [python3, -m, http.server, '7000', --directory, /usr/share/doc]

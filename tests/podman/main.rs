@@ -35,6 +35,7 @@ mod lifecycle;
 mod namespaces;
 #[cfg(feature = "failpoints")]
 mod operations;
+mod peers;
 mod picture;
 mod planted;
 mod project;

@@ -125,7 +125,7 @@ fn world(served: Served) -> World {
     let running = running
         .into_iter()
         .filter_map(|sandbox| {
-            let RunningSandbox { container, project, sandbox, pid, started_at, open, gated, way, socket, peers } =
+            let RunningSandbox { container, project, sandbox, pid, started_at, open, gated, way, socket, own, peers } =
                 sandbox;
             let way = match way {
                 spec::Way::Proxy => Way::Proxy,
@@ -138,7 +138,7 @@ fn world(served: Served) -> World {
             let wanted =
                 (!open || way == Way::Direct) && (gated || policies.contains_key(&(project.clone(), sandbox.clone())));
             let identity = Identity { container, pid, started_at };
-            wanted.then_some(Running { identity, project, sandbox, gated, way, peers })
+            wanted.then_some(Running { identity, project, sandbox, gated, way, own, peers })
         })
         .collect();
     World { running, policies }

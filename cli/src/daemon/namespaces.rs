@@ -1,7 +1,6 @@
 //! Attaching to sandboxes, as the daemon asks for it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,6 +11,7 @@ use egress::dial::{Interfaces, Own};
 use egress::direct::Direct;
 use egress::generation::Generation;
 use egress::listeners::udp_ports;
+use egress::networks::Networks;
 use schema::policy::Policy;
 
 /// This program, whatever stands at its path by now.
@@ -25,7 +25,6 @@ pub struct Namespaces;
 impl Attach for Namespaces {
     async fn attach(&self, running: &Running, policy: &Policy) -> Result<Attached, Unattached> {
         let target = hold(running)?;
-        let peers = addresses(running);
         let (attached, direct) = match &running.way {
             Way::Direct => {
                 let attached = attach::attach_direct(Path::new(PROGRAM), &target, running.gated).await;
@@ -33,11 +32,16 @@ impl Attach for Namespaces {
                 let generation = Arc::new(Generation::new(0, policy.clone(), BTreeMap::new()));
                 let today = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date();
                 let interfaces = Own::new(Interfaces::Kernel);
-                let direct = Direct::begin(Box::new(feeder), standing, generation, peers, interfaces, today).await;
+                let direct =
+                    Direct::begin(Box::new(feeder), standing, generation, running.addresses(), interfaces, today).await;
                 (attached, Some(direct.map_err(|why| format!("its packet filter: {why}"))?))
             }
             way @ (Way::Proxy | Way::Socket(_)) => {
-                let plan = Plan { udp: udp_ports(policy), peers, gate: running.gated };
+                let plan = Plan {
+                    udp: udp_ports(policy),
+                    networks: Networks::new(&running.addresses(), policy),
+                    gate: running.gated,
+                };
                 let program = Path::new(PROGRAM);
                 let attached = match way {
                     Way::Socket(_) => attach::attach_closed(program, &target, &plan).await,
@@ -97,9 +101,6 @@ fn unattached(error: &AttachError) -> Unattached {
     }
 }
 
-/// Addresses of the peers of a sandbox.
-pub fn addresses(running: &Running) -> BTreeSet<IpAddr> {
-    running.peers.values().flatten().copied().collect()
 }
 
 /// An error with what led to it, on one line.

@@ -1,13 +1,13 @@
 //! Keeping what is inside of a sandbox's namespace in line with what it should be, after it was attached to.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use egress::attach::{self, Target};
 use egress::listeners::Listeners;
+use egress::networks::Networks;
 use egress::service::Service;
 use tokio::sync::watch;
 
@@ -23,8 +23,10 @@ const AGAIN_AT_MOST: Duration = Duration::from_secs(10);
 pub struct Inside {
     /// Ports for datagrams that have sockets.
     pub ports: BTreeSet<u16>,
-    /// Addresses of the peers that are let through, as they were said last; the same ones again are another value.
-    pub peers: Arc<BTreeSet<IpAddr>>,
+    /// What the rules say of its networks.
+    pub networks: Arc<Networks>,
+    /// How often that was said: the same again may stand for another table of the kernel.
+    pub said: u64,
 }
 
 /// Brings about what is wanted, one thing after another: what is there in the end is what was wanted last. What fails is
@@ -32,6 +34,8 @@ pub struct Inside {
 #[derive(Debug)]
 pub struct Upkeep {
     wanted: watch::Sender<Inside>,
+    /// What came of what was said of its networks last, and of which time.
+    told: watch::Receiver<(u64, Result<(), String>)>,
     /// Sockets made since the sandbox is served.
     more: Arc<Mutex<Listeners>>,
 }
@@ -43,8 +47,9 @@ impl Upkeep {
         let more = Arc::default();
         let sandbox = service.sandbox().name.clone();
         let namespace = Entered { service: Arc::downgrade(service), target, more: Arc::clone(&more) };
-        tokio::spawn(Keeper { sandbox, namespace, there }.run(changes));
-        Self { wanted, more }
+        let (tell, told) = watch::channel((there.said, Ok(())));
+        tokio::spawn(Keeper { sandbox, namespace, there, tell }.run(changes));
+        Self { wanted, told, more }
     }
 
     /// Wants sockets for `ports` too. None is taken away before a successor begins: what comes to a port that no rule is
@@ -57,9 +62,34 @@ impl Upkeep {
         });
     }
 
-    /// Wants exactly `peers` to be let through.
-    pub fn meet(&self, peers: BTreeSet<IpAddr>) {
-        self.wanted.send_modify(|inside| inside.peers = Arc::new(peers));
+    /// Wants the rules to hold to `networks`, also where they were told the same before.
+    pub fn meet(&self, networks: Networks) {
+        self.wanted.send_modify(|inside| {
+            inside.networks = Arc::new(networks);
+            inside.said += 1;
+        });
+    }
+
+    /// The same, unless they were told so before.
+    pub fn hold_to(&self, networks: Networks) {
+        if *self.wanted.borrow().networks != networks {
+            self.meet(networks);
+        }
+    }
+
+    /// Waits until the rules hold to what was said of its networks last.
+    ///
+    /// # Errors
+    /// They do not yet. It is tried again.
+    pub fn met(&self) -> impl Future<Output = Result<(), String>> + Send + 'static {
+        let said = self.wanted.borrow().said;
+        let mut told = self.told.clone();
+        async move {
+            match told.wait_for(|(of, _)| *of >= said).await {
+                Ok(told) => told.1.clone(),
+                Err(_) => Err("it is not served any more".to_owned()),
+            }
+        }
     }
 
     /// Takes the sockets that were made.
@@ -70,8 +100,8 @@ impl Upkeep {
 
 /// A namespace that can be changed, piece by piece.
 trait Namespace: Send + Sync {
-    /// Lets exactly `peers` through.
-    fn meet(&self, peers: &BTreeSet<IpAddr>) -> impl Future<Output = Result<(), String>> + Send;
+    /// Has its rules hold to `networks`.
+    fn meet(&self, networks: &Networks) -> impl Future<Output = Result<(), String>> + Send;
     /// Makes sockets for `ports`, which has none of them.
     fn listen_to(&self, ports: &BTreeSet<u16>) -> impl Future<Output = Result<(), String>> + Send;
 }
@@ -80,6 +110,7 @@ struct Keeper<N> {
     sandbox: String,
     namespace: N,
     there: Inside,
+    tell: watch::Sender<(u64, Result<(), String>)>,
 }
 
 impl<N: Namespace> Keeper<N> {
@@ -106,10 +137,12 @@ impl<N: Namespace> Keeper<N> {
     }
 
     async fn bring_about(&mut self, wanted: &Inside) -> Result<(), String> {
-        if !Arc::ptr_eq(&self.there.peers, &wanted.peers) {
-            let met = self.namespace.meet(&wanted.peers).await;
-            met.map_err(|why| format!("its peers are those of before: {why}"))?;
-            self.there.peers = Arc::clone(&wanted.peers);
+        if self.there.said != wanted.said {
+            let met = self.namespace.meet(&wanted.networks).await;
+            let met = met.map_err(|why| format!("its networks are held to as before: {why}"));
+            drop(self.tell.send_replace((wanted.said, met.clone())));
+            met?;
+            (self.there.networks, self.there.said) = (Arc::clone(&wanted.networks), wanted.said);
         }
         let missing: BTreeSet<u16> = wanted.ports.difference(&self.there.ports).copied().collect();
         if !missing.is_empty() {
@@ -130,8 +163,8 @@ struct Entered {
 }
 
 impl Namespace for Entered {
-    async fn meet(&self, peers: &BTreeSet<IpAddr>) -> Result<(), String> {
-        attach::update_peers(Path::new(PROGRAM), &self.target, peers).await.map_err(|error| told(&error))
+    async fn meet(&self, networks: &Networks) -> Result<(), String> {
+        attach::update_networks(Path::new(PROGRAM), &self.target, networks).await.map_err(|error| told(&error))
     }
 
     async fn listen_to(&self, ports: &BTreeSet<u16>) -> Result<(), String> {
@@ -183,9 +216,10 @@ mod tests {
     }
 
     impl Namespace for Told {
-        async fn meet(&self, peers: &BTreeSet<IpAddr>) -> Result<(), String> {
-            let peers = peers.clone();
-            self.one(format!("peers {peers:?}"), |inside| inside.peers = Arc::new(peers)).await
+        async fn meet(&self, networks: &Networks) -> Result<(), String> {
+            let networks = networks.clone();
+            let asked = format!("peers {:?}", networks.peers);
+            self.one(asked, |inside| inside.networks = Arc::new(networks)).await
         }
 
         async fn listen_to(&self, ports: &BTreeSet<u16>) -> Result<(), String> {
@@ -197,13 +231,14 @@ mod tests {
     fn kept() -> (Told, Upkeep, tokio::task::JoinHandle<()>) {
         let (told, there) = (Told::default(), Inside::default());
         let (wanted, changes) = watch::channel(there.clone());
-        let keeper = Keeper { sandbox: "api".into(), namespace: told.clone(), there };
+        let (tell, heard) = watch::channel((0, Ok(())));
+        let keeper = Keeper { sandbox: "api".into(), namespace: told.clone(), there, tell };
         let task = tokio::spawn(keeper.run(changes));
-        (told, Upkeep { wanted, more: Arc::default() }, task)
+        (told, Upkeep { wanted, told: heard, more: Arc::default() }, task)
     }
 
-    fn addresses(last: &[u8]) -> BTreeSet<IpAddr> {
-        last.iter().map(|last| IpAddr::from([10, 0, 0, *last])).collect()
+    fn peers(last: u8) -> Networks {
+        Networks { peers: [std::net::IpAddr::from([10, 0, 0, last])].into(), ..Networks::default() }
     }
 
     /// With time that stands still until nothing else is to be done: whatever is tried again has been by then.
@@ -215,7 +250,7 @@ mod tests {
     async fn what_was_wanted_last_is_there_in_the_end() {
         let (told, upkeep, _task) = kept();
         for last in 1..=20 {
-            upkeep.meet(addresses(&[last]));
+            upkeep.meet(peers(last));
             upkeep.listen_to(&BTreeSet::from([5000 + u16::from(last)]));
             if last % 3 == 0 {
                 tokio::task::yield_now().await;
@@ -223,7 +258,7 @@ mod tests {
         }
         settled().await;
         let state = told.state();
-        assert_eq!(*state.inside.peers, addresses(&[20]));
+        assert_eq!(*state.inside.networks, peers(20));
         assert_eq!(state.inside.ports, (5001..=5020).collect());
         assert!(state.asked.len() > 2, "some were under way when others came: {:?}", state.asked);
     }
@@ -232,14 +267,14 @@ mod tests {
     async fn what_fails_is_tried_again_and_what_was_done_is_not() {
         let (told, upkeep, _task) = kept();
         told.state().refuse = 3;
-        upkeep.meet(addresses(&[2]));
+        upkeep.meet(peers(2));
         settled().await;
         upkeep.listen_to(&BTreeSet::from([53]));
         settled().await;
         let asked = std::mem::take(&mut told.state().asked);
         assert_eq!(asked, [&["peers {10.0.0.2}"; 4][..], &["ports {53}"]].concat());
         // The same peers, said again, may stand for another table of the kernel.
-        upkeep.meet(addresses(&[2]));
+        upkeep.meet(peers(2));
         upkeep.listen_to(&BTreeSet::from([53]));
         settled().await;
         assert_eq!(told.state().asked, ["peers {10.0.0.2}"]);
@@ -249,13 +284,34 @@ mod tests {
     async fn another_wish_does_not_wait_for_the_pause() {
         let (told, upkeep, _task) = kept();
         told.state().refuse = usize::MAX;
-        upkeep.meet(addresses(&[2]));
+        upkeep.meet(peers(2));
         settled().await;
         // By now pauses are long.
         told.state().refuse = 0;
-        upkeep.meet(addresses(&[3]));
+        upkeep.meet(peers(3));
         tokio::time::sleep(Duration::from_millis(1)).await;
-        assert_eq!(*told.state().inside.peers, addresses(&[3]));
+        assert_eq!(*told.state().inside.networks, peers(3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_is_told_what_came_of_what_was_said_last() {
+        let (told, upkeep, _task) = kept();
+        upkeep.met().await.expect("nothing was said");
+        upkeep.meet(peers(2));
+        upkeep.meet(peers(3));
+        upkeep.met().await.expect("it is so");
+        assert_eq!(*told.state().inside.networks, peers(3));
+        let count = told.state().asked.len();
+        upkeep.hold_to(peers(3));
+        upkeep.met().await.expect("it was so before");
+        assert_eq!(told.state().asked.len(), count, "the same is not said again");
+        told.state().refuse = 1;
+        upkeep.hold_to(peers(4));
+        let why = upkeep.met().await.expect_err("it was refused");
+        assert!(why.contains("nobody knows why"), "{why}");
+        settled().await;
+        upkeep.met().await.expect("it was tried again");
+        assert_eq!(*told.state().inside.networks, peers(4));
     }
 
     #[tokio::test(start_paused = true)]
@@ -263,7 +319,7 @@ mod tests {
         for refuse in [0, usize::MAX] {
             let (told, upkeep, task) = kept();
             told.state().refuse = refuse;
-            upkeep.meet(addresses(&[2]));
+            upkeep.meet(peers(2));
             tokio::time::sleep(Duration::from_secs(1)).await;
             assert!(!told.state().asked.is_empty() && !task.is_finished());
             drop(upkeep);

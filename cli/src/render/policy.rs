@@ -124,6 +124,9 @@ fn settings(policy: &Policy) -> Vec<String> {
         let ranges: Vec<String> = policy.dial_allow.iter().map(ToString::to_string).collect();
         text.push(format!("may be dialled although refused by default: {}", ranges.join(", ")));
     }
+    text.extend(
+        policy.inbound.iter().map(|(network, ports)| format!("on network {network} others come in at {ports}")),
+    );
     text.extend(match &policy.upstream {
         Upstream::Direct => None,
         Upstream::Http(proxy) => Some(format!("through the HTTP proxy {proxy}")),

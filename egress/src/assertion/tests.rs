@@ -68,6 +68,27 @@ fn ways_are_found_through_rules_networks_and_peers() {
     }
 }
 
+#[test]
+fn who_lets_nobody_in_is_reached_by_nobody_of_its_kind() {
+    let mut config = fleet(&["web allowlist front", "api none front", "dbs none front back"]);
+    config.sandboxes["web"].egress.policy = policy([rule("github.com")], []);
+    let shut = |config: &mut Config, names: &[&str]| {
+        for name in names {
+            let front = Name::new("front").unwrap();
+            config.sandboxes[*name].egress.policy.inbound.insert(front, Inbound::default());
+        }
+    };
+    config.assertions = vec![never("dbs", &["github.com"])];
+    let github = "github.com:443, by { host: github.com } at a.yaml:10:9\n";
+    shut(&mut config, &["web"]);
+    // The other one lets it in, and is told.
+    assert_eq!(shown(&config), format!("github.com by dbs → network front → web → {github}"));
+    shut(&mut config, &["dbs"]);
+    assert_eq!(shown(&config), format!("github.com by dbs → network front → api → network front → web → {github}"));
+    shut(&mut config, &["api"]);
+    assert_eq!(shown(&config), "");
+}
+
 /// Not in proportion to the square of it, or to its cube: this ends.
 #[test]
 fn a_large_fleet_is_no_trouble() {

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::Ipv6Addr;
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
@@ -18,6 +18,7 @@ use super::error::Refusal;
 use super::gate::{GATE, READY};
 use super::wire::{Feed, Reply, Request, Role, Task};
 use super::{Adapter, Report, kernel, socket};
+use crate::networks::Networks;
 use crate::nft;
 use crate::synthetic::ADAPTER_V6;
 
@@ -87,12 +88,12 @@ fn take(channel: &Channel) -> Result<Done, Refusal> {
     let pidfd = descriptors.into_iter().next().ok_or_else(|| unheard(io::ErrorKind::InvalidInput.into()))?;
     let inside = enter(pid, started, pidfd)?;
     match task {
-        Task::Attach { udp, peers, gate } => {
-            let report = attach(channel, &inside, &udp, &peers, gate)?;
+        Task::Attach { udp, networks, gate } => {
+            let report = attach(channel, &inside, &udp, &networks, gate)?;
             Ok(Done { stays: None, report: Some(report) })
         }
-        Task::Closed { peers, gate } => {
-            nft::install(&nft::allowlist(&peers))?.finish(channel.end())?;
+        Task::Closed { networks, gate } => {
+            nft::install(&nft::allowlist(&networks))?.finish(channel.end())?;
             let mut sockets = Vec::new();
             sockets.extend(through_gate(&inside, gate)?);
             pass(channel, &sockets)?;
@@ -117,8 +118,8 @@ fn take(channel: &Channel) -> Result<Done, Refusal> {
             pass(channel, &sockets)?;
             Ok(Done::default())
         }
-        Task::Peers { peers } => {
-            nft::start(&nft::peers(&peers))?.finish(channel.end())?;
+        Task::Networks { networks } => {
+            nft::start(&nft::allowlist(&networks))?.finish(channel.end())?;
             Ok(Done::default())
         }
     }
@@ -126,7 +127,7 @@ fn take(channel: &Channel) -> Result<Done, Refusal> {
 
 /// Puts rules in force by which nothing is open.
 fn shut(channel: &Channel) -> Result<(), Refusal> {
-    nft::install(&nft::direct(&BTreeSet::new(), &[]))?.finish(channel.end())
+    nft::install(&nft::direct(&Networks::default(), &[]))?.finish(channel.end())
 }
 
 /// # Guarantees
@@ -152,14 +153,14 @@ fn attach(
     channel: &Channel,
     inside: &Inside,
     udp: &BTreeSet<u16>,
-    peers: &BTreeSet<IpAddr>,
+    networks: &Networks,
     gate: bool,
 ) -> Result<Report, Refusal> {
     #[cfg(feature = "failpoints")]
     if gate && crate::defence::Defence::Gate.is_off() {
         open_too_early(inside)?;
     }
-    let rules = nft::install(&nft::allowlist(peers))?;
+    let rules = nft::install(&nft::allowlist(networks))?;
     // It takes about as long as the rules, and is connected only when they are there: nothing meets it before.
     let dead_end = DeadEnd::make();
     rules.finish(channel.end())?;

@@ -1,12 +1,12 @@
 //! What daemon and child say to each other.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
 use super::error::Refusal;
 use super::{Report, Standing};
+use crate::networks::Networks;
 
 /// The first message to the child; its one descriptor is the target's pidfd.
 #[derive(Debug, Serialize, Deserialize)]
@@ -24,18 +24,19 @@ pub struct Request {
 pub enum Task {
     Attach {
         udp: BTreeSet<u16>,
-        peers: BTreeSet<IpAddr>,
+        networks: Networks,
         gate: bool,
     },
     Udp {
         ports: BTreeSet<u16>,
     },
-    Peers {
-        peers: BTreeSet<IpAddr>,
+    /// Another table in the place of the one of [`Task::Attach`] or [`Task::Closed`].
+    Networks {
+        networks: Networks,
     },
     /// No socket is made: there is another way to us.
     Closed {
-        peers: BTreeSet<IpAddr>,
+        networks: Networks,
         gate: bool,
     },
     /// The child stays, and takes [`Feed`] after [`Feed`].

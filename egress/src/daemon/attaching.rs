@@ -70,7 +70,14 @@ impl Daemon {
         let mut pause = AT_GATE_AGAIN;
         loop {
             match self.attach_once(running).await {
-                Ok(attached) => return self.start(running, attached),
+                Ok((attached, by)) => {
+                    let begun = self.start(running, attached)?;
+                    if begun.served.hash != by {
+                        // The rules of its networks are those of another policy.
+                        begun.served.serving.set_peers(running);
+                    }
+                    return Ok(begun);
+                }
                 Err(Unattached::Failed(why)) => return Err(why),
                 Err(Unattached::NotAtGate(why)) if Instant::now() >= deadline => return Err(why),
                 // Without a permit: what a sandbox says of its PID 1 must not keep others from being attached.
@@ -80,14 +87,16 @@ impl Daemon {
         }
     }
 
-    async fn attach_once(&self, running: &Running) -> Result<Attached, Unattached> {
+    /// Also tells by which policy.
+    async fn attach_once(&self, running: &Running) -> Result<(Attached, Option<String>), Unattached> {
         let loaded = self.load(running)?;
         let _permit = Arc::clone(&self.shared.permits).acquire_owned().await;
         let attaching = self.shared.attach.attach(running, &loaded.policy);
-        tokio::time::timeout(ATTACH_WITHIN, attaching).await.unwrap_or_else(|_| {
+        let attached = tokio::time::timeout(ATTACH_WITHIN, attaching).await.unwrap_or_else(|_| {
             let why = format!("its namespace was not entered within {} s", ATTACH_WITHIN.as_secs());
             Err(Unattached::Failed(why))
-        })
+        })?;
+        Ok((attached, loaded.hash))
     }
 
     /// Serves.
@@ -114,7 +123,7 @@ impl Daemon {
     /// Lets the main process go once what it is to be held to by then is in force.
     async fn let_in(&self, running: &Running, begun: Begun) -> Result<(), String> {
         let Begun { mut served, gate } = begun;
-        let mut peers = running.peers.clone();
+        let mut told = running.clone();
         loop {
             served.serving.enforced().await?;
             let mut table = self.table();
@@ -124,8 +133,8 @@ impl Daemon {
             let Some(entry) = table.attaching(running) else { return Ok(()) };
             // Another policy may have come meanwhile, and others on its networks.
             let mut news = renew(&mut served, running, loaded, &self.shared.recorder);
-            if entry.running.peers != peers {
-                peers.clone_from(&entry.running.peers);
+            if !entry.running.is_networked_as(&told) {
+                told.network_as(&entry.running);
                 served.serving.set_peers(&entry.running);
                 news = true;
             }

@@ -101,7 +101,7 @@ impl Loaded {
 /// Tells what serves a sandbox who else is on its networks.
 pub(super) fn meet(table: &mut Table, id: &str, running: Running) {
     let Some(Entry { running: before, phase: Phase::Served(served), .. }) = table.entries.get_mut(id) else { return };
-    if before.peers != running.peers {
+    if !before.is_networked_as(&running) {
         served.serving.set_peers(&running);
         *before = running;
     }

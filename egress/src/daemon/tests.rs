@@ -215,6 +215,7 @@ fn running(container: &str, sandbox: &str) -> Running {
         sandbox: sandbox.into(),
         gated: true,
         way: Way::Proxy,
+        own: BTreeMap::new(),
         peers: BTreeMap::new(),
     }
 }

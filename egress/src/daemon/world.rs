@@ -14,6 +14,7 @@ use crate::control::handover::Identity;
 use crate::direct::Direct;
 use crate::generation::Generation;
 use crate::listeners::Listeners;
+use crate::networks::Addresses;
 use crate::sandbox::Sandbox;
 
 /// A container that runs and belongs to a sandbox.
@@ -29,8 +30,28 @@ pub struct Running {
     pub gated: bool,
     /// How what it sends comes to us.
     pub way: Way,
+    /// Its own addresses, by the name of the internal network.
+    pub own: BTreeMap<String, Vec<IpAddr>>,
     /// Names and addresses of others on its internal networks.
     pub peers: BTreeMap<String, Vec<IpAddr>>,
+}
+
+impl Running {
+    /// Whether its networks have the same addresses as those of `other`.
+    pub fn is_networked_as(&self, other: &Self) -> bool {
+        self.own == other.own && self.peers == other.peers
+    }
+
+    /// Takes over the addresses of `other`, which is the same container.
+    pub fn network_as(&mut self, other: &Self) {
+        self.own.clone_from(&other.own);
+        self.peers.clone_from(&other.peers);
+    }
+
+    /// Where it and its peers are.
+    pub fn addresses(&self) -> Addresses {
+        Addresses { own: self.own.clone(), peers: self.peers.values().flatten().copied().collect() }
+    }
 }
 
 /// How what a sandbox sends comes to the daemon, or does not.
@@ -132,7 +153,7 @@ pub trait Serving: Send + Sync {
     fn swap(&self, generation: Generation);
     /// Waits until everything that was put in force before is so everywhere; why it is not, in words.
     fn enforced(&self) -> BoxFuture<'static, Result<(), String>>;
-    /// Others are on its internal networks by now.
+    /// Others are on its internal networks by now, or it is elsewhere on them. [`Serving::enforced`] tells when that is so.
     fn set_peers(&self, running: &Running);
     /// Open flows.
     fn flows(&self) -> usize;

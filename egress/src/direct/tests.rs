@@ -61,7 +61,7 @@ fn shared() -> Shared {
 async fn begin(names: &[&str], standing: Vec<Standing>) -> (Arc<Direct>, Kept) {
     let kept = Kept::default();
     let filter = Box::new(kept.clone());
-    let begun = Direct::begin(filter, standing, generation(names), BTreeSet::new(), Own::nobody(), TODAY);
+    let begun = Direct::begin(filter, standing, generation(names), Addresses::default(), Own::nobody(), TODAY);
     let direct = begun.await.unwrap();
     (Arc::new(direct), kept)
 }
@@ -74,7 +74,7 @@ async fn what_is_this_machines_is_not_opened() {
     policy.allow.push(testing::rule("192.0.2.0/29", &[22], Protocol::Tcp));
     let generation = Arc::new(testing::generation(1, policy));
     let filter = Box::new(kept.clone());
-    let direct = Direct::begin(filter, vec![], generation, BTreeSet::new(), own, TODAY).await.unwrap();
+    let direct = Direct::begin(filter, vec![], generation, Addresses::default(), own, TODAY).await.unwrap();
     let table = kept.last();
     assert!(table.contains("192.0.2.0-192.0.2.1") && table.contains("192.0.2.3-192.0.2.7"), "{table}");
     direct.resolve(&shared(), &name("a.test")).await.unwrap();

@@ -106,6 +106,31 @@ fn every_answer_in_words() {
 }
 
 #[test]
+fn peers_are_reached_at_the_ports_that_they_declare() {
+    let mut config = fleet(&["api none front back", "dbs none front back"]);
+    let ask = |config: &Config, target: &str| {
+        let target = Target::parse(target).unwrap();
+        let explained = explain(config, "api", &target, None, &(), &[], TODAY).unwrap();
+        (explained.because, explained.message, explained.notes.len())
+    };
+    let port = |port| vec![schema::policy::PortRange::one(port)];
+    let mut narrow = |network: &str, tcp, udp| {
+        let inbound = schema::policy::Inbound { tcp, udp };
+        config.sandboxes["dbs"].egress.policy.inbound.insert(schema::Name::new(network).unwrap(), inbound);
+    };
+    narrow("front", port(5432), port(53));
+    narrow("back", port(8080), Vec::new());
+    let reached = |network: &str| ("network", format!("it is a sandbox on the same network, {network}"), 0);
+    assert_eq!(ask(&config, "tcp://dbs:5432"), reached("front"));
+    assert_eq!(ask(&config, "tcp://dbs:8080"), reached("back"));
+    assert_eq!(ask(&config, "udp://dbs:53"), reached("front"));
+    for target in ["udp://dbs:5432", "tcp://dbs:53", "tcp://dbs:22"] {
+        let told = "it is a sandbox on the same network, front, and lets others in at tcp 5432; udp 53";
+        assert_eq!(ask(&config, target), ("peer-port", told.to_owned(), 1), "{target}");
+    }
+}
+
+#[test]
 fn modes_and_networks_come_before_rules() {
     let mut config =
         fleet(&["api allowlist back", "open open", "none none", "dbs none back", "far none front", "wire direct"]);

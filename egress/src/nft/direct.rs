@@ -1,15 +1,16 @@
 //! The table of a sandbox on the engine's network that may reach what our resolver has let it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use schema::policy::PortRange;
 use serde::Deserialize;
 
-use super::{IN_PLACE, list, set};
+use super::{IN_PLACE, peers};
 use crate::attach::{DNS_PORT, Standing};
 use crate::direct::openings::{Ports, Run};
+use crate::networks::Networks;
 
 /// The chain by which a table is known to be of this kind.
 const MARK: &str = "opened";
@@ -46,10 +47,9 @@ pub struct Entry {
 ///
 /// Only DNS comes to us. Everything else goes where it wants if an answer of ours named the address: each packet is held
 /// against the sets, whenever its flow began, so that a flow ends with its entry. What comes in is an answer to that, or
-/// comes from a peer.
-pub fn direct(peers: &BTreeSet<IpAddr>, groups: &[Group<'_>]) -> String {
-    let peers4 = set("peers4", "ipv4_addr", &list(peers, IpAddr::is_ipv4));
-    let peers6 = set("peers6", "ipv6_addr", &list(peers, IpAddr::is_ipv6));
+/// comes from a peer: those are asked about first, since rules may name their addresses too.
+pub fn direct(networks: &Networks, groups: &[Group<'_>]) -> String {
+    let (of_peers, chains, out, come_in) = (peers::sets(networks), peers::CHAINS, peers::OUT, peers::IN);
     let sets: String = groups.iter().enumerate().map(|(index, group)| sets_of(index, group)).collect();
     let rules = |of: &str, end: char| -> String {
         let rule = |index: usize, family: &str, kind: u8| {
@@ -62,9 +62,7 @@ pub fn direct(peers: &BTreeSet<IpAddr>, groups: &[Group<'_>]) -> String {
     super::as_tested(format!(
         "\
 {IN_PLACE}table inet sbx {{
-  {peers4}
-  {peers6}
-{sets}  chain to_us {{
+{of_peers}{sets}  chain to_us {{
     type nat hook output priority -100; policy accept;
     ip daddr 127.0.0.0/8 return
     ip6 daddr ::1 return
@@ -77,14 +75,12 @@ pub fn direct(peers: &BTreeSet<IpAddr>, groups: &[Group<'_>]) -> String {
 {networks}  }}
   chain answers {{
 {answers}  }}
-  chain output {{
+{chains}  chain output {{
     type filter hook output priority 0; policy drop;
     ip daddr 127.0.0.0/8 accept
     ip6 daddr ::1 accept
     fib daddr type local accept
-    ip daddr @peers4 meta l4proto {{ tcp, udp }} accept
-    ip6 daddr @peers6 meta l4proto {{ tcp, udp }} accept
-    jump {MARK}
+{out}    jump {MARK}
     icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} ip6 hoplimit 255 accept
     meta l4proto tcp reject with tcp reset
     reject with icmpx admin-prohibited
@@ -92,9 +88,7 @@ pub fn direct(peers: &BTreeSet<IpAddr>, groups: &[Group<'_>]) -> String {
   chain input {{
     type filter hook input priority 0; policy drop;
     iifname lo accept
-    ip saddr @peers4 meta l4proto {{ tcp, udp }} accept
-    ip6 saddr @peers6 meta l4proto {{ tcp, udp }} accept
-    ct state established jump answers
+{come_in}    ct state established jump answers
     ct state related meta l4proto {{ icmp, icmpv6 }} accept
     icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} ip6 hoplimit 255 accept
   }}
@@ -220,8 +214,9 @@ mod tests {
 
     #[test]
     fn the_rules() {
-        assert_eq!(direct(&BTreeSet::new(), &[]).matches("accept").count(), 12, "nothing is open");
-        let peers = ["10.89.1.2"].map(address);
+        assert!(!direct(&Networks::default(), &[]).contains("elements"), "nothing is open");
+        let all = schema::policy::Inbound::all();
+        let networks = Networks { peers: [address("10.89.1.2")].into(), inbound: [(address("10.89.1.9"), all)].into() };
         let ports = Ports {
             tcp: vec![PortRange::one(443), PortRange { first: 8000, last: 8010 }],
             udp: vec![PortRange::one(53)],
@@ -229,7 +224,7 @@ mod tests {
         let run = (address("192.0.2.0"), address("192.0.2.127"));
         let open = [entry("198.51.100.1", "a.example", 60), entry("2001:db8::1", "a.example", 60)];
         let group = Group { ports: &ports, networks: &[run], entries: &open };
-        insta::assert_snapshot!(direct(&BTreeSet::from(peers), &[group]));
+        insta::assert_snapshot!(direct(&networks, &[group]));
     }
 
     #[test]

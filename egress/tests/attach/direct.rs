@@ -236,3 +236,46 @@ fn the_child_ends_with_the_sandbox() {
         assert!(said.contains("the helper"), "{kind:?}: {said}");
     }
 }
+
+/// Peers are held to what is declared before rules that name their addresses are asked: both ways.
+#[test]
+fn peers_come_in_at_declared_ports_only() {
+    for kind in kinds() {
+        let network = Network::make(kind);
+        let (sandbox, beyond) = (&network.sandbox, &network.beyond);
+        // All of its network is open to it, at a port that peers can have, too.
+        let rule =
+            r#"{"host":"10.89.7.0/24","ports":[{"first":1024,"last":65535}],"protocol":"tcp","place":{"at":"x"}}"#;
+        let with = |tcp: &str| {
+            let inbound = format!(r#""inbound":{{"net":{{"tcp":[{tcp}],"udp":[{{"first":9000,"last":9000}}]}}}}"#);
+            policy(&[], rule).replacen('{', &format!("{{{inbound},"), 1)
+        };
+        let one = r#"{"first":8888,"last":8888}"#;
+        let mut daemon = sandbox.direct(&with(&format!(r#"{one},{{"first":9001,"last":9001}}"#)));
+        assert!(daemon.line.starts_with("attached"), "{kind:?}: {}", daemon.line);
+        let mut listening = ["8888", "9000"].map(|port| sandbox.stay(&["echo", port]));
+        for echo in &mut listening {
+            assert_eq!(echo.line(), "listens");
+        }
+        let heard = beyond.tool(&["udp-from", "10.89.7.3", "10.89.7.2:9000"]);
+        assert!(!heard.contains("ask"), "{kind:?}: it is no peer yet: {heard}");
+        assert_eq!(daemon.ask("peers 10.89.7.3,fd07::3"), "done", "{kind:?}");
+        let mut talk = beyond.stay(&["talk-from", "10.89.7.3", "10.89.7.2:9001"]);
+        talk.say("a");
+        assert_eq!(talk.line(), "heard a", "{kind:?}");
+        for (peer, here) in [("10.89.7.3", "10.89.7.2"), ("fd07::3", "[fd07::2]")] {
+            assert_eq!(beyond.tool(&["tcp-from", peer, &format!("{here}:8888")]), "echo", "{kind:?} {peer}");
+            let heard = beyond.tool(&["udp-from", peer, &format!("{here}:9000")]);
+            assert_eq!(heard, format!("echo ask from {here}:9000"), "{kind:?}");
+            let heard = beyond.tool(&["tcp-from", peer, &format!("{here}:8889")]);
+            assert_eq!(heard, "refused ConnectionRefused", "{kind:?} {peer}");
+            let heard = beyond.tool(&["udp-from", peer, &format!("{here}:8888")]);
+            assert!(!heard.contains("ask"), "{kind:?} {peer}: {heard}");
+        }
+        assert_eq!(sandbox.tool(&["tcp", "10.89.7.3:7777"]), "echo", "{kind:?}");
+        assert_eq!(sandbox.tool(&["tcp", "[fd07::3]:7777"]), "echo", "{kind:?}: a peer, whatever rules say");
+        assert_eq!(daemon.ask(&format!("policy {}", with(one))), "done", "{kind:?}");
+        talk.say("b");
+        assert!(talk.line().starts_with("lost Connection"), "{kind:?}");
+    }
+}

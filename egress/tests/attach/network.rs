@@ -154,3 +154,100 @@ fn only_peers_come_in_and_none_of_them_uses_our_policy() {
         }
     }
 }
+
+/// What a sandbox on a network declares, and what others find there.
+#[test]
+fn peers_come_in_at_declared_ports_only() {
+    for kind in kinds() {
+        let network = Network::make(kind);
+        let (sandbox, beyond) = (&network.sandbox, &network.beyond);
+        let narrow = Options { peers: "10.89.7.3,fd07::3/tcp:8888/udp:9000", ..PEER };
+        let mut daemon = sandbox.daemon(&narrow);
+        assert!(daemon.line.starts_with("attached"), "{kind:?}: {}", daemon.line);
+        // 8888 takes connections and datagrams, 8889 connections; 9000 both.
+        let mut listening = ["8888", "9000"].map(|port| sandbox.stay(&["echo", port]));
+        for echo in &mut listening {
+            assert_eq!(echo.line(), "listens");
+        }
+        for (peer, here) in [("10.89.7.3", "10.89.7.2"), ("fd07::3", "[fd07::2]")] {
+            let tcp = |port: &str| beyond.tool(&["tcp-from", peer, &format!("{here}:{port}")]);
+            let udp = |port: &str| beyond.tool(&["udp-from", peer, &format!("{here}:{port}")]);
+            assert_eq!(tcp("8888"), "echo", "{kind:?} {peer}");
+            assert_eq!(udp("9000"), format!("echo ask from {here}:9000"), "{kind:?} {peer}");
+            for port in ["8889", "9000", "9001"] {
+                assert_eq!(tcp(port), "refused ConnectionRefused", "{kind:?} {peer} {port}");
+            }
+            let heard = udp("8888");
+            assert!(!heard.contains("ask"), "{kind:?} {peer}: {heard}");
+        }
+        // The bridge and the rest of the network find nothing, not even there.
+        for source in ["10.89.7.1", "10.89.7.4"] {
+            let heard = beyond.tool(&["udp-from", source, "10.89.7.2:9000"]);
+            assert!(!heard.contains("ask"), "{kind:?} {source}: {heard}");
+        }
+        // What it asks of others is answered, and what it says to itself heard.
+        for address in ["10.89.7.3:7777", "[fd07::3]:7777", "127.0.0.1:8888", "10.89.7.2:9000"] {
+            assert_eq!(sandbox.tool(&["tcp", address]), "echo", "{kind:?} {address}");
+        }
+        assert_eq!(sandbox.tool(&["udp", "10.89.7.3:7777"]), "echo ask from 10.89.7.3:7777", "{kind:?}");
+        // None at all.
+        assert_eq!(daemon.ask("peers 10.89.7.3,fd07::3/"), "done", "{kind:?}");
+        assert_eq!(beyond.tool(&["tcp-from", "10.89.7.3", "10.89.7.2:8888"]), "refused ConnectionRefused", "{kind:?}");
+        assert_eq!(sandbox.tool(&["tcp", "10.89.7.3:7777"]), "echo", "{kind:?}");
+    }
+}
+
+/// A port that is not declared any more ends its connections with their next packet, whoever sends it; others go on.
+#[test]
+fn a_port_that_is_closed_ends_its_connections() {
+    for kind in kinds() {
+        let network = Network::make(kind);
+        let (sandbox, beyond) = (&network.sandbox, &network.beyond);
+        let both = Options { peers: "10.89.7.3,fd07::3/tcp:8888-8889/tcp:9001", ..PEER };
+        let mut daemon = sandbox.daemon(&both);
+        let mut listening = ["8888", "9000"].map(|port| sandbox.stay(&["echo", port]));
+        for echo in &mut listening {
+            assert_eq!(echo.line(), "listens");
+        }
+        let mut closed = [
+            beyond.stay(&["talk-from", "10.89.7.3", "10.89.7.2:8889"]),
+            beyond.stay(&["talk-from", "fd07::3", "[fd07::2]:8889"]),
+        ];
+        let mut kept = beyond.stay(&["talk-from", "10.89.7.3", "10.89.7.2:9001"]);
+        let mut own = sandbox.stay(&["talk", "10.89.7.3:7778"]);
+        for talk in closed.iter_mut().chain([&mut kept, &mut own]) {
+            talk.say("a");
+            assert_eq!(talk.line(), "heard a", "{kind:?}");
+        }
+        assert_eq!(daemon.ask("peers 10.89.7.3,fd07::3/tcp:9001"), "done", "{kind:?}");
+        for talk in &mut closed {
+            talk.say("b");
+            let heard = talk.line();
+            assert!(heard.starts_with("lost Connection"), "{kind:?}: {heard}");
+        }
+        for talk in [&mut kept, &mut own] {
+            talk.say("b");
+            assert_eq!(talk.line(), "heard b", "{kind:?}");
+        }
+        assert_eq!(beyond.tool(&["tcp-from", "10.89.7.3", "10.89.7.2:8889"]), "refused ConnectionRefused", "{kind:?}");
+        assert_eq!(daemon.ask("peers 10.89.7.3,fd07::3/tcp:8888-9001"), "done", "{kind:?}");
+        assert_eq!(beyond.tool(&["tcp-from", "10.89.7.3", "10.89.7.2:8888"]), "echo", "{kind:?}");
+    }
+}
+
+/// Who began to speak is what tells the two directions apart: a connection of before the rules has no beginner.
+#[test]
+fn a_connection_from_a_peer_that_began_before_the_rules_is_not_taken_for_our_own() {
+    for kind in kinds() {
+        let network = Network::make(kind);
+        let (sandbox, beyond) = (&network.sandbox, &network.beyond);
+        let mut listening = sandbox.stay(&["chatter", "8888"]);
+        assert_eq!(listening.line(), "listens");
+        let mut talk = beyond.stay(&["hear-from", "10.89.7.3", "10.89.7.2:8888"]);
+        assert_eq!(talk.line(), "heard hello", "{kind:?}");
+        let _daemon = sandbox.daemon(&Options { peers: "10.89.7.3,fd07::3/tcp:1", ..PEER });
+        listening.say("anybody there?");
+        let heard = listening.line();
+        assert!(heard.contains("ConnectionReset"), "{kind:?}: {heard}");
+    }
+}

@@ -18,7 +18,10 @@ use egress::dial::Own;
 use egress::direct::Direct;
 use egress::generation::Generation;
 use egress::listeners::Listeners;
+use egress::networks::{Addresses, Networks};
 use egress::shared::Shared;
+use schema::Name;
+use schema::policy::{Inbound, Policy, PortRange};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 /// How long anything may take that works.
@@ -26,6 +29,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long to listen for an answer that may never come.
 const SILENCE: Duration = Duration::from_millis(400);
+
+/// Where the sandbox is on its network.
+const HERE: [&str; 2] = ["10.89.7.2", "fd07::2"];
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -43,7 +49,11 @@ fn main() -> ExitCode {
         ["ping", address] => println!("{}", timed(|| ping(address))),
         ["hold", protocol, address] => hold(protocol, address),
         ["echo", port] => echo(port),
-        ["talk", address] => talk(address),
+        ["talk", address] => talk(address, None),
+        ["talk-from", source, address] => talk(address, Some(source)),
+        ["chatter", port] => chatter(port),
+        ["hear-from", source, address] => hear(address, source),
+        ["tcp-from", source, address] => println!("{}", timed(|| tcp_from(address, source))),
         ["own"] => egress::dial::own_addresses().unwrap().iter().for_each(|own| println!("{own}")),
         words => panic!("{words:?}"),
     }
@@ -72,6 +82,22 @@ fn tcp(address: &str) -> io::Result<String> {
     connection.set_read_timeout(Some(PATIENCE))?;
     connection.read_to_string(&mut text)?;
     Ok(text)
+}
+
+fn tcp_from(address: &str, source: &str) -> io::Result<String> {
+    let mut connection = connect_from(address, source)?;
+    let mut text = String::new();
+    connection.set_read_timeout(Some(PATIENCE))?;
+    connection.read_to_string(&mut text)?;
+    Ok(text)
+}
+
+fn connect_from(address: &str, source: &str) -> io::Result<TcpStream> {
+    let address: SocketAddr = address.parse().unwrap();
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.bind(&SocketAddr::from((source.parse::<IpAddr>().unwrap(), 0)).into())?;
+    socket.connect_timeout(&address.into(), PATIENCE)?;
+    Ok(socket.into())
 }
 
 fn udp(address: &str, source: &str) -> io::Result<String> {
@@ -151,8 +177,12 @@ fn echo(port: &str) {
 }
 
 /// Holds one connection, and says each line of standard input over it.
-fn talk(address: &str) {
-    let mut connection = TcpStream::connect_timeout(&address.parse().unwrap(), PATIENCE).unwrap();
+fn talk(address: &str, source: Option<&str>) {
+    let connected = match source {
+        Some(source) => connect_from(address, source),
+        None => TcpStream::connect_timeout(&address.parse().unwrap(), PATIENCE),
+    };
+    let mut connection = connected.unwrap();
     connection.set_read_timeout(Some(SILENCE)).unwrap();
     for line in io::stdin().lock().lines() {
         let mut bytes = [0; 64];
@@ -164,8 +194,51 @@ fn talk(address: &str) {
     }
 }
 
+/// Greets one client, and says each line of standard input to it; clients say nothing.
+fn chatter(port: &str) {
+    let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port.parse::<u16>().unwrap())).unwrap();
+    println!("listens");
+    let mut connection = listener.accept().unwrap().0;
+    connection.set_read_timeout(Some(SILENCE)).unwrap();
+    connection.write_all(b"hello").unwrap();
+    for line in io::stdin().lock().lines() {
+        let said = connection.write_all(line.unwrap().as_bytes()).and_then(|()| connection.read(&mut [0]));
+        println!("{said:?}");
+    }
+}
+
+/// Says what it hears first, and holds the connection.
+fn hear(address: &str, source: &str) {
+    let mut bytes = [0; 64];
+    let mut connection = connect_from(address, source).unwrap();
+    connection.set_read_timeout(Some(PATIENCE)).unwrap();
+    let length = connection.read(&mut bytes).unwrap();
+    println!("heard {}", String::from_utf8_lossy(&bytes[..length]));
+    let _ = io::stdin().read_to_end(&mut Vec::new());
+}
+
 fn list<T: FromStr + Ord>(text: &str) -> BTreeSet<T> {
     text.split(',').filter(|part| *part != "-").map(|part| part.parse().unwrap_or_else(|_| panic!("{part}"))).collect()
+}
+
+/// `PEER,PEER`, who come in at every port of [`HERE`]; after a `/` at ports: `tcp:7777/udp:53`.
+fn networks(text: &str) -> Networks {
+    let (peers, ports) = text.split_once('/').unwrap_or((text, "tcp:1-65535/udp:1-65535"));
+    let mut inbound = Inbound::default();
+    for word in ports.split('/') {
+        let Some((transport, range)) = word.split_once(':') else { continue };
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let range = PortRange { first: first.parse().unwrap(), last: last.parse().unwrap() };
+        if transport == "tcp" { &mut inbound.tcp } else { &mut inbound.udp }.push(range);
+    }
+    let policy = Policy { inbound: [(Name::new("net").unwrap(), inbound)].into(), ..Policy::default() };
+    Networks::new(&addresses(peers), &policy)
+}
+
+/// Those of the network that these peers are on.
+fn addresses(peers: &str) -> Addresses {
+    let own = [("net".to_owned(), HERE.map(|text| text.parse().unwrap()).into())].into();
+    Addresses { own, peers: list(peers) }
 }
 
 /// Has the kernel lack devices, as far as we and our child can tell.
@@ -181,7 +254,7 @@ fn lack(devices: &str) {
 fn serve(pid: &str, started: &str, udp: &str, peers: &str, gate: &str) {
     let program = Path::new("/proc/self/exe");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let plan = Plan { udp: list(udp), peers: list(peers), gate: gate == "gate" };
+    let plan = Plan { udp: list(udp), networks: networks(peers), gate: gate == "gate" };
     let since = Instant::now();
     let attached = loop {
         let attached = Target::of(pid.parse().unwrap(), started.parse().unwrap())
@@ -226,7 +299,7 @@ fn serve(pid: &str, started: &str, udp: &str, peers: &str, gate: &str) {
                 .map(|sockets| sockets.into_iter().for_each(answer_datagrams))
                 .map_err(|error| error.to_string()),
             ("peers", peers) => runtime
-                .block_on(attach::update_peers(program, &target, &list(peers)))
+                .block_on(attach::update_networks(program, &target, &networks(peers)))
                 .map_err(|error| error.to_string()),
             other => panic!("{other:?}"),
         };
@@ -234,7 +307,8 @@ fn serve(pid: &str, started: &str, udp: &str, peers: &str, gate: &str) {
     }
 }
 
-/// The daemon of a sandbox on the engine's network. A line of standard input is `policy JSON`, `resolve NAME` or `open`.
+/// The daemon of a sandbox on the engine's network. A line of standard input is `policy JSON`,
+/// `peers LIST`, `resolve NAME` or `open`.
 fn direct(pid: &str, started: &str, peers: &str, policy: &str) {
     let program = Path::new("/proc/self/exe");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
@@ -244,7 +318,8 @@ fn direct(pid: &str, started: &str, peers: &str, policy: &str) {
         let target = Target::of(pid.parse().unwrap(), started.parse().unwrap()).map_err(|error| error.to_string())?;
         let attached = attach::attach_direct(program, &target, false).await;
         let (attached, attach::Direct { feeder, standing }) = attached.map_err(|error| format!("{error:?}"))?;
-        let direct = Direct::begin(Box::new(feeder), standing, read(policy), list(peers), Own::nobody(), today).await?;
+        let peers = addresses(peers);
+        let direct = Direct::begin(Box::new(feeder), standing, read(policy), peers, Own::nobody(), today).await?;
         Ok::<_, String>((attached, Arc::new(direct)))
     });
     let (attached, direct) = match begun {
@@ -269,6 +344,7 @@ fn direct(pid: &str, started: &str, peers: &str, policy: &str) {
                 told.map_err(|why| format!("{why:?}"))
             }
             ("open", _) => Ok(direct.count().to_string()),
+            ("peers", peers) => runtime.block_on(direct.set_peers(addresses(peers))).map(|()| "done".to_owned()),
             _ => panic!("{line}"),
         };
         println!("{}", said.unwrap_or_else(|why| format!("failed {why}")));

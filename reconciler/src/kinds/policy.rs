@@ -89,7 +89,7 @@ impl Kind for Policies {
             let Sandbox { name, egress, networks, .. } = sandbox;
             let policy = match egress.mode {
                 EgressMode::Allowlist | EgressMode::Direct => egress.policy.clone(),
-                EgressMode::None => Policy::default(),
+                EgressMode::None => Policy { inbound: egress.policy.inbound.clone(), ..Policy::default() },
                 EgressMode::Open => continue,
             };
             let gated = || gated.contains(name.as_str());
@@ -381,9 +381,9 @@ fn fields(before: &PolicySpec, after: &PolicySpec) -> (Vec<FieldChange>, usize) 
     (changes, same)
 }
 
-/// A policy as flat attributes: `allow[github.com:443]`, `hosts[db.internal]`.
+/// A policy as flat attributes: `allow[github.com:443]`, `hosts[db.internal]`, `networks[backend]`.
 fn attributes(spec: &PolicySpec) -> Map<String, Value> {
-    let PolicySpec { policy: Policy { allow, deny, hosts, dial_allow, upstream }, secrets } = spec;
+    let PolicySpec { policy: Policy { allow, deny, hosts, dial_allow, upstream, inbound }, secrets } = spec;
     let mut found = Map::new();
     for (list, rules) in [("allow", allow), ("deny", deny)] {
         let mut rows: Vec<(String, Value)> = rules.iter().map(|rule| (key(list, rule), details(rule))).collect();
@@ -407,6 +407,10 @@ fn attributes(spec: &PolicySpec) -> Map<String, Value> {
     }
     if *upstream != schema::policy::Upstream::Direct {
         found.insert("upstream".to_owned(), json!(upstream));
+    }
+    // A network that is not here has every port.
+    for (network, ports) in inbound {
+        found.insert(format!("networks[{network}]"), json!(ports.to_string()));
     }
     for (name, hash) in secrets {
         found.insert(format!("secrets.{name}"), json!(short(hash)));
@@ -453,6 +457,23 @@ mod tests {
         assert_eq!(hash(&format!("{a},{b}")), hash(&format!("{b},{moved}")));
         assert_ne!(hash(&a), hash(&b));
         assert!(fields(&spec(&format!("{a},{b}")), &spec(&format!("{b},{moved}"))).0.is_empty());
+    }
+
+    #[test]
+    fn ports_of_a_network_are_told_as_they_are_let_in() {
+        let of = |inbound: &str| PolicySpec {
+            policy: serde_json::from_str(&format!(r#"{{"inbound":{{{inbound}}}}}"#)).expect("a policy"),
+            secrets: BTreeMap::new(),
+        };
+        let told = |before: &PolicySpec, after: &PolicySpec| -> Vec<String> {
+            let changes = fields(before, after).0;
+            changes.iter().map(|change| format!("{} {} -> {}", change.path, change.before, change.after)).collect()
+        };
+        let some = of(r#""backend":{"tcp":[{"first":5432,"last":5432}]}"#);
+        assert_eq!(told(&of(""), &some), [r#"networks[backend] null -> "tcp 5432""#]);
+        assert_eq!(told(&some, &of(r#""backend":{}"#)), [r#"networks[backend] "tcp 5432" -> "no port""#]);
+        // What was made before there were such ports is the same as ever.
+        assert_eq!(to_spec(&Policy::default()).get("inbound"), None);
     }
 
     #[test]

@@ -40,6 +40,8 @@ pub struct RunningSandbox {
     pub way: Way,
     /// The directory for its socket, where that is the way.
     pub socket: Option<PathBuf>,
+    /// Its own addresses, by network: its name in the project, or `engine:NAME` for one that is not the project's.
+    pub own: BTreeMap<String, Vec<IpAddr>>,
     /// Names and addresses of other sandboxes on its networks.
     pub peers: BTreeMap<String, Vec<IpAddr>>,
 }
@@ -140,6 +142,14 @@ impl Reader {
             .collect();
         for sandbox in running.iter_mut() {
             let Some(own) = networked.get(&sandbox.container) else { continue };
+            let prefix = Naming::new(sandbox.project.as_str()).object("");
+            let at = addresses.get(&sandbox.container).into_iter().flatten();
+            let at = at.filter(|(network, _)| *network != DEFAULT_NETWORK);
+            // Any other has a name that no policy knows.
+            let named = |network: &String| {
+                network.strip_prefix(&prefix).map_or_else(|| format!("engine:{network}"), str::to_owned)
+            };
+            sandbox.own = at.map(|(network, addresses)| (named(network), addresses.clone())).collect();
             for (container, project, name) in &names {
                 if *container == sandbox.container || *project != sandbox.project {
                     continue;
@@ -232,6 +242,7 @@ fn running(row: ListedContainer, images: &[ListedImage]) -> Option<RunningSandbo
             MountOrigin::Bind { source } if mount.target == Path::new(SOCKET) => Some(source),
             _ => None,
         }),
+        own: BTreeMap::new(),
         peers: BTreeMap::new(),
     })
 }

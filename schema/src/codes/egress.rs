@@ -32,8 +32,8 @@ pub const UNENFORCEABLE: Code = Code {
     summary: "this cannot be enforced where it stands",
     cause: "Methods, paths and headers are seen in HTTP only, not with `protocol: tcp` or `udp` nor with `mode: direct`; a \
             deny rule changes nothing and never expires; port 53 leads to the sandbox's own resolver, and datagrams \
-            to addresses are refused but with `mode: direct`; with `mode: none` and `open` no rule decides anything; and on a network \
-            some capabilities lead past every rule. What is written and cannot hold is never ignored.",
+            to addresses are refused but with `mode: direct`; with `mode: none` and `open` no rule decides anything, nor with \
+            `open` the ports of a network; and on a network some capabilities lead past every rule. What is written and cannot hold is never ignored.",
     cure: "Remove the marked part, or change the protocol or mode that rules it out.",
     example: "apiVersion: sbx/v1\nproject: acme\nsandboxes:\n  api:\n    image: host\n    egress: { allow: [{ host: db.example.com, ports: [5432], protocol: tcp, methods: [GET] }] }",
 };

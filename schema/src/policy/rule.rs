@@ -10,9 +10,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{DnsName, HeaderEdits, HeaderMatch, HostPattern, PathPattern};
 
-/// Everything that decides what one sandbox reaches. Empty means: nothing.
+/// Everything that decides what one sandbox reaches, and who reaches it. Empty means: nothing leaves it, and peers reach it.
+///
+/// One with a field that is not known is refused as a whole: whoever does not know it cannot hold to it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Policy {
     /// What is allowed: what any of them allows. The order has no meaning for that; where several match, the rule that is
     /// named, and whose changes are made, is the one that says most of the host, then one that needs requests, then the
@@ -27,6 +29,19 @@ pub struct Policy {
     pub dial_allow: Vec<IpNet>,
     /// How the proxy reaches the outside.
     pub upstream: Upstream,
+    /// Networks on which peers reach the sandbox at these ports only; on any other, at every port.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub inbound: BTreeMap<crate::Name, Inbound>,
+}
+
+/// Ports at which a sandbox is reached by its peers on a network; sorted, not overlapping. Empty means: at none.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Inbound {
+    /// Ports that take connections.
+    pub tcp: Vec<PortRange>,
+    /// Ports that take datagrams.
+    pub udp: Vec<PortRange>,
 }
 
 /// One rule. A request matches when every part that is given matches.
@@ -240,6 +255,37 @@ impl Policy {
     /// Secrets whose values the proxy writes, each once.
     pub fn secrets(&self) -> std::collections::BTreeSet<&crate::Name> {
         self.allow.iter().flat_map(Rule::secrets).collect()
+    }
+}
+
+impl Inbound {
+    /// Every port.
+    pub fn all() -> Self {
+        Self { tcp: PortRange::ALL.to_vec(), udp: PortRange::ALL.to_vec() }
+    }
+
+    /// Whether it has no port at all.
+    pub fn is_empty(&self) -> bool {
+        self.tcp.is_empty() && self.udp.is_empty()
+    }
+
+    /// Whether datagrams, or connections, to `port` are let in.
+    pub fn has_port(&self, port: u16, udp: bool) -> bool {
+        let ranges = if udp { &self.udp } else { &self.tcp };
+        ranges.iter().any(|range| range.contains(port))
+    }
+}
+
+impl fmt::Display for Inbound {
+    /// `tcp 5432, 8000-8010; udp 53`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |ports: &[PortRange]| ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        match (self.tcp.as_slice(), self.udp.as_slice()) {
+            ([], []) => f.write_str("no port"),
+            (tcp, []) => write!(f, "tcp {}", list(tcp)),
+            ([], udp) => write!(f, "udp {}", list(udp)),
+            (tcp, udp) => write!(f, "tcp {}; udp {}", list(tcp), list(udp)),
+        }
     }
 }
 

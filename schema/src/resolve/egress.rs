@@ -105,6 +105,8 @@ impl Resolver<'_> {
             hosts: self.hosts(refused.right(node, "hosts")),
             dial_allow: self.dial(refused.right(node, "dial"), refused),
             upstream,
+            // What sandboxes say of their networks is not written here.
+            inbound: BTreeMap::new(),
         };
         match mode {
             EgressMode::Allowlist | EgressMode::Direct => Egress { mode, policy, transport },

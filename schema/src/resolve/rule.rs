@@ -159,7 +159,7 @@ impl Resolver<'_> {
         let mut ports: Vec<PortRange> = Vec::with_capacity(items.len());
         for item in items {
             let range = match item.whole() {
-                Some(number) => u16::try_from(number).ok().filter(|port| *port != 0).map(PortRange::one),
+                Some(number) => numbered_port(number),
                 None => self.scoped_text(item, scope).and_then(|text| self.port_range(&text, item.span)),
             };
             ports.extend(range);
@@ -292,6 +292,11 @@ fn is_true(node: Option<&Node>) -> bool {
 /// Whether `text` is a token of HTTP: a method, the name of a header.
 pub(super) fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+}
+
+/// `number` as a port; the structural check has said what is wrong with one that is none.
+pub(super) fn numbered_port(number: i64) -> Option<PortRange> {
+    u16::try_from(number).ok().filter(|port| *port != 0).map(PortRange::one)
 }
 
 /// `text` as a port: digits, and not 0.

@@ -1,6 +1,7 @@
 use std::collections::HashMap;
 
 use super::mount::Targets;
+use super::network::Memberships;
 use super::reference::Kind;
 use super::{Resolver, child, stand_in};
 use crate::codes::{DUPLICATE_NAME, INVALID_NAME, MISSING_FIELD, WRONG_VALUE};
@@ -45,8 +46,11 @@ impl Resolver<'_> {
         let owner = self.owner(node);
         let before = self.said();
         self.allowlists.flawed = false;
-        let networks = self.networks(node);
-        let egress = self.egress(node.entry("egress"), &refused, since_mode, entry.key_span);
+        let memberships = self.memberships(node, &refused);
+        let mut egress = self.egress(node.entry("egress"), &refused, since_mode, entry.key_span);
+        self.check_served(&memberships, egress.mode, node);
+        let Memberships { networks, inbound, .. } = memberships;
+        egress.policy.inbound = inbound;
         let sound = beneath && structure && !self.allowlists.flawed && !self.failed_since(before);
         self.confined(&security, &networks, egress.mode, node);
         self.unsound |= !sound;
@@ -184,23 +188,6 @@ impl Resolver<'_> {
             );
         }
         owner
-    }
-
-    fn networks(&mut self, node: &Node) -> Vec<Name> {
-        let items = node.get("networks").map(Node::items).unwrap_or_default();
-        let mut networks: Vec<Name> = Vec::with_capacity(items.len());
-        for item in items {
-            let Some(name) = item.as_str().and_then(|text| self.reference(Kind::Network, text, item.span)) else {
-                continue;
-            };
-            if networks.contains(&name) {
-                let message = format!("network `{name}` is listed twice");
-                self.problem(WRONG_VALUE.at(item.span, message).with_help("remove one"));
-            } else {
-                networks.push(name);
-            }
-        }
-        networks
     }
 
     fn limits(&mut self, raw: raw::Limits, node: &Node) -> Limits {

@@ -143,6 +143,22 @@ while True:
     .stays_inside()
     .unaudited(),
     attempt(
+        "a-port-that-a-peer-does-not-declare",
+        "demand(http('peer', get('peer', '/' + T), 7001), b'404')",
+        PEER,
+    )
+    .against(&[Inbound])
+    .stays_inside()
+    .unaudited(),
+    attempt(
+        "datagrams-to-a-peer-that-declares-no-port-for-them",
+        "s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(1); s.sendto(T.encode(), (socket.gethostbyname('peer'), 7000)); demand(s.recv(99), T.encode())",
+        PEER,
+    )
+    .against(&[Inbound])
+    .stays_inside()
+    .unaudited(),
+    attempt(
         "every-port-that-the-host-listens-at",
         "answered = []
 for address in ('198.51.100.2', gateway()):

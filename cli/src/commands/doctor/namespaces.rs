@@ -15,12 +15,14 @@ const MOST: &str = "/proc/sys/user/max_net_namespaces";
 const RULES: &str = "table inet sbx {
   set peers { type ipv4_addr; }
   set ports { type inet_proto . inet_service; flags interval; elements = { tcp . 1-2 }; }
+  set inbound { type ipv6_addr . inet_proto . inet_service; flags interval; elements = { fd00::1 . tcp . 1-2 }; }
   set open { type ipv4_addr; flags timeout; elements = { 192.0.2.1 timeout 60s comment \"a.example\" }; }
   chain to_us { type nat hook output priority -100; policy accept; meta l4proto { tcp, udp } th dport 53 redirect to :1; }
   chain output {
     type filter hook output priority 0; policy drop;
     fib daddr type local accept
-    ip daddr @peers accept
+    ip daddr @peers ct direction original accept
+    ip6 saddr . meta l4proto . th sport @inbound tcp flags & (fin | syn | rst | ack) != syn accept
     ip daddr @open meta l4proto . th dport @ports accept
     ct state established accept
     meta l4proto tcp reject with tcp reset

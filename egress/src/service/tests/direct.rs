@@ -1,7 +1,5 @@
 //! Where a packet filter has to hold to what is in force.
 
-use std::collections::BTreeSet;
-
 use tokio::sync::oneshot;
 
 use super::*;
@@ -38,7 +36,7 @@ async fn a_generation_is_in_force_once_the_filter_says_so() {
     let generation = Arc::clone(&sandbox.generation());
     let filter = Box::new(slow.clone());
     let today = jiff::civil::date(2026, 1, 1);
-    let beginning = Direct::begin(filter, Vec::new(), generation, BTreeSet::new(), Own::nobody(), today);
+    let beginning = Direct::begin(filter, Vec::new(), generation, Addresses::default(), Own::nobody(), today);
     let beginning = tokio::spawn(beginning);
     while !beginning.is_finished() {
         slow.tell(&Ok(()));

@@ -93,7 +93,8 @@ async fn a_question_beyond_those_that_are_looked_up_is_recorded() {
         let generation = Arc::new(testing::generation(1, example()));
         let today = jiff::civil::date(2026, 1, 1);
         let nobody = Own::nobody();
-        let direct = Direct::begin(Box::new(Takes), Vec::new(), generation, [].into(), nobody, today).await.unwrap();
+        let direct =
+            Direct::begin(Box::new(Takes), Vec::new(), generation, Addresses::default(), nobody, today).await.unwrap();
         let socket = UdpSocket::bind(here()).unwrap();
         let address = socket.local_addr().unwrap();
         let listeners = Listeners { dns_udp: vec![socket], ..Listeners::default() };
