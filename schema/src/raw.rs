@@ -38,7 +38,7 @@ pub(crate) use image::{Build, HostImage, Image};
 pub(crate) use lifecycle::Lifecycle;
 pub(crate) use limits::Limits;
 pub(crate) use mount::Mount;
-pub(crate) use network::{Membership, Network};
+pub(crate) use network::{Network, NetworkItem};
 pub(crate) use quotas::Quotas;
 pub(crate) use rule::{Port, Rule};
 pub(crate) use sandbox::Sandbox;

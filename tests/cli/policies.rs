@@ -27,7 +27,7 @@ sandboxes:
         - { host: db.example.org, ports: [5432], protocol: tcp, reason: reports }
       deny:
         - { host: gist.github.com }
-  dbs: { image: host, networks: [backend] }
+  dbs: { image: host, networks: [{ name: backend, ports: [5432] }] }
   web: { image: host, egress: { mode: open } }
 tests:
   - { sandbox: api, deny: \"POST https://api.github.com/repos/acme/api/issues\" }
@@ -47,6 +47,8 @@ fn explains_what_is_allowed_and_what_is_not() {
         "explain api tcp://db.example.org:5432",
         "explain api https://evil.example/collect --method POST",
         "explain api tcp://dbs:5432",
+        "explain api tcp://dbs:22",
+        "explain dbs tcp://api:22",
         "explain web https://evil.example/",
         "explain dbs https://evil.example/",
     ];

@@ -35,7 +35,7 @@ fn configuration(declared: &str) -> String {
         format!("  {name}: {{ networks: [{{ name: backend{declared} }}], egress: {{ {mode} }}, command: {serve} }}\n")
     };
     format!(
-        "networks: {{ backend: {{}} }}\ndefaults: {{ image: host }}\nsandboxes:\n{}{}{}{}  \
+        "quotas: {{ perOwner: 9 }}\nnetworks: {{ backend: {{}} }}\ndefaults: {{ image: host }}\nsandboxes:\n{}{}{}{}  \
          client: {{ networks: [backend], command: {serve} }}\n  \
          loose: {{ networks: [backend], egress: {{ mode: open }} }}\n",
         server("lists", "mode: allowlist"),

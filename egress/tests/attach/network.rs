@@ -235,6 +235,34 @@ fn a_port_that_is_closed_ends_its_connections() {
     }
 }
 
+/// Each direction is held to it by itself: what a peer says is not heard, and what is said to it does not leave.
+#[test]
+fn neither_side_is_heard_at_a_port_that_is_closed() {
+    for kind in kinds() {
+        let network = Network::make(kind);
+        let (sandbox, beyond) = (&network.sandbox, &network.beyond);
+        let mut daemon = sandbox.daemon(&Options { peers: "10.89.7.3,fd07::3/tcp:8888-8889", ..PEER });
+        let (mut ear, mut chatter) = (sandbox.stay(&["ear", "8888"]), sandbox.stay(&["chatter", "8889"]));
+        assert_eq!((ear.line(), chatter.line()), ("listens".to_owned(), "listens".to_owned()));
+        let mut talk = beyond.stay(&["talk-from", "10.89.7.3", "10.89.7.2:8888"]);
+        let mut hearer = beyond.stay(&["hear-from", "10.89.7.3", "10.89.7.2:8889"]);
+        assert_eq!(hearer.line(), "heard hello", "{kind:?}");
+        talk.say("a");
+        assert_eq!(talk.line(), "lost WouldBlock", "{kind:?}: nobody answers");
+        ear.say("and?");
+        assert_eq!(ear.line(), "heard a", "{kind:?}");
+        assert_eq!(daemon.ask("peers 10.89.7.3,fd07::3/"), "done", "{kind:?}");
+        talk.say("b");
+        let lost = talk.line();
+        assert!(lost.starts_with("lost Connection"), "{kind:?}: {lost}");
+        ear.say("and?");
+        assert_eq!(ear.line(), "heard a", "{kind:?}");
+        chatter.say("c");
+        let said = chatter.line();
+        assert!(said.contains("ConnectionReset"), "{kind:?}: {said}");
+    }
+}
+
 /// Who began to speak is what tells the two directions apart: a connection of before the rules has no beginner.
 #[test]
 fn a_connection_from_a_peer_that_began_before_the_rules_is_not_taken_for_our_own() {

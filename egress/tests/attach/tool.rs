@@ -52,6 +52,7 @@ fn main() -> ExitCode {
         ["talk", address] => talk(address, None),
         ["talk-from", source, address] => talk(address, Some(source)),
         ["chatter", port] => chatter(port),
+        ["ear", port] => ear(port),
         ["hear-from", source, address] => hear(address, source),
         ["tcp-from", source, address] => println!("{}", timed(|| tcp_from(address, source))),
         ["own"] => egress::dial::own_addresses().unwrap().iter().for_each(|own| println!("{own}")),
@@ -204,6 +205,24 @@ fn chatter(port: &str) {
     for line in io::stdin().lock().lines() {
         let said = connection.write_all(line.unwrap().as_bytes()).and_then(|()| connection.read(&mut [0]));
         println!("{said:?}");
+    }
+}
+
+/// Hears one client, and tells what it has heard so far for each line of standard input.
+fn ear(port: &str) {
+    let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port.parse::<u16>().unwrap())).unwrap();
+    let heard = Arc::new(std::sync::Mutex::new(String::new()));
+    let hearing = Arc::clone(&heard);
+    thread::spawn(move || {
+        let mut connection = listener.accept().unwrap().0;
+        let mut bytes = [0; 64];
+        while let Ok(length @ 1..) = connection.read(&mut bytes) {
+            hearing.lock().unwrap().push_str(&String::from_utf8_lossy(&bytes[..length]));
+        }
+    });
+    println!("listens");
+    for _ in io::stdin().lock().lines() {
+        println!("heard {}", heard.lock().unwrap());
     }
 }
 

@@ -249,6 +249,8 @@ fn running(row: ListedContainer, images: &[ListedImage]) -> Option<RunningSandbo
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::backend::Observe as _;
     use crate::facts::Query;
@@ -321,6 +323,41 @@ mod tests {
         ];
         let policies = served(Vec::new(), &[], &volumes).policies;
         assert_eq!(policies.iter().map(|policy| policy.hash.as_str()).collect::<Vec<_>>(), ["a"]);
+    }
+
+    #[tokio::test]
+    async fn a_sandbox_is_told_where_it_and_its_peers_are() {
+        let rows = |networks: &str| {
+            let row = |id: &str, name: &str| {
+                let labels = json!({
+                    label::PROJECT: "acme", label::NAME: name, label::KIND: "container", label::UID: id, label::SPEC: "{}",
+                });
+                json!({"Id": id, "Names": [format!("acme_{name}")], "Labels": labels, "Pid": 7, "Networks": [networks]})
+            };
+            json!([row("c1", "api"), row("c2", "db")]).to_string()
+        };
+        for (network, named) in [("acme_backend", "backend"), ("backend", "engine:backend")] {
+            let fake = Fake::start(move |asked| {
+                let inspected = |id: &str, v4: &str, v6: &str| {
+                    let endpoint = json!({"IPAddress": v4, "GlobalIPv6Address": v6});
+                    json!({"Id": id, "NetworkSettings": {"Networks": {network: endpoint}}}).to_string()
+                };
+                Some((
+                    200,
+                    match asked.split('?').next()? {
+                        "GET /containers/json" => rows(network),
+                        "GET /containers/c1/json" => inspected("c1", "10.89.1.2", ""),
+                        "GET /containers/c2/json" => inspected("c2", "10.89.1.3", "fd00::3"),
+                        _ => "[]".to_owned(),
+                    },
+                ))
+            });
+            let running = fake.await.podman.reader().served().await.expect("looked").running;
+            let address = |text: &str| text.parse::<IpAddr>().expect("an address");
+            let api = running.iter().find(|sandbox| sandbox.sandbox == "api").expect("it runs");
+            assert_eq!(api.own, [(named.to_owned(), vec![address("10.89.1.2")])].into());
+            assert_eq!(api.peers, [("db".to_owned(), vec![address("10.89.1.3"), address("fd00::3")])].into());
+        }
     }
 
     #[tokio::test]

@@ -344,6 +344,15 @@ impl fmt::Display for Place {
 mod tests {
     use super::*;
 
+    /// It may shut what nobody here knows.
+    #[test]
+    fn a_policy_with_a_field_that_is_not_known_is_none() {
+        let read = |text: &str| serde_json::from_str::<Policy>(text);
+        assert!(read(r#"{"inbound":{"backend":{"tcp":[{"first":1,"last":2}]}}}"#).is_ok());
+        assert!(read(r#"{"lately":{}}"#).is_err());
+        assert!(read(r#"{"inbound":{"backend":{"sctp":[]}}}"#).is_err());
+    }
+
     #[test]
     fn ports_are_sorted_and_joined() {
         let range = |first, last| PortRange { first, last };

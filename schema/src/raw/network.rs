@@ -16,11 +16,11 @@ pub(crate) struct Network {
 #[derive(JsonSchema)]
 #[serde(untagged)]
 #[expect(dead_code, reason = "a schema only: it is read from the tree")]
-pub(crate) enum Membership {
+pub(crate) enum NetworkItem {
     /// Its name: others on it reach this sandbox at every port.
     Name(String),
     /// Its name, and the ports at which others on it reach this sandbox.
-    Narrowed(NarrowedMembership),
+    Narrowed(Membership),
 }
 
 /// A network that a sandbox is in, and the ports at which others on it reach this sandbox. Where neither `ports` nor
@@ -29,7 +29,7 @@ pub(crate) enum Membership {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-meant" = {"network": "name", "port": "ports", "expose": "ports", "tcp": "ports", "tcpPorts": "ports", "udp": "udpPorts", "protocol": "udpPorts"}))]
 #[expect(dead_code, reason = "a schema only: it is read from the tree")]
-pub(crate) struct NarrowedMembership {
+pub(crate) struct Membership {
     /// The network, by its name under `networks`.
     #[schemars(extend("examples" = ["backend"]))]
     pub name: String,

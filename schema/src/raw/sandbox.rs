@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::pattern::{BLANK, DEVICE, HOST_PATH, INSIDE_PATH, OWNER, VARIABLE};
-use super::{Egress, EnvValue, Gui, Home, Lifecycle, Limits, Membership, Mount, OneOrMany, Security, User, Worktree};
+use super::{Egress, EnvValue, Gui, Home, Lifecycle, Limits, Mount, NetworkItem, OneOrMany, Security, User, Worktree};
 use crate::config;
 
 /// A sandbox, or with `defaults` and `profiles` what sandboxes have in common.
@@ -60,7 +60,7 @@ pub(crate) struct Sandbox {
 
     /// Networks this sandbox is in: names, and `{ name: NAME, ports: [...] }` where others on it reach this sandbox at some
     /// ports only.
-    #[schemars(with = "Option<Vec<Membership>>", extend("examples" = [["backend", {"name": "metrics", "ports": [9100]}]]))]
+    #[schemars(with = "Option<Vec<NetworkItem>>", extend("examples" = [["backend", {"name": "metrics", "ports": [9100]}]]))]
     pub networks: Option<IgnoredAny>,
 
     /// What leaves the sandbox. Default nothing.

@@ -93,7 +93,8 @@ impl Resolver<'_> {
     /// Refuses ports where nothing would hold others to them.
     pub(super) fn check_served(&mut self, memberships: &Memberships, mode: EgressMode, sandbox: &Node) {
         if let (EgressMode::Open, Some((field, span))) = (mode, memberships.narrowed) {
-            let message = format!("`{field}` decides nothing with `mode: open`: nothing stands before this sandbox");
+            let message =
+                format!("`{field}` decides nothing with `mode: open`: there are no rules that hold others to it");
             self.problem(
                 UNENFORCEABLE
                     .at(span, message)

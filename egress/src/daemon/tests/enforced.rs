@@ -86,6 +86,26 @@ async fn the_gate_stays_shut_until_what_is_newest_is_in_force() {
     assert!(Fake::count(&fake.asked) >= 2, "it was waited for again");
 }
 
+/// A policy also says at which ports peers come in.
+#[tokio::test]
+async fn rules_that_were_made_by_another_policy_are_made_anew() {
+    for (next, anew) in [("a", false), ("b", true)] {
+        let fake = Arc::new(Fake::default());
+        let (daemon, _dir) = fake.daemon(Vec::new());
+        let held = fake.hold.lock().await;
+        let met = meeting("c1", &[("db", "10.0.0.2")]);
+        fake.says(world(vec![met.clone()], &[("api", stored("a", &["example.org"]))]));
+        daemon.look().await.expect("looked");
+        Fake::comes_to(&fake.attached, 1).await;
+        fake.says(world(vec![met.clone()], &[("api", stored(next, &["example.org"]))]));
+        daemon.look().await.expect("looked");
+        drop(held);
+        daemon.enforce("acme", "api", Some(next), token()).await.expect("in force");
+        let told = if anew { met.peers } else { BTreeMap::new() };
+        assert_eq!(*fake.peers.lock().expect("not poisoned"), told, "{next}");
+    }
+}
+
 #[tokio::test]
 async fn a_filter_that_takes_nothing_lets_nobody_start() {
     let fake = Arc::new(Fake::default());
