@@ -76,5 +76,8 @@ fn the_picture_is_what_a_plan_shows() {
         std::fs::write(&path, &picture).expect("docs/ can be written");
     }
     let committed = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(committed == picture, "docs/picture.svg is not what a plan shows by now: run the test with `UPDATE=1`\n{shown}");
+    assert!(
+        committed == picture,
+        "docs/picture.svg is not what a plan shows by now: run the test with `UPDATE=1`\n{shown}"
+    );
 }

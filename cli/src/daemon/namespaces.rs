@@ -1,6 +1,6 @@
 //! Attaching to sandboxes, as the daemon asks for it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -99,8 +99,6 @@ fn unattached(error: &AttachError) -> Unattached {
         AttachError::NoGate => Unattached::NotAtGate(told(error)),
         _ => Unattached::Failed(told(error)),
     }
-}
-
 }
 
 /// An error with what led to it, on one line.
