@@ -362,9 +362,9 @@ mod tests {
     async fn half_an_answer_is_asked_for_again_and_told_if_it_stays_one() {
         for half in ["[{\"Id\":".to_owned(), format!("[{{\"Id\":{CUT}")] {
             let (mut seen, first) = (BTreeSet::new(), half.clone());
-            let fake = Fake::start(move |asked| match seen.insert(asked.to_owned()) {
-                true => Some((200, first.clone())),
-                false => Some((200, "[]".to_owned())),
+            let fake = Fake::start(move |asked| {
+                let body = if seen.insert(asked.to_owned()) { first.clone() } else { "[]".to_owned() };
+                Some((200, body))
             })
             .await;
             let query = Query { project: "acme".to_owned(), ..Query::default() };
