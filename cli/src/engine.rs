@@ -215,10 +215,13 @@ impl Engine {
         Ids { found, made }
     }
 
-    /// Whether `snapshot` has containers that may be sandboxes of the project, and are left alone.
+    /// Whether `snapshot` has containers that are, or may be, sandboxes of the project, and are left alone for the names that
+    /// somebody gave them.
     pub fn has_strays(&self, snapshot: &Snapshot) -> bool {
-        let seen = self.history.read().containers;
-        !ownership::containers(snapshot, &Naming::new(&self.project), &seen).strays.is_empty()
+        let (naming, seen) = (Naming::new(&self.project), self.history.read().containers);
+        let owned = ownership::containers(snapshot, &naming, &seen);
+        let mut current = owned.current.iter();
+        !owned.strays.is_empty() || current.any(|(name, container)| ownership::is_renamed(container, &naming, name))
     }
 
     /// The containers of all projects that are there by now.

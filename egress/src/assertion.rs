@@ -206,7 +206,8 @@ impl<'a> Fleet<'a> {
                 }
                 for peer in self.members.get(network).into_iter().flatten() {
                     // It takes only one of them to let the other in.
-                    if !steps.contains_key(peer) && !(is_shut && self.is_shut(peer, network)) {
+                    let is_apart = is_shut && self.is_shut(peer, network);
+                    if !is_apart && !steps.contains_key(peer) {
                         steps.insert(peer, Step::Hop { network, sandbox: &sandbox.name });
                         next.extend(self.config.sandboxes.get(*peer));
                     }
