@@ -205,7 +205,9 @@ mod tests {
 
         let after = |signals: &[Asked]| {
             let mut arrived = Arrived { heeded: true, ..Arrived::default() };
-            signals.iter().for_each(|asked| arrived.hear(*asked));
+            for asked in signals {
+                arrived.hear(*asked);
+            }
             arrived.ends_at_once()
         };
         for goes_on in [&[HangUp][..], &[HangUp; 3], &[Interrupt]] {

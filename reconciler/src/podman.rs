@@ -349,11 +349,13 @@ mod tests {
         reader.probe(&ProbeQuery { volume_names: probed, ..ProbeQuery::default() }).await.expect("looks");
         // So is one at the containers alone.
         let mut fails = true;
-        let fake = Fake::start(move |_| match std::mem::take(&mut fails) {
-            true => failed(503, "busy"),
-            false => Some((200, "[]".to_owned())),
-        })
-        .await;
+        let fake =
+            Fake::start(
+                move |_| {
+                    if std::mem::take(&mut fails) { failed(503, "busy") } else { Some((200, "[]".to_owned())) }
+                },
+            )
+            .await;
         assert!(fake.podman.reader().containers().await.expect("looks").is_empty());
     }
 

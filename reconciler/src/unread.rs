@@ -29,14 +29,13 @@ fn given(naming: &Naming, name: &str, snapshot: &Snapshot) -> Option<String> {
     let ours = snapshot.secrets.iter().filter(|object| ownership::is_ours(object, naming, &secret::Secrets));
     let ours = ours.filter(|object| object.labels.get(label::NAME).is_some_and(|label| label == name));
     let ours: Vec<&ObjectFacts> = ours.collect();
-    let object = match ours[..] {
-        [one] => one,
-        _ => {
-            let used = used(naming, snapshot);
-            let mut used = ours.into_iter().filter(|object| used.contains(&object.name));
-            // Two of them that are used are as good as each other: nobody knows.
-            used.next().filter(|_| used.next().is_none())?
-        }
+    let object = if let [one] = ours[..] {
+        one
+    } else {
+        let used = used(naming, snapshot);
+        let mut used = ours.into_iter().filter(|object| used.contains(&object.name));
+        // Two of them that are used are as good as each other: nobody knows.
+        used.next().filter(|_| used.next().is_none())?
     };
     object.labels.get(secret::VALUE_HASH).cloned()
 }
