@@ -76,7 +76,8 @@ on_every_engine! {
             root.display()
         ));
         let first = engine.sbx(&["apply", "--auto-approve"]).cwd(engine.project().join("first")).start();
-        wait_for("the commands to run", Duration::from_secs(30), || (engine.containers().len() == 1).then_some(()));
+        let running = || engine.containers().values().any(|state| state == "running").then_some(());
+        wait_for("the commands to run", Duration::from_secs(30), running);
 
         let all = "there would be 2 sandboxes, 1 are allowed: first/one (alice), second/late (bob)";
         expect_refused(engine, "total: 1", &[("late", "bob")], "total", all);
