@@ -1,15 +1,16 @@
 //! Serving one sandbox.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 use tokio::net::UnixListener;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 use crate::attach::socket_door::SocketDoor;
 use crate::destination::{ByKernel, Destination};
@@ -54,6 +55,8 @@ pub struct Service {
     dns_clients: Arc<Semaphore>,
     lookups: Arc<Semaphore>,
     udp: udp::Bounds,
+    /// What ends the relays of a port for datagrams.
+    relays: Mutex<HashMap<u16, CancellationToken>>,
     v6: Arc<AtomicBool>,
     /// What opens addresses, where the sandbox itself connects.
     direct: Option<Arc<Direct>>,
@@ -146,6 +149,7 @@ impl Service {
             dns_clients,
             lookups,
             udp,
+            relays: Mutex::default(),
             v6,
             direct,
             listening,
@@ -197,6 +201,7 @@ impl Service {
         }
         for socket in udp {
             let socket = udp_socket(socket)?;
+            let port = socket.local_addr()?.port();
             let (sandbox, shared) = (Arc::clone(&self.sandbox), Arc::clone(&self.shared));
             let relay = udp::Relay::new(
                 sandbox,
@@ -207,9 +212,25 @@ impl Service {
                 socket,
                 self.udp.clone(),
             )?;
-            self.listening.spawn(Arc::new(relay).serve());
+            let ended = self.relays().entry(port).or_default().clone();
+            self.listening.spawn(async move { drop(ended.run_until_cancelled(Arc::new(relay).serve()).await) });
         }
         Ok(())
+    }
+
+    /// Takes no more datagrams at `ports`. Their sockets are closed once nothing is under way by them.
+    pub fn close_udp(&self, ports: &BTreeSet<u16>) {
+        self.relays().retain(|port, ended| {
+            let stays = !ports.contains(port);
+            if !stays {
+                ended.cancel();
+            }
+            stays
+        });
+    }
+
+    fn relays(&self) -> MutexGuard<'_, HashMap<u16, CancellationToken>> {
+        self.relays.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Serves clients that know that this is a proxy and come through a unix socket, made where the sandbox sees it.

@@ -21,7 +21,7 @@ const AGAIN_AT_MOST: Duration = Duration::from_secs(10);
 /// What is inside, or is to be.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Inside {
-    /// Ports for datagrams that have sockets.
+    /// Ports for datagrams that have sockets, but those that it had from the beginning and that nothing is about by now.
     pub ports: BTreeSet<u16>,
     /// What the rules say of its networks.
     pub networks: Arc<Networks>,
@@ -48,17 +48,18 @@ impl Upkeep {
         let sandbox = service.sandbox().name.clone();
         let namespace = Entered { service: Arc::downgrade(service), target, more: Arc::clone(&more) };
         let (tell, told) = watch::channel((there.said, Ok(())));
-        tokio::spawn(Keeper { sandbox, namespace, there, tell }.run(changes));
+        let first = there.ports.clone();
+        tokio::spawn(Keeper { sandbox, namespace, there, first, tell }.run(changes));
         Self { wanted, told, more }
     }
 
-    /// Wants sockets for `ports` too. None is taken away before a successor begins: what comes to a port that no rule is
-    /// about is refused there.
+    /// Wants sockets for `ports`, and for no others that were made since the sandbox is served. Those that it had from the
+    /// beginning are kept for a successor, who closes them; what comes to them is refused.
     pub fn listen_to(&self, ports: &BTreeSet<u16>) {
         self.wanted.send_if_modified(|inside| {
-            let before = inside.ports.len();
-            inside.ports.extend(ports);
-            inside.ports.len() > before
+            let other = inside.ports != *ports;
+            inside.ports.clone_from(ports);
+            other
         });
     }
 
@@ -104,12 +105,16 @@ trait Namespace: Send + Sync {
     fn meet(&self, networks: &Networks) -> impl Future<Output = Result<(), String>> + Send;
     /// Makes sockets for `ports`, which has none of them.
     fn listen_to(&self, ports: &BTreeSet<u16>) -> impl Future<Output = Result<(), String>> + Send;
+    /// Closes the sockets for `ports`.
+    fn close(&self, ports: &BTreeSet<u16>);
 }
 
 struct Keeper<N> {
     sandbox: String,
     namespace: N,
     there: Inside,
+    /// Ports that had sockets from the beginning.
+    first: BTreeSet<u16>,
     tell: watch::Sender<(u64, Result<(), String>)>,
 }
 
@@ -144,6 +149,12 @@ impl<N: Namespace> Keeper<N> {
             met?;
             (self.there.networks, self.there.said) = (Arc::clone(&wanted.networks), wanted.said);
         }
+        let unwanted = |port: &&u16| !wanted.ports.contains(port) && !self.first.contains(port);
+        let unwanted: BTreeSet<u16> = self.there.ports.iter().filter(unwanted).copied().collect();
+        if !unwanted.is_empty() {
+            self.namespace.close(&unwanted);
+            self.there.ports.retain(|port| !unwanted.contains(port));
+        }
         let missing: BTreeSet<u16> = wanted.ports.difference(&self.there.ports).copied().collect();
         if !missing.is_empty() {
             let added = self.namespace.listen_to(&missing).await;
@@ -175,6 +186,14 @@ impl Namespace for Entered {
         service.add_listeners(listeners).map_err(|error| error.to_string())?;
         self.more.lock().unwrap_or_else(PoisonError::into_inner).udp.extend(spare.udp);
         Ok(())
+    }
+
+    fn close(&self, ports: &BTreeSet<u16>) {
+        if let Some(service) = self.service.upgrade() {
+            service.close_udp(ports);
+        }
+        let mut more = self.more.lock().unwrap_or_else(PoisonError::into_inner);
+        more.udp.retain(|socket| socket.local_addr().is_ok_and(|address| !ports.contains(&address.port())));
     }
 }
 
@@ -226,13 +245,25 @@ mod tests {
             let ports = ports.clone();
             self.one(format!("ports {ports:?}"), |inside| inside.ports.extend(ports)).await
         }
+
+        fn close(&self, ports: &BTreeSet<u16>) {
+            let mut state = self.state();
+            state.asked.push(format!("without {ports:?}"));
+            state.inside.ports.retain(|port| !ports.contains(port));
+        }
     }
 
     fn kept() -> (Told, Upkeep, tokio::task::JoinHandle<()>) {
-        let (told, there) = (Told::default(), Inside::default());
+        kept_of(BTreeSet::new())
+    }
+
+    /// What has sockets for `first` from the beginning.
+    fn kept_of(first: BTreeSet<u16>) -> (Told, Upkeep, tokio::task::JoinHandle<()>) {
+        let (told, there) = (Told::default(), Inside { ports: first.clone(), ..Inside::default() });
+        told.state().inside = there.clone();
         let (wanted, changes) = watch::channel(there.clone());
         let (tell, heard) = watch::channel((0, Ok(())));
-        let keeper = Keeper { sandbox: "api".into(), namespace: told.clone(), there, tell };
+        let keeper = Keeper { sandbox: "api".into(), namespace: told.clone(), there, first, tell };
         let task = tokio::spawn(keeper.run(changes));
         (told, Upkeep { wanted, told: heard, more: Arc::default() }, task)
     }
@@ -251,7 +282,7 @@ mod tests {
         let (told, upkeep, _task) = kept();
         for last in 1..=20 {
             upkeep.meet(peers(last));
-            upkeep.listen_to(&BTreeSet::from([5000 + u16::from(last)]));
+            upkeep.listen_to(&(5001..=5000 + u16::from(last)).collect());
             if last % 3 == 0 {
                 tokio::task::yield_now().await;
             }
@@ -261,6 +292,24 @@ mod tests {
         assert_eq!(*state.inside.networks, peers(20));
         assert_eq!(state.inside.ports, (5001..=5020).collect());
         assert!(state.asked.len() > 2, "some were under way when others came: {:?}", state.asked);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ports_that_nothing_is_about_any_more_are_closed_but_those_of_the_beginning() {
+        let (told, upkeep, _task) = kept_of([7].into());
+        for (wanted, there) in [
+            (vec![7, 8, 9], vec![7, 8, 9]),
+            (vec![9, 10], vec![7, 9, 10]),
+            (vec![8], vec![7, 8]),
+            (vec![], vec![7]),
+        ] {
+            upkeep.listen_to(&wanted.into_iter().collect());
+            settled().await;
+            assert_eq!(told.state().inside.ports, there.into_iter().collect());
+        }
+        let asked = std::mem::take(&mut told.state().asked);
+        let expected = ["ports {8, 9}", "without {8}", "ports {10}", "without {9, 10}", "ports {8}", "without {8}"];
+        assert_eq!(asked, expected);
     }
 
     #[tokio::test(start_paused = true)]

@@ -26,6 +26,31 @@ async fn receive(socket: &Socket) -> (Vec<u8>, SocketAddr) {
     (buffer, from)
 }
 
+/// And can be opened again, which it cannot as long as it is anybody's.
+#[tokio::test]
+async fn a_port_that_is_closed_is_free_once_nothing_is_under_way_there() {
+    let limits = Limits { udp_idle: Duration::from_millis(50), ..Limits::default() };
+    let (world, server, port) = relayed("udp.example", limits).await;
+    let client = Socket::bind(here()).await.unwrap();
+    for _ in 0..2 {
+        client.send_to(b"x", (ALIAS, port)).await.unwrap();
+        assert_eq!(receive(&server).await.0, b"x");
+        world.service.close_udp(&[port - 1].into());
+        assert!(UdpSocket::bind((ALIAS, port)).is_err(), "it is another that was closed");
+        world.service.close_udp(&[port].into());
+        let free = async {
+            loop {
+                if let Ok(socket) = UdpSocket::bind((ALIAS, port)) {
+                    return socket;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let again = timeout(LONG, free).await.unwrap();
+        world.service.add_listeners(Listeners { udp: vec![again], ..Listeners::default() }).unwrap();
+    }
+}
+
 #[tokio::test]
 async fn datagrams_go_and_come_back_from_where_they_went() {
     let (world, server, port) = relayed("udp.example", Limits::default()).await;
