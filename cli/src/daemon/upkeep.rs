@@ -297,12 +297,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn ports_that_nothing_is_about_any_more_are_closed_but_those_of_the_beginning() {
         let (told, upkeep, _task) = kept_of([7].into());
-        for (wanted, there) in [
-            (vec![7, 8, 9], vec![7, 8, 9]),
-            (vec![9, 10], vec![7, 9, 10]),
-            (vec![8], vec![7, 8]),
-            (vec![], vec![7]),
-        ] {
+        for (wanted, there) in
+            [(vec![7, 8, 9], vec![7, 8, 9]), (vec![9, 10], vec![7, 9, 10]), (vec![8], vec![7, 8]), (vec![], vec![7])]
+        {
             upkeep.listen_to(&wanted.into_iter().collect());
             settled().await;
             assert_eq!(told.state().inside.ports, there.into_iter().collect());
