@@ -213,7 +213,9 @@ impl Service {
                 self.udp.clone(),
             )?;
             let ended = self.relays().entry(port).or_default().clone();
-            self.listening.spawn(async move { drop(ended.run_until_cancelled(Arc::new(relay).serve()).await) });
+            self.listening.spawn(async move {
+                ended.run_until_cancelled(Arc::new(relay).serve()).await;
+            });
         }
         Ok(())
     }
