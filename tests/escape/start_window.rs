@@ -113,13 +113,12 @@ enum Witness<'e> {
     /// The world, with a capture beside it, since the bridge of a rootful engine is on the host.
     World(World, Capture, IpAddr),
     /// A process where the bridges of a rootless engine are.
-    Process { engine: &'e Engine, _running: Running<'e> },
+    Process { engine: &'e Engine, gateway: IpAddr, _running: Running<'e> },
 }
 
 impl<'e> Witness<'e> {
     fn beside(engine: &'e Engine) -> Self {
-        let network = &engine.get("/networks/demo_backend/json")["subnets"][0]["gateway"];
-        let gateway: IpAddr = network.as_str().expect("an address").parse().expect("an address");
+        let gateway = gateway(engine);
         if !engine.kind().is_rootless() {
             return Self::World(World::start(engine), Capture::start(engine), gateway);
         }
@@ -130,7 +129,15 @@ impl<'e> Witness<'e> {
         let mut said = String::new();
         BufReader::new(running.child.stdout.take().expect("it is piped")).read_line(&mut said).expect("it speaks");
         assert_eq!(said, "bound\n");
-        Self::Process { engine, _running: running }
+        Self::Process { engine, gateway, _running: running }
+    }
+
+    /// Goes to where the network is that was made anew.
+    fn follow(&mut self, engine: &Engine) {
+        match self {
+            Self::World(_, _, there) => *there = gateway(engine),
+            Self::Process { gateway: there, .. } => assert_eq!(*there, gateway(engine), "it takes what comes there"),
+        }
     }
 
     /// How much each of those saw that look.
@@ -147,36 +154,38 @@ impl<'e> Witness<'e> {
     }
 }
 
+/// The address of the bridge.
+fn gateway(engine: &Engine) -> IpAddr {
+    let network = &engine.get("/networks/demo_backend/json")["subnets"][0]["gateway"];
+    network.as_str().expect("an address").parse().expect("an address")
+}
+
 /// Nothing is seen of so many starts, however they come about; and something, once there is no gate to wait at.
 fn nothing_leaves(kind: Kind, starts: usize) {
     let engine = Engine::start(kind);
     engine.write("starts/script", SCRIPT);
+    engine.configure(&configuration(0));
+    engine.apply();
+    let mut witness = Witness::beside(&engine);
+
     let rounds = soak::times("SBX_SOAK_STARTS", starts).div_ceil(SANDBOXES);
-    let mut round = 0;
-    let witness = loop {
-        engine.configure(&configuration(round));
-        engine.apply();
-        let witness = Witness::beside(&engine);
-        let last = rounds.min(round + FRESH_NETWORK);
-        while round < last {
-            round += 1;
-            let by = match round % 10 {
-                1 => By::Apply,
-                2 | 5 | 8 => By::Restart,
-                3 | 6 | 9 => By::Start,
-                _ => By::Policy,
-            };
-            start(&engine, by, round);
-            let saw = witness.saw();
-            assert!(saw.iter().all(|count| *count == 0), "{by:?}, round {round}: {saw:?}");
+    for round in 1..=rounds {
+        let by = match round % 10 {
+            1 => By::Apply,
+            2 | 5 | 8 => By::Restart,
+            3 | 6 | 9 => By::Start,
+            _ => By::Policy,
+        };
+        if round % FRESH_NETWORK == 0 {
+            engine.sbx(&["destroy", "--auto-approve"]).run().expect_code(0);
+            engine.configure(&configuration(round));
+            engine.apply();
+            witness.follow(&engine);
         }
-        if round == rounds {
-            break witness;
-        }
-        // It stands beside the bridge, which goes.
-        drop(witness);
-        engine.sbx(&["destroy", "--auto-approve"]).run().expect_code(0);
-    };
+        start(&engine, by, round);
+        let saw = witness.saw();
+        assert!(saw.iter().all(|count| *count == 0), "{by:?}, round {round}: {saw:?}");
+    }
     assert!(started(&engine) >= (rounds + 1) * SANDBOXES, "each of them did try to send");
 
     // Without the gate it is seen: what they send would arrive.
