@@ -19,11 +19,12 @@ use crate::commands::{Run, selection};
 use crate::configuration::Surroundings;
 use crate::consent;
 use crate::counting::{Announced, Counting};
-use crate::engine::{Engine, Purpose, Reached, refuse_unlocked};
+use crate::engine::{Engine, Purpose, Reached};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::lock_file::Locks;
+use crate::lockfile;
 use crate::project_lock::ProjectLock;
 use crate::render::progress::{Progress, duration};
 use crate::render::{json, outcome, plan as plan_view};
@@ -96,7 +97,7 @@ pub async fn converge(
 ) -> Result<Exit, Failure> {
     let begun = Instant::now();
     let mut limit = TimeLimit::begin(approach.timeout);
-    refuse_unlocked(run, config, locked)?;
+    lockfile::refuse_unlocked(&run.global.file, config, locked)?;
     let reached = limit.within(Reached::find(run, surroundings)).await?;
     let address = reached.address().to_owned();
     if let Some(saved) = &approach.saved {

@@ -18,7 +18,6 @@ use reconciler::prepare::{Prepared, prepare};
 use reconciler::resource::{Naming, label};
 use reconciler::{Intent, PlanOptions};
 use schema::Config;
-use schema::config::Image;
 
 use crate::args::Global;
 use crate::caller::{Directories, Person, engine_sockets, variable};
@@ -173,7 +172,7 @@ impl Engine {
         locked: bool,
         purpose: Purpose,
     ) -> Result<Self, Failure> {
-        refuse_unlocked(run, config, locked)?;
+        lockfile::refuse_unlocked(&run.global.file, config, locked)?;
         let reached = Reached::find(run, surroundings).await?;
         reached.look_ahead();
         reached.gather(run, surroundings, config, purpose).await
@@ -384,31 +383,6 @@ fn unreachable(error: BackendError) -> Failure {
         String::from("start it with `systemctl --user start podman.socket`, or name another with --engine-url; `sbx doctor` tells more")
     });
     failure.with_help(help)
-}
-
-/// Refuses images that are not pinned, when the run is to be `locked`.
-pub fn refuse_unlocked(run: &Run<'_>, config: &Config, locked: bool) -> Result<(), Failure> {
-    if !locked {
-        return Ok(());
-    }
-    let locks = lockfile::read(&lockfile::path(&run.global.file))?;
-    let missing: Vec<String> = config
-        .images
-        .iter()
-        .filter_map(|(name, image)| match image {
-            Image::Ref { reference, .. } if !locks.contains_key(reference) => {
-                let place = config.origins.find(&format!("images.{name}")).map(|place| format!("{place}: "));
-                Some(format!("{}image {name}: {reference} is not in {}", place.unwrap_or_default(), lockfile::NAME))
-            }
-            _ => None,
-        })
-        .collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    Err(Failure::refused("sbx::not-locked", "--locked was given, and not every image is pinned; nothing was changed")
-        .with_details(missing)
-        .with_help("pin them with `sbx lock`"))
 }
 
 /// An error of git's as one of this run: it is the engine alone that is meant where nobody answers.

@@ -5,6 +5,8 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use reconciler::host::lockfile;
+use schema::Config;
+use schema::config::Image;
 
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -21,6 +23,31 @@ pub fn path(files: &[PathBuf]) -> PathBuf {
 /// Reads it; one that is not there is empty.
 pub fn read(path: &Path) -> Result<BTreeMap<String, String>, Failure> {
     lockfile::read(path).map_err(|error| damaged(&error.to_string()))
+}
+
+/// Refuses images that are not pinned, when the run is to be `locked`.
+pub fn refuse_unlocked(files: &[PathBuf], config: &Config, locked: bool) -> Result<(), Failure> {
+    if !locked {
+        return Ok(());
+    }
+    let locks = read(&path(files))?;
+    let missing: Vec<String> = config
+        .images
+        .iter()
+        .filter_map(|(name, image)| match image {
+            Image::Ref { reference, .. } if !locks.contains_key(reference) => {
+                let place = config.origins.find(&format!("images.{name}")).map(|place| format!("{place}: "));
+                Some(format!("{}image {name}: {reference} is not in {}", place.unwrap_or_default(), NAME))
+            }
+            _ => None,
+        })
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::refused("sbx::not-locked", "--locked was given, and not every image is pinned; nothing was changed")
+        .with_details(missing)
+        .with_help("pin them with `sbx lock`"))
 }
 
 /// The failure of a lockfile that cannot be used.

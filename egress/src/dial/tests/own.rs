@@ -1,5 +1,8 @@
 //! Names that were made to mean this machine.
 
+use std::process::Command;
+
+use super::elsewhere::Elsewhere;
 use super::*;
 
 fn dialer_of(own: &[&str]) -> Dialer {
